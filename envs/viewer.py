@@ -1,0 +1,120 @@
+"""Pictures and animations of states.
+
+Matplotlib and Pillow are imported only when something is drawn.
+"""
+
+import abc
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# The colours of Okabe and Ito, which stay apart for every common kind of colour blindness.
+BLACK = "#000000"
+ORANGE = "#E69F00"
+SKY_BLUE = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+PURPLE = "#CC79A7"
+GREY = "#999999"
+
+AGENT_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+StateT = TypeVar("StateT")
+
+_DOTS_PER_INCH = 100
+
+
+class Viewer(abc.ABC, Generic[StateT]):
+    """Draws the states of one world. A subclass implements `draw`.
+
+    It uses no display and none of pyplot's global figures, so any number of viewers may work side
+    by side.
+
+    Attributes:
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+    """
+
+    width: ClassVar[int] = 480
+    height: ClassVar[int] = 540
+
+    @abc.abstractmethod
+    def draw(self, figure: "Figure", state: StateT) -> None:
+        """Draws a state onto an empty figure.
+
+        Args:
+            figure: of `width` x `height` pixels.
+            state: one state, its arrays as NumPy arrays.
+        """
+
+    def render(self, state: StateT) -> np.ndarray:
+        """Draws one state.
+
+        Args:
+            state: one state, without a batch axis.
+
+        Returns:
+            [height, width, 3] uint8, red, green and blue.
+
+        Raises:
+            ValueError: if the state has a batch axis.
+        """
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        if np.ndim(state.step_count) != 0:  # type: ignore[attr-defined]
+            raise ValueError(
+                "this is a batch of states; draw one of them: jax.tree.map(lambda x: x[0], states)."
+            )
+        size = (self.width / _DOTS_PER_INCH, self.height / _DOTS_PER_INCH)
+        figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, facecolor="white")
+        canvas = FigureCanvasAgg(figure)
+        self.draw(figure, jax.tree.map(_to_numpy, state))
+        canvas.draw()  # type: ignore[no-untyped-call]
+        return np.array(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
+
+    def animate(self, states: Sequence[StateT], path: str, frames_per_second: float = 5.0) -> None:
+        """Writes an animated GIF that repeats for ever.
+
+        Successive states that look the same share a frame, which is shown for as long as all of
+        them.
+
+        Args:
+            states: the states of one episode, in order.
+            path: of the file, which is overwritten.
+            frames_per_second: states shown a second; a GIF counts time in hundredths of a second.
+
+        Raises:
+            ValueError: if there are no states, or `frames_per_second` is not above 0.
+            OSError: if the file cannot be written.
+        """
+        from PIL import Image
+
+        if len(states) == 0:
+            raise ValueError("states is empty; an animation needs at least one.")
+        if not frames_per_second > 0:
+            raise ValueError(f"frames_per_second is {frames_per_second!r}; it must be above 0.")
+        frames = [Image.fromarray(self.render(state)) for state in states]
+        frames[0].save(
+            path,
+            format="GIF",
+            save_all=True,
+            append_images=frames[1:],
+            duration=max(10, round(1000 / frames_per_second)),
+            loop=0,
+        )
+
+
+def _to_numpy(x: Any) -> Any:
+    """Arrays as NumPy arrays; typed random keys, which NumPy does not know, as they are."""
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return x
+    return np.asarray(x)
