@@ -1,0 +1,1 @@
+"""Entry points: train, evaluate, plot; and the tasks' own options in `configs`."""

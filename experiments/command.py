@@ -1,0 +1,63 @@
+"""What the command lines share: parsing whose errors are one sentence, and an entry point without tracebacks for a
+user's mistake."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
+
+import tyro
+
+from marl_jax import ConfigurationError
+
+T = TypeVar("T")
+
+_KINDS = {"INT": "a whole number", "FLOAT": "a number", "INT [INT ...]": "whole numbers"}
+
+
+def fail(sentence: str) -> NoReturn:
+    """Says what is wrong and exits with status 2."""
+    print(f"error: {sentence}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def parse(kind: type[T], description: str, arguments: Sequence[str] | None = None) -> T:
+    """Parses the command line into the dataclass `kind`; a wrong one gets one sentence and status 2."""
+    captured = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(captured):
+            return tyro.cli(kind, args=arguments, description=description)
+    except SystemExit as stopped:
+        if stopped.code in (0, None):
+            raise
+        fail(_one_sentence(captured.getvalue()))
+
+
+def _one_sentence(report: str) -> str:
+    """Tyro's framed report as one sentence that says what is wrong and what is allowed."""
+    lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in report.splitlines()]
+    lines = [line for line in lines if line and not line.startswith("─ ")]
+    rules = [i for i, line in enumerate(lines) if set(line) <= {"─"}] or [len(lines)]
+    sentence = " ".join(lines[: rules[0]]).rstrip(".")
+    flags = [line for line in lines[rules[0] :] if line.startswith("--")]
+    value = re.match(r"Error parsing (\S+): .*?('[^']*')$", sentence)
+    if value and flags:
+        kind = flags[0].split(" ", 1)[-1]
+        return f"{value[1]} is {value[2]}; it must be {_KINDS.get(kind, kind)}."
+    if flags and "Unrecognized" in sentence:
+        return f"{sentence}; did you mean {flags[0].split()[0]}? --help lists all options."
+    return f"{sentence}; --help lists all options."
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Exits with what `main` returns; a `ConfigurationError` becomes one sentence and status 2."""
+    try:
+        status = main()
+    except ConfigurationError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    raise SystemExit(status)

@@ -1,0 +1,143 @@
+"""Trains a method on a task: `python experiments/run.py --method liir --env turn --seeds 16`."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import tyro
+
+import envs
+from experiments import command
+from marl_jax import ConfigurationError, methods
+from marl_jax.api import run_training
+from marl_jax.runs import RunDirectory
+from marl_jax.settings import RunSettings, environment_record, make_settings
+
+DESCRIPTION = """Trains a method on a task, many seeds at once.
+
+A run goes to runs/ENV/METHOD/STAMP: its configuration, metrics.csv, learning curve and checkpoints. Ctrl-C stops it
+after the current chunk; --resume goes on. Options of the method are --method.NAME, options of the task --env.NAME;
+this page shows those of the method and task named on the command line (liir and turn if none are)."""
+
+DEFAULTS = ("liir", "turn")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses the command line and trains; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    first = _first_look(arguments)
+    if first.list:
+        print(_listing())
+        return 0
+    if first.resume is not None:
+        run = RunDirectory.open(first.resume)
+        settings = _settings(arguments, run.settings())[0]
+        _refuse_difference(run, settings)
+        run.latest_checkpoint()
+        result = run_training(settings, run, resumed=True)
+    else:
+        helps = bool({"-h", "--help"} & set(arguments))
+        for name, value, allowed in (
+            ("--method", first.method, methods.names()),
+            ("--env", first.env, envs.names()),
+        ):
+            if value is None and not helps:
+                raise ConfigurationError(f"{name} is missing; choose from: {', '.join(allowed)}.")
+        base = make_settings(first.method or DEFAULTS[0], first.env or DEFAULTS[1], 16, 0)
+        settings, out = _settings(arguments, base)
+        run = RunDirectory.create(settings, environment_record(), out)
+        result = run_training(settings, run)
+    if result.interrupted:
+        print(f"go on with: python experiments/run.py --resume {run.path}")
+        return 130
+    return 1 if result.failures else 0
+
+
+def _first_look(arguments: Sequence[str]) -> argparse.Namespace:
+    """What decides which options there are."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--method", "--env", "--resume"):
+        parser.add_argument(name)
+    parser.add_argument("--list", action="store_true")
+    try:
+        return parser.parse_known_args(arguments)[0]
+    except argparse.ArgumentError as error:
+        raise ConfigurationError(f"{error}; --help lists all options.") from error
+
+
+def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings, str | None]:
+    """The settings `base` with the command line's values, and the folder for the run if one is given."""
+
+    @dataclasses.dataclass
+    class Run:
+        """Command line of a run."""
+
+        method: str = base.method
+        """Method to train; --list shows them."""
+        env: str = base.env
+        """Task to train on; --list shows them."""
+        seeds: int = base.seeds
+        """How many seeds."""
+        seed: int = base.seed
+        """The first seed; the others follow it."""
+        out: str | None = None
+        """Folder for the run, new or empty; runs/ENV/METHOD/STAMP if not given."""
+        resume: str | None = None
+        """Folder of a run to go on with. Only --total-steps may differ from it."""
+        list: bool = False
+        """Shows the methods and tasks, and exits."""
+        training: Annotated[Any, tyro.conf.arg(name="", constructor=type(base.training))] = (
+            base.training
+        )
+        method_options: Annotated[
+            Any, tyro.conf.arg(name="method", constructor=type(base.method_options))
+        ] = base.method_options
+        env_options: Annotated[
+            Any, tyro.conf.arg(name="env", constructor=type(base.env_options))
+        ] = base.env_options
+
+    args = command.parse(Run, DESCRIPTION, arguments)
+    if args.resume is not None and args.out is not None:
+        raise ConfigurationError("--out is given with --resume; a resumed run stays in its folder.")
+    names = [field.name for field in dataclasses.fields(RunSettings)]
+    return RunSettings(**{name: getattr(args, name) for name in names}), args.out
+
+
+def _refuse_difference(run: RunDirectory, settings: RunSettings) -> None:
+    """A resumed run may only have another budget."""
+
+    def flat(settings: RunSettings) -> dict[str, Any]:
+        record = settings.to_json()
+        options = {
+            f"{section}.{name}": value
+            for section in ("training", "method_options", "env_options")
+            for name, value in record.pop(section).items()
+        }
+        return {**record, **options}
+
+    before, now = flat(run.settings()), flat(settings)
+    for name in before | now:
+        if name != "training.total_steps" and before.get(name) != now.get(name):
+            raise ConfigurationError(
+                f"{name} is {now.get(name)!r} but the run in {run.path} has {before.get(name)!r}; a resumed run "
+                "keeps its configuration, only --total-steps may change."
+            )
+
+
+def _listing() -> str:
+    def lines(classes: dict[str, type]) -> str:
+        width = max(map(len, classes))
+        return "\n".join(
+            f"  {name:{width}}  {(cls.__doc__ or '').strip().splitlines()[0]}"
+            for name, cls in classes.items()
+        )
+
+    known_methods: dict[str, type] = {n: methods.method_class(n) for n in methods.names()}
+    known_envs: dict[str, type] = {n: envs.world_class(n) for n in envs.names()}
+    return f"methods:\n{lines(known_methods)}\nenvironments:\n{lines(known_envs)}"
+
+
+if __name__ == "__main__":
+    command.run(main)

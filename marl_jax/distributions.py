@@ -1,0 +1,41 @@
+"""Policies as distributions. The only module that imports distrax."""
+
+import distrax
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+def floored_categorical(
+    logits: Float[Array, "... A"],
+    action_mask: Bool[Array, "... A"],
+    epsilon: Float[Array, ""] | float,
+    mask_before_softmax: bool,
+) -> distrax.Categorical:
+    """The actor-critic policy of PyMARL: softmax, mixed with a uniform law of weight epsilon.
+
+    pi = (1 - epsilon) softmax(logits) + epsilon / K, then unavailable actions get probability 0 and the rest is
+    renormalised. Source: PyMARL `basic_controller.py`, `action_selectors.py`.
+
+    Args:
+        logits: the network's output.
+        action_mask: available actions; a row without any (padding may have them) counts as one with all.
+        epsilon: weight of the uniform law.
+        mask_before_softmax: if true, unavailable actions are left out of the softmax and K counts the available
+            ones; if false, K is A and they are removed afterwards.
+    """
+    action_mask |= ~jnp.any(action_mask, axis=-1, keepdims=True)
+    if mask_before_softmax:
+        logits = jnp.where(action_mask, logits, -1e10)
+        count = jnp.sum(action_mask, axis=-1, keepdims=True)
+    else:
+        count = jnp.asarray(logits.shape[-1])
+    probs = (1.0 - epsilon) * jax.nn.softmax(logits) + epsilon / count
+    # The tiny constant keeps a row alive whose available actions have all underflowed.
+    probs = jnp.where(action_mask, probs + 1e-10, 0.0)
+    return distrax.Categorical(probs=probs / jnp.sum(probs, axis=-1, keepdims=True))
+
+
+def greedy_action(scores: Float[Array, "... A"], action_mask: Bool[Array, "... A"]) -> jax.Array:
+    """The available action with the highest score: [...] int32."""
+    return jnp.argmax(jnp.where(action_mask, scores, -jnp.inf), axis=-1).astype(jnp.int32)

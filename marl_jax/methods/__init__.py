@@ -1,0 +1,49 @@
+"""The methods by name."""
+
+from typing import Any
+
+from envs.base import MultiAgentEnv
+from envs.configuration import unknown_name
+from marl_jax.methods.actor_critic import COMA, IAC, ActorCritic, CentralV
+from marl_jax.methods.base import Method, Sizes
+from marl_jax.methods.liir import LIIR
+
+_METHODS: dict[str, type[ActorCritic]] = {
+    "central_v": CentralV,
+    "coma": COMA,
+    "iac": IAC,
+    "liir": LIIR,
+}
+
+__all__ = ["Method", "Sizes", "make", "method_class", "names"]
+
+
+def names() -> tuple[str, ...]:
+    """All names that `make` knows, sorted."""
+    return tuple(sorted(_METHODS))
+
+
+def method_class(name: str) -> type[ActorCritic]:
+    """The class behind a name.
+
+    Raises:
+        ConfigurationError: if there is no such method.
+    """
+    if name not in _METHODS:
+        raise unknown_name("method", name, _METHODS)
+    return _METHODS[name]
+
+
+def make(name: str, env: MultiAgentEnv[Any], **options: Any) -> Method:
+    """Makes the method called `name` for an environment.
+
+    Args:
+        name: one of `names()`.
+        env: the task, which gives the sizes.
+        **options: fields of the method's `Config`.
+
+    Raises:
+        ConfigurationError: if the name or an option is unknown, or a value is not allowed.
+    """
+    cls = method_class(name)
+    return cls(cls.Config.from_mapping(options, name), Sizes.of(env))

@@ -1,0 +1,675 @@
+"""The on-policy family on PyMARL's substrate: IAC, Central-V and COMA. LIIR builds on it.
+
+All of them share the actor (a recurrent or feed-forward network with a floor under its exploration), the way the
+critic is trained (one optimiser step per time step, backwards through the episodes) and the policy-gradient step.
+They differ in what the critic sees and in the advantage.
+
+Sources: PyMARL `coma_learner.py`, `critics/coma.py`; MAVEN's copy of PyMARL, `actor_critic_learner.py`,
+`critics/centralV.py`. No public code of LIIR's IAC and Central-V runs exists.
+"""
+
+import abc
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from envs.base import Observation
+from envs.configuration import Config, Range
+from marl_jax.distributions import floored_categorical, greedy_action
+from marl_jax.losses import (
+    counterfactual_advantage,
+    lambda_returns,
+    masked_mean,
+    normalise,
+    policy_gradient_loss,
+)
+from marl_jax.methods.base import Sizes
+from marl_jax.networks import (
+    MLP,
+    GRUAgent,
+    MLPAgent,
+    Params,
+    Sharing,
+    TeamAgent,
+    apply_per_agent,
+    init_per_agent,
+)
+from marl_jax.optimizers import OptimizerName, make_optimizer
+from marl_jax.types import EpisodeBatch, Metrics
+
+Positive = Range(above=0)
+NotNegative = Range(minimum=0)
+Unit = Range(minimum=0, maximum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCriticConfig(Config):
+    """What IAC, Central-V, COMA and LIIR have in common; defaults are LIIR's own (LIIR 5.2.1, `liir_smac.yaml`)."""
+
+    num_envs: Annotated[int, Range(minimum=1)] = 32
+    """Environments played side by side; every iteration learns once from one episode of each."""
+    agent: Literal["gru", "mlp"] = "gru"
+    """Network of one agent: recurrent, or feed-forward."""
+    hidden_size: Annotated[int, Range(minimum=1)] = 64
+    """Units of the agent network."""
+    sharing: Sharing = "shared"
+    """Whether agents share parameters (actor, and the critics that are one per agent) or have their own."""
+    observe_last_action: bool = True
+    """Whether the actor sees its own last action."""
+    observe_identity: bool = True
+    """Whether the actor sees which agent it is."""
+    critic_hidden: tuple[int, ...] = (128, 128)
+    """Units of the critic's hidden layers."""
+    gamma: Annotated[float, Unit] = 0.99
+    """Discount factor."""
+    td_lambda: Annotated[float, Unit] = 0.8
+    """Lambda of the critic's TD(lambda) targets."""
+    target_update_interval: Annotated[int, Range(minimum=1)] = 200
+    """Critic steps (one per time step of a batch) after which the target critic is copied; looked at once a batch."""
+    optimizer: OptimizerName = "rmsprop"
+    """Optimiser of every parameter group; rmsprop is PyTorch's with decay 0.99 and eps 1e-5."""
+    actor_lr: Annotated[float, Positive] = 5e-4
+    """Learning rate of the actor."""
+    critic_lr: Annotated[float, Positive] = 5e-4
+    """Learning rate of the critic."""
+    max_grad_norm: Annotated[float, NotNegative] = 10.0
+    """Global norm to which the gradients of actor and critic are clipped; 0 for never."""
+    epsilon_start: Annotated[float, Unit] = 0.5
+    """Weight of the uniform law in the policy at the start."""
+    epsilon_finish: Annotated[float, Unit] = 0.01
+    """Its weight in the end."""
+    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 50_000
+    """Environment steps over which it falls linearly."""
+    mask_before_softmax: bool = False
+    """Whether unavailable actions are removed before the softmax or after it."""
+    normalise_advantage: bool = False
+    """Whether advantages are scaled to mean 0 and deviation 1 over the batch."""
+
+
+class ActorCriticState(NamedTuple):
+    """All that an actor-critic learner learns and counts.
+
+    Attributes:
+        params: parameters by group ("actor", "critic", ...).
+        target_critic: the critic's delayed copy.
+        optimizer: optimiser states by group.
+        critic_steps: critic steps since the target was copied.
+        env_steps: environment steps learned from, which drives the exploration schedule.
+    """
+
+    params: dict[str, Params]
+    target_critic: Params
+    optimizer: dict[str, optax.OptState]
+    critic_steps: Int[Array, ""]
+    env_steps: Int[Array, ""]
+
+
+class ActorMemory(NamedTuple):
+    """What the actors carry: the network's memory and the last action, one-hot."""
+
+    hidden: Float[Array, "B N H"]
+    last_action: Float[Array, "B N A"]
+
+
+class CriticSweep(NamedTuple):
+    """What a sweep through the episodes leaves behind.
+
+    Attributes:
+        params: the critic after it.
+        optimizer: its optimiser after it.
+        num_steps: optimiser steps taken.
+        values: the critic's predictions for each step, made just before it learned from that step.
+        loss: mean loss over the steps.
+    """
+
+    params: Params
+    optimizer: optax.OptState
+    num_steps: Int[Array, ""]
+    values: Any
+    loss: Float[Array, ""]
+
+
+def sweep_critic(
+    loss_fn: Callable[[Params, Any], tuple[jax.Array, Any]],
+    params: Params,
+    optimizer: optax.GradientTransformation,
+    optimizer_state: optax.OptState,
+    steps: Any,
+    step_mask: Float[Array, " T"],
+) -> CriticSweep:
+    """Trains a critic backwards in time, one optimiser step per time step, as PyMARL's COMA does.
+
+    Args:
+        loss_fn: maps parameters and one time step of `steps` to a loss and the predictions for that step.
+        params: the critic.
+        optimizer: its optimiser.
+        optimizer_state: and its state.
+        steps: a tree of arrays with a leading time axis T.
+        step_mask: [T], 0 for a time step that no episode reaches; the critic takes no step there.
+    """
+
+    def step(carry: Any, inputs: Any) -> Any:
+        params, optimizer_state = carry
+        inputs, active = inputs
+        (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, inputs)
+
+        def learn(carry: Any) -> Any:
+            params, optimizer_state = carry
+            updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
+            return optax.apply_updates(params, updates), optimizer_state
+
+        carry = jax.lax.cond(active > 0, learn, lambda carry: carry, (params, optimizer_state))
+        return carry, (loss, values)
+
+    (params, optimizer_state), (losses, values) = jax.lax.scan(
+        step, (params, optimizer_state), (steps, step_mask), reverse=True
+    )
+    num_steps = jnp.sum(step_mask).astype(jnp.int32)
+    return CriticSweep(params, optimizer_state, num_steps, values, masked_mean(losses, step_mask))
+
+
+@dataclasses.dataclass(frozen=True)
+class ActorCritic(abc.ABC):
+    """Base of the family: acting, the policy-gradient step, the target critic.
+
+    Attributes:
+        config: hyper-parameters.
+        sizes: sizes of the task.
+    """
+
+    Config: ClassVar[type[ActorCriticConfig]]
+
+    config: Any
+    sizes: Sizes
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        return self.config.num_envs
+
+    @property
+    def agent(self) -> TeamAgent:
+        """The actors."""
+        network = GRUAgent if self.config.agent == "gru" else MLPAgent
+        return TeamAgent(
+            network(self.sizes.num_actions, self.config.hidden_size),
+            self.sizes.num_agents,
+            self.config.sharing,
+        )
+
+    def _optimizer(self, learning_rate: float) -> optax.GradientTransformation:
+        return make_optimizer(self.config.optimizer, learning_rate, self.config.max_grad_norm)
+
+    @property
+    def actor_optimizer(self) -> optax.GradientTransformation:
+        """Optimiser of the actor."""
+        return self._optimizer(self.config.actor_lr)
+
+    @property
+    def critic_optimizer(self) -> optax.GradientTransformation:
+        """Optimiser of the critic."""
+        return self._optimizer(self.config.critic_lr)
+
+    # What a member of the family defines.
+
+    @abc.abstractmethod
+    def _init_critic(self, key: jax.Array) -> Params: ...
+
+    @abc.abstractmethod
+    def update(
+        self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
+    ) -> tuple[ActorCriticState, Metrics]:
+        """Learns from B fresh episodes."""
+
+    # The method's contract.
+
+    def init(self, key: jax.Array) -> ActorCriticState:
+        """Draws the parameters."""
+        actor_key, critic_key = jax.random.split(key)
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        actor_inputs = self.sizes.observation
+        actor_inputs += a * self.config.observe_last_action + n * self.config.observe_identity
+        params = {
+            "actor": self.agent.init(actor_key, actor_inputs),
+            "critic": self._init_critic(critic_key),
+        }
+        optimizer = {
+            "actor": self.actor_optimizer.init(params["actor"]),
+            "critic": self.critic_optimizer.init(params["critic"]),
+        }
+        zero = jnp.zeros((), jnp.int32)
+        # The target is a copy, not the same buffers: the training loop donates both.
+        target = jax.tree.map(jnp.copy, params["critic"])
+        return ActorCriticState(params, target, optimizer, zero, zero)
+
+    def initial_memory(self, state: ActorCriticState, num_envs: int, key: jax.Array) -> ActorMemory:
+        """Zeros, and no last action."""
+        del state, key
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        return ActorMemory(self.agent.initial_memory(num_envs), jnp.zeros((num_envs, n, a)))
+
+    def act(
+        self,
+        state: ActorCriticState,
+        memory: ActorMemory,
+        observation: Observation,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[ActorMemory, jax.Array, tuple[()]]:
+        """Samples from the floored policy, or takes the most probable action."""
+        x = self._actor_inputs(observation.agents_view, memory.last_action)
+        hidden, logits = self.agent.step(state.params["actor"], memory.hidden, x)
+        if explore:
+            policy = floored_categorical(
+                logits,
+                observation.action_mask,
+                self.epsilon(state),
+                self.config.mask_before_softmax,
+            )
+            action = policy.sample(seed=key).astype(jnp.int32)
+        else:
+            action = greedy_action(logits, observation.action_mask)
+        last_action = jax.nn.one_hot(action, self.sizes.num_actions)
+        return ActorMemory(hidden, last_action), action, ()
+
+    # Parts that the members share.
+
+    def epsilon(self, state: ActorCriticState) -> Float[Array, ""]:
+        """Weight of the uniform law in the policy."""
+        c = self.config
+        fraction = jnp.minimum(state.env_steps / c.epsilon_anneal_steps, 1.0)
+        return c.epsilon_start + fraction * (c.epsilon_finish - c.epsilon_start)
+
+    def _identity(self, shape: tuple[int, ...]) -> Float[Array, "*shape N N"]:
+        n = self.sizes.num_agents
+        return jnp.broadcast_to(jnp.eye(n), (*shape, n, n))
+
+    def _actor_inputs(
+        self, observation: Float[Array, "*shape N F"], last_action: Float[Array, "*shape N A"]
+    ) -> Float[Array, "*shape N I"]:
+        parts = [observation]
+        if self.config.observe_last_action:
+            parts.append(last_action)
+        if self.config.observe_identity:
+            parts.append(self._identity(observation.shape[:-2]))
+        return jnp.concatenate(parts, axis=-1)
+
+    def _local_inputs(self, batch: EpisodeBatch) -> Float[Array, "T+1 B N I"]:
+        """Own observation, own last action, own identity: what a decentralised critic sees."""
+        identity = self._identity(batch.observation.shape[:2])
+        return jnp.concatenate([batch.observation, batch.last_action, identity], axis=-1)
+
+    def _team_inputs(self, batch: EpisodeBatch) -> Float[Array, "T+1 B I"]:
+        """State, all observations, all last actions: what a centralised critic of the team sees."""
+        shape = batch.observation.shape[:2]
+        return jnp.concatenate(
+            [
+                batch.global_state,
+                batch.observation.reshape(*shape, -1),
+                batch.last_action.reshape(*shape, -1),
+            ],
+            axis=-1,
+        )
+
+    def _joint_inputs(
+        self, batch: EpisodeBatch, joint_action: Int[Array, "T+1 B N"]
+    ) -> Float[Array, "T+1 B N I"]:
+        """State, own observation, the others' actions, all last actions, identity: COMA's critic.
+
+        The block of the agent's own action is zero; PyMARL `critics/coma.py`.
+        """
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        shape = batch.observation.shape[:2]
+
+        def for_each_agent(x: jax.Array) -> jax.Array:
+            return jnp.broadcast_to(x[:, :, None], (*shape, n, x.shape[-1]))
+
+        actions = jax.nn.one_hot(joint_action, a).reshape(*shape, n * a)
+        others = jnp.repeat(1.0 - jnp.eye(n), a, axis=-1)  # [N, N A]
+        return jnp.concatenate(
+            [
+                for_each_agent(batch.global_state),
+                batch.observation,
+                for_each_agent(actions) * others,
+                for_each_agent(batch.last_action.reshape(*shape, n * a)),
+                self._identity(shape),
+            ],
+            axis=-1,
+        )
+
+    def _agent_mask(self, batch: EpisodeBatch) -> Float[Array, "T B N"]:
+        """1 where an agent lives and can choose: an agent with one legal action has nothing to learn."""
+        chooses = jnp.sum(batch.action_mask[:-1], axis=-1) > 1
+        return (batch.valid[..., None] & chooses).astype(batch.reward.dtype)
+
+    def _probs(
+        self, logits: Float[Array, "T B N A"], mask: jax.Array, epsilon: jax.Array
+    ) -> Float[Array, "T B N A"]:
+        return floored_categorical(logits, mask, epsilon, self.config.mask_before_softmax).probs
+
+    def _log_prob(
+        self, logits: Float[Array, "T B N A"], batch: EpisodeBatch, epsilon: jax.Array
+    ) -> Float[Array, "T B N"]:
+        """Log-probability of the actions taken; 0 in padding."""
+        probs = self._probs(logits, batch.action_mask[:-1], epsilon)
+        one_hot = jax.nn.one_hot(batch.action, self.sizes.num_actions, dtype=probs.dtype)
+        taken = jnp.sum(probs * one_hot, axis=-1)
+        # Padding may hold anything, an unavailable action included, and 0 times log 0 is no number.
+        return jnp.log(jnp.where(batch.valid[..., None], taken, 1.0))
+
+    def _target_source(self, params: dict[str, Params]) -> Params:
+        """What the target critic is a copy of."""
+        return params["critic"]
+
+    def _refresh_target(
+        self, state: ActorCriticState, params: dict[str, Params], num_steps: Int[Array, ""]
+    ) -> tuple[Params, Int[Array, ""]]:
+        """The target critic and its counter after an update with so many critic steps."""
+        steps = state.critic_steps + num_steps
+        due = steps >= self.config.target_update_interval
+        target = jax.tree.map(
+            lambda new, old: jnp.where(due, new, old),
+            self._target_source(params),
+            state.target_critic,
+        )
+        return target, jnp.where(due, 0, steps)
+
+    def _finish(
+        self,
+        state: ActorCriticState,
+        batch: EpisodeBatch,
+        sweep: CriticSweep,
+        params: dict[str, Params],
+        optimizer: dict[str, optax.OptState],
+    ) -> ActorCriticState:
+        """The state after an update."""
+        target, critic_steps = self._refresh_target(state, params, sweep.num_steps)
+        env_steps = state.env_steps + jnp.sum(batch.valid, dtype=jnp.int32)
+        return ActorCriticState(params, target, optimizer, critic_steps, env_steps)
+
+
+def _entropy(probs: Float[Array, "*shape A"], mask: Float[Array, "*shape"]) -> Float[Array, ""]:
+    log_probs = jnp.log(jnp.where(probs > 0, probs, 1.0))
+    return masked_mean(-jnp.sum(probs * log_probs, axis=-1), mask)
+
+
+@dataclasses.dataclass(frozen=True)
+class _BaselineMethod(ActorCritic):
+    """A member whose update is: sweep the critic, then one policy-gradient step on an advantage."""
+
+    @abc.abstractmethod
+    def _sweep(
+        self,
+        state: ActorCriticState,
+        batch: EpisodeBatch,
+        probs: Float[Array, "T+1 B N A"],
+        key: jax.Array,
+    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
+        """Trains the critic; returns it and the advantage of the actions taken."""
+
+    def update(
+        self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
+    ) -> tuple[ActorCriticState, Metrics]:
+        """One sweep of the critic and one step of the actor, from B fresh episodes."""
+        del replay
+        batch, params, optimizer = fresh, dict(state.params), dict(state.optimizer)
+        epsilon, mask = self.epsilon(state), self._agent_mask(fresh)
+
+        # One forward pass serves the policy's probabilities and, through `backward`, its gradient.
+        inputs = self._actor_inputs(batch.observation, batch.last_action)
+        logits, backward = jax.vjp(lambda p: self.agent.unroll(p, inputs), params["actor"])
+        probs = self._probs(logits, batch.action_mask, epsilon)
+
+        sweep, advantage = self._sweep(state, batch, probs, key)
+        params["critic"], optimizer["critic"] = sweep.params, sweep.optimizer
+        if self.config.normalise_advantage:
+            advantage = normalise(advantage, mask)
+
+        def actor_loss(logits: jax.Array) -> jax.Array:
+            return policy_gradient_loss(
+                self._log_prob(logits[:-1], batch, epsilon), advantage, mask
+            )
+
+        loss, grad_logits = jax.value_and_grad(actor_loss)(logits)
+        (grads,) = backward(grad_logits)
+        updates, optimizer["actor"] = self.actor_optimizer.update(
+            grads, optimizer["actor"], params["actor"]
+        )
+        params["actor"] = optax.apply_updates(params["actor"], updates)
+        metrics = {
+            "actor_loss": loss,
+            "actor_grad_norm": optax.global_norm(grads),
+            "critic_loss": sweep.loss,
+            "entropy": _entropy(probs[:-1], mask),
+            "epsilon": epsilon,
+        }
+        return self._finish(state, batch, sweep, params, optimizer), metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class IACConfig(ActorCriticConfig):
+    """Hyper-parameters of IAC: Central-V's learner, COMA's schedules, LIIR's 32 environments (choices of ours)."""
+
+    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 100_000
+    """Environment steps over which the exploration floor falls linearly."""
+    mask_before_softmax: bool = True
+    """Whether unavailable actions are removed before the softmax or after it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IAC(_BaselineMethod):
+    """Independent actor-critic (Foerster et al. 2018): each agent's critic V_i sees what the agent sees.
+
+    No code of the runs in LIIR's paper exists: this is Central-V's learner with a decentralised critic
+    V(o_i, last action, identity).
+    """
+
+    Config: ClassVar = IACConfig
+
+    @property
+    def _critic(self) -> MLP:
+        return MLP((*self.config.critic_hidden, 1))
+
+    def _init_critic(self, key: jax.Array) -> Params:
+        size = self.sizes.observation + self.sizes.num_actions + self.sizes.num_agents
+        return init_per_agent(
+            lambda k: self._critic.init(k, jnp.zeros((size,))),
+            key,
+            self.sizes.num_agents,
+            self.config.sharing,
+        )
+
+    def _values(self, params: Params, inputs: jax.Array) -> jax.Array:
+        sharing = self.config.sharing
+        return apply_per_agent(self._critic.apply, params, inputs, sharing=sharing)[..., 0]
+
+    def _sweep(
+        self,
+        state: ActorCriticState,
+        batch: EpisodeBatch,
+        probs: Float[Array, "T+1 B N A"],
+        key: jax.Array,
+    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
+        del probs, key
+        inputs = self._local_inputs(batch)
+        valid = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
+        sweep, advantage = sweep_state_value(
+            self._values,
+            state,
+            self.critic_optimizer,
+            inputs,
+            batch.reward,
+            self.config.gamma * batch.discount,
+            valid.astype(batch.reward.dtype),
+            self.config.td_lambda,
+        )
+        return sweep, advantage
+
+
+@dataclasses.dataclass(frozen=True)
+class CentralVConfig(IACConfig):
+    """Hyper-parameters of Central-V: COMA's settings with LIIR's 32 environments (LIIR 5.2.1)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CentralV(_BaselineMethod):
+    """Central-V (Foerster et al. 2018): one critic V(s) of the team for decentralised actors.
+
+    The critic sees the state, all observations and all last actions. The advantage of every agent is
+    r + gamma V(s') - V(s), both values as recorded during the sweep (MAVEN's copy of PyMARL). That code puts V in
+    the place of r at the last column of a batch; here the last step is treated like any other.
+    """
+
+    Config: ClassVar = CentralVConfig
+
+    @property
+    def _critic(self) -> MLP:
+        return MLP((*self.config.critic_hidden, 1))
+
+    def _init_critic(self, key: jax.Array) -> Params:
+        n = self.sizes.num_agents
+        size = self.sizes.global_state + n * (self.sizes.observation + self.sizes.num_actions)
+        return self._critic.init(key, jnp.zeros((size,)))
+
+    def _values(self, params: Params, inputs: jax.Array) -> jax.Array:
+        return self._critic.apply(params, inputs)[..., 0]
+
+    def _sweep(
+        self,
+        state: ActorCriticState,
+        batch: EpisodeBatch,
+        probs: Float[Array, "T+1 B N A"],
+        key: jax.Array,
+    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
+        del probs, key
+        sweep, advantage = sweep_state_value(
+            self._values,
+            state,
+            self.critic_optimizer,
+            self._team_inputs(batch),
+            batch.reward.mean(-1),
+            self.config.gamma * batch.discount.mean(-1),
+            batch.valid.astype(batch.reward.dtype),
+            self.config.td_lambda,
+        )
+        return sweep, jnp.broadcast_to(advantage[..., None], batch.reward.shape)
+
+
+def sweep_state_value(
+    value_fn: Callable[[Params, jax.Array], jax.Array],
+    state: ActorCriticState,
+    optimizer: optax.GradientTransformation,
+    inputs: Float[Array, "T+1 *batch I"],
+    reward: Float[Array, "T *batch"],
+    discount: Float[Array, "T *batch"],
+    valid: Float[Array, "T *batch"],
+    td_lambda: float,
+) -> tuple[CriticSweep, Float[Array, "T *batch"]]:
+    """Trains a state-value critic on TD(lambda) targets of its target copy.
+
+    Returns:
+        The sweep, and the one-step advantage r + d V(s') - V(s) from the values that the sweep recorded.
+    """
+    target_values = value_fn(state.target_critic, inputs)
+    targets = lambda_returns(reward, discount, target_values[1:], td_lambda)
+
+    def loss_fn(params: Params, step: Any) -> tuple[jax.Array, jax.Array]:
+        x, target, mask = step
+        value = value_fn(params, x)
+        return masked_mean((value - target) ** 2, mask), value
+
+    critic = state.params["critic"]
+    final_value = value_fn(critic, inputs[-1])
+    step_mask = jnp.max(valid.reshape(valid.shape[0], -1), axis=-1)
+    sweep = sweep_critic(
+        loss_fn,
+        critic,
+        optimizer,
+        state.optimizer["critic"],
+        (inputs[:-1], targets, valid),
+        step_mask,
+    )
+    next_values = jnp.concatenate([sweep.values[1:], final_value[None]])
+    return sweep, reward + discount * next_values - sweep.values
+
+
+@dataclasses.dataclass(frozen=True)
+class COMAConfig(ActorCriticConfig):
+    """Hyper-parameters of COMA (PyMARL `coma.yaml`)."""
+
+    num_envs: Annotated[int, Range(minimum=1)] = 8
+    """Environments played side by side; every iteration learns once from one episode of each."""
+    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 100_000
+    """Environment steps over which the exploration floor falls linearly."""
+
+
+@dataclasses.dataclass(frozen=True)
+class COMA(_BaselineMethod):
+    """Counterfactual multi-agent policy gradients (Foerster et al. 2018), as in PyMARL.
+
+    The critic gives each agent the value of each of its actions, with the others' actions fixed; the advantage
+    compares the action taken with the policy's mean (Eq. 4).
+    """
+
+    Config: ClassVar = COMAConfig
+
+    @property
+    def _critic(self) -> MLP:
+        return MLP((*self.config.critic_hidden, self.sizes.num_actions))
+
+    def _init_critic(self, key: jax.Array) -> Params:
+        s = self.sizes
+        n, a = s.num_agents, s.num_actions
+        size = s.global_state + s.observation + 2 * n * a + n
+        return init_per_agent(
+            lambda k: self._critic.init(k, jnp.zeros((size,))), key, n, self.config.sharing
+        )
+
+    def _q_values(self, params: Params, inputs: jax.Array) -> jax.Array:
+        sharing = self.config.sharing
+        return apply_per_agent(self._critic.apply, params, inputs, sharing=sharing)
+
+    def _sweep(
+        self,
+        state: ActorCriticState,
+        batch: EpisodeBatch,
+        probs: Float[Array, "T+1 B N A"],
+        key: jax.Array,
+    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
+        action = append_final_action(batch, probs, key)
+        inputs = self._joint_inputs(batch, action)
+        taken = jax.nn.one_hot(action, self.sizes.num_actions)
+        target_values = jnp.sum(self._q_values(state.target_critic, inputs) * taken, axis=-1)
+        discount = self.config.gamma * batch.discount
+        targets = lambda_returns(batch.reward, discount, target_values[1:], self.config.td_lambda)
+        valid = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
+
+        def loss_fn(params: Params, step: Any) -> tuple[jax.Array, jax.Array]:
+            x, taken, target, mask = step
+            q_values = self._q_values(params, x)
+            chosen = jnp.sum(q_values * taken, axis=-1)
+            return masked_mean((chosen - target) ** 2, mask), q_values
+
+        sweep = sweep_critic(
+            loss_fn,
+            state.params["critic"],
+            self.critic_optimizer,
+            state.optimizer["critic"],
+            (inputs[:-1], taken[:-1], targets, valid.astype(batch.reward.dtype)),
+            jnp.max(batch.valid, axis=-1).astype(batch.reward.dtype),
+        )
+        return sweep, counterfactual_advantage(sweep.values, probs[:-1], batch.action)
+
+
+def append_final_action(
+    batch: EpisodeBatch, probs: Float[Array, "T+1 B N A"], key: jax.Array
+) -> Int[Array, "T+1 B N"]:
+    """The actions taken, and one more drawn from the policy at the last observation, which critics of actions
+    need there to bootstrap past a time limit (PyMARL's runner draws it too)."""
+    final = jax.random.categorical(key, jnp.log(jnp.where(probs[-1] > 0, probs[-1], 1e-30)))
+    return jnp.concatenate([batch.action, final[None].astype(batch.action.dtype)])

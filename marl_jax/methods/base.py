@@ -1,0 +1,73 @@
+"""What the training loop knows of a method."""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from envs.base import MultiAgentEnv, Observation
+from marl_jax.types import EpisodeBatch, Metrics
+
+
+class Sizes(NamedTuple):
+    """The sizes of a task: N, A, F, G and the time limit T."""
+
+    num_agents: int
+    num_actions: int
+    observation: int
+    global_state: int
+    time_limit: int
+
+    @classmethod
+    def of(cls, env: MultiAgentEnv[Any]) -> "Sizes":
+        """The sizes of an environment."""
+        return cls(
+            env.num_agents,
+            env.num_actions,
+            env.agents_view_size,
+            env.global_state_size,
+            env.time_limit,
+        )
+
+
+class Method(Protocol):
+    """A learner: pure functions around one state that holds all it learns and counts.
+
+    Attributes:
+        num_envs: B, the environments it plays side by side in every iteration.
+    """
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        ...
+
+    def init(self, key: jax.Array) -> Any:
+        """The state of an untrained learner."""
+        ...
+
+    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> Any:
+        """What the actors carry from step to step, at the start of an episode (hidden state, role, skill)."""
+        ...
+
+    def act(
+        self, state: Any, memory: Any, observation: Observation, key: jax.Array, explore: bool
+    ) -> tuple[Any, jax.Array, Any]:
+        """Chooses actions for B environments.
+
+        Args:
+            state: the learner.
+            memory: what the actors carry.
+            observation: fields with a leading axis B.
+            key: random key.
+            explore: whether to act as in training; otherwise greedily.
+
+        Returns:
+            The next memory, actions [B, N] int32, and extras to keep in the `EpisodeBatch`.
+        """
+        ...
+
+    def update(
+        self, state: Any, fresh: EpisodeBatch, replay: Any, key: jax.Array
+    ) -> tuple[Any, Metrics]:
+        """Learns from this iteration's episodes and, if it keeps one, from its replay."""
+        ...

@@ -1,0 +1,166 @@
+"""Agent networks: from what one agent sees to one number per action.
+
+`GRUAgent` and `MLPAgent` are networks of one agent; `TeamAgent` runs one for every agent of a team, with shared
+parameters or a set of its own for each.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from marl_jax.networks.layers import MLP, Linear, torch_bias, torch_kernel
+
+Params = Any
+"""A tree of arrays."""
+
+Sharing = Literal["shared", "independent"]
+"""Whether the agents of a team share one set of parameters or have one each."""
+
+
+class GRUAgent(nn.Module):
+    """PyMARL's recurrent agent: Linear, ReLU, GRU, Linear (`rnn_agent.py`).
+
+    Attributes:
+        num_outputs: A.
+        hidden_size: units of the embedding and of the GRU (64 in the papers).
+    """
+
+    num_outputs: int
+    hidden_size: int = 64
+
+    def setup(self) -> None:
+        """Makes the three layers."""
+        self.embed = Linear(self.hidden_size)
+        # The GRU's input has `hidden_size` features too, so one bound serves all its weights, as in PyTorch.
+        self.cell = nn.GRUCell(
+            self.hidden_size,
+            kernel_init=torch_kernel,
+            recurrent_kernel_init=torch_kernel,
+            bias_init=torch_bias(self.hidden_size),
+        )
+        self.head = Linear(self.num_outputs)
+
+    @property
+    def memory_size(self) -> int:
+        """Units that the agent carries from step to step."""
+        return self.hidden_size
+
+    def __call__(
+        self, memory: Float[Array, "... H"], x: Float[Array, "... I"]
+    ) -> tuple[Float[Array, "... H"], Float[Array, "... A"]]:
+        """One step."""
+        memory, hidden = self.cell(memory, nn.relu(self.embed(x)))
+        return memory, self.head(hidden)
+
+    def unroll(
+        self, memory: Float[Array, "... H"], xs: Float[Array, "T ... I"]
+    ) -> Float[Array, "T ... A"]:
+        """T steps from `memory`; only the recurrence itself runs step by step."""
+        scan = nn.scan(
+            lambda cell, carry, x: cell(carry, x),
+            variable_broadcast="params",
+            split_rngs={"params": False},
+        )
+        # One row per agent and environment: see `Linear`.
+        rows = nn.relu(self.embed(xs)).reshape(xs.shape[0], -1, self.hidden_size)
+        _, hidden = scan(self.cell, memory.reshape(-1, self.hidden_size), rows)
+        return self.head(hidden).reshape(*xs.shape[:-1], self.num_outputs)
+
+
+class MLPAgent(nn.Module):
+    """A feed-forward agent: Linear, ReLU, Linear, ReLU, Linear. Its memory is empty.
+
+    Attributes:
+        num_outputs: A.
+        hidden_size: units of both hidden layers.
+    """
+
+    num_outputs: int
+    hidden_size: int = 64
+
+    def setup(self) -> None:
+        """Makes the layers."""
+        self.mlp = MLP((self.hidden_size, self.hidden_size, self.num_outputs))
+
+    @property
+    def memory_size(self) -> int:
+        """Nothing is carried."""
+        return 0
+
+    def __call__(
+        self, memory: Float[Array, "... 0"], x: Float[Array, "... I"]
+    ) -> tuple[Float[Array, "... 0"], Float[Array, "... A"]]:
+        """One step."""
+        return memory, self.mlp(x)
+
+    def unroll(
+        self, memory: Float[Array, "... 0"], xs: Float[Array, "T ... I"]
+    ) -> Float[Array, "T ... A"]:
+        """T steps at once."""
+        del memory
+        return self.mlp(xs)
+
+
+def init_per_agent(
+    init: Callable[[jax.Array], Params], key: jax.Array, num_agents: int, sharing: Sharing
+) -> Params:
+    """Draws the parameters of a network of one agent for a team.
+
+    Under "independent" every leaf gets a leading agent axis.
+    """
+    if sharing == "shared":
+        return init(key)
+    return jax.vmap(init)(jax.random.split(key, num_agents))
+
+
+def apply_per_agent(
+    apply: Callable[..., Any], params: Params, *arrays: jax.Array, sharing: Sharing
+) -> Any:
+    """Applies a network of one agent to every agent; N is the last axis but one of all arrays, in and out."""
+    if sharing == "shared":
+        return apply(params, *arrays)
+    return jax.vmap(apply, in_axes=(0,) + (-2,) * len(arrays), out_axes=-2)(params, *arrays)
+
+
+@dataclasses.dataclass(frozen=True)
+class TeamAgent:
+    """One agent network for a team of N.
+
+    Attributes:
+        network: the network of one agent.
+        num_agents: N.
+        sharing: "shared", one set of parameters for all; or "independent", one set per agent.
+    """
+
+    network: GRUAgent | MLPAgent
+    num_agents: int
+    sharing: Sharing = "shared"
+
+    def init(self, key: jax.Array, input_size: int) -> Params:
+        """Draws the parameters."""
+        memory, x = jnp.zeros((self.network.memory_size,)), jnp.zeros((input_size,))
+        return init_per_agent(
+            lambda k: self.network.init(k, memory, x), key, self.num_agents, self.sharing
+        )
+
+    def initial_memory(self, num_envs: int) -> Float[Array, "B N H"]:
+        """The memory at the start of an episode: zeros."""
+        return jnp.zeros((num_envs, self.num_agents, self.network.memory_size))
+
+    def step(
+        self, params: Params, memory: Float[Array, "B N H"], x: Float[Array, "B N I"]
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        """One step of every agent in every environment."""
+        return apply_per_agent(self.network.apply, params, memory, x, sharing=self.sharing)
+
+    def unroll(self, params: Params, xs: Float[Array, "T B N I"]) -> Float[Array, "T B N A"]:
+        """T steps of every agent from the start of an episode."""
+        unroll = functools.partial(self.network.apply, method="unroll")
+        memory = self.initial_memory(xs.shape[1]).astype(xs.dtype)
+        return apply_per_agent(unroll, params, memory, xs, sharing=self.sharing)

@@ -1,0 +1,30 @@
+"""Optimisers with PyTorch's constants."""
+
+from typing import Literal
+
+import optax
+
+OptimizerName = Literal["rmsprop", "adam", "sgd"]
+
+
+def make_optimizer(
+    name: OptimizerName, learning_rate: float, max_grad_norm: float
+) -> optax.GradientTransformation:
+    """The optimiser of a parameter group.
+
+    "rmsprop" is PyMARL's: decay 0.99 and eps 1e-5 outside the square root, as PyTorch has it.
+
+    Args:
+        name: "rmsprop", "adam" or "sgd".
+        learning_rate: step size.
+        max_grad_norm: gradients of a larger global norm are scaled down to it; 0 means never.
+    """
+    if name == "rmsprop":
+        optimizer = optax.rmsprop(learning_rate, decay=0.99, eps=1e-5, eps_in_sqrt=False)
+    elif name == "adam":
+        optimizer = optax.adam(learning_rate)
+    else:
+        optimizer = optax.sgd(learning_rate)
+    if max_grad_norm > 0:
+        return optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
+    return optimizer

@@ -1,0 +1,84 @@
+"""Pictures of runs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from marl_jax.statistics import iqm_interval
+
+# Okabe-Ito, told apart by colour-blind readers too.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Environment steps [K] and values [S, K]."""
+
+
+def learning_curves(
+    curves: Mapping[str, Curve], path: Path, title: str, ylabel: str = "evaluation return"
+) -> None:
+    """Draws IQM over seeds with its 95% bootstrap interval, one line per entry, to a PNG.
+
+    Args:
+        curves: by label, steps [K] and values [S, K].
+        path: where the picture goes.
+        title: heading.
+        ylabel: what the values are.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for i, (label, (steps, values)) in enumerate(curves.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        interval = iqm_interval(values)
+        seeds = values.shape[0]
+        axes.plot(
+            steps,
+            interval.estimate,
+            color=colour,
+            label=f"{label} ({seeds} seed{'s' * (seeds > 1)})",
+            marker="o" if len(steps) == 1 else None,
+        )
+        axes.fill_between(steps, interval.low, interval.high, color=colour, alpha=0.2, linewidth=0)
+    axes.set_xlabel("environment steps per seed")
+    axes.set_ylabel(ylabel)
+    axes.set_title(f"{title}\nIQM over seeds, 95% bootstrap interval", fontsize=11)
+    axes.grid(alpha=0.3)
+    if curves:
+        axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def reward_histogram(rewards: Mapping[str, NDArray[np.float64]], path: Path, title: str) -> None:
+    """Draws how often each intrinsic reward was paid, by kind of action (LIIR, Figure 2), to a PNG.
+
+    Args:
+        rewards: by kind of action, the rewards paid for it, [K].
+        path: where the picture goes.
+        title: heading.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    everything = np.concatenate(list(rewards.values()))
+    bins = np.linspace(everything.min(), everything.max(), 61)
+    for i, (label, values) in enumerate(rewards.items()):
+        axes.hist(
+            values,
+            bins=bins.tolist(),
+            color=COLOURS[i],
+            alpha=0.6,
+            label=f"{label}: mean {values.mean():.3g}, {values.size} actions",
+        )
+    axes.set_xlabel("learned intrinsic reward")
+    axes.set_ylabel("actions")
+    axes.set_title(title, fontsize=11)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,80 @@
+"""Plays whole episodes: one from one reset in each of B environments, as one scan."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from envs.base import MultiAgentEnv
+from marl_jax.methods.base import Method
+from marl_jax.types import EpisodeBatch, Metrics
+
+
+def rollout(
+    env: MultiAgentEnv[Any],
+    method: Method,
+    method_state: Any,
+    key: jax.Array,
+    num_envs: int,
+    explore: bool,
+) -> tuple[EpisodeBatch, Metrics]:
+    """Plays B episodes side by side.
+
+    Every episode takes `env.time_limit` steps of the scan; after its own end it goes on as padding with `valid`
+    false. There is no auto-reset, so no terminal observation is lost.
+
+    Args:
+        env: the world.
+        method: who acts.
+        method_state: the method's state.
+        key: random key. Episode b depends on it and on b, not on how many others are played (its random numbers are
+            those of position b in arrays with a leading axis B, which JAX draws position by position).
+        num_envs: B.
+        explore: whether to act as in training; otherwise greedily.
+
+    Returns:
+        The episodes, and the environment's `extras` at each episode's last step, [B] each.
+    """
+    reset_key, memory_key, act_key = jax.random.split(key, 3)
+    env_state, first = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
+    memory = method.initial_memory(method_state, num_envs, memory_key)
+    alive = jnp.ones((num_envs,), bool)
+
+    def step(carry: Any, key: jax.Array) -> Any:
+        env_state, observation, env_extras, memory, alive = carry
+        memory, action, extras = method.act(method_state, memory, observation, key, explore)
+        env_state, timestep = jax.vmap(env.step)(env_state, action)
+        env_extras = jax.tree.map(
+            lambda new, old: jnp.where(alive, new, old), timestep.extras, env_extras
+        )
+        record = (
+            timestep.observation,
+            action,
+            timestep.reward,
+            timestep.discount,
+            alive,
+            extras,
+        )
+        alive = alive & ~timestep.last()
+        return (env_state, timestep.observation, env_extras, memory, alive), record
+
+    carry = (env_state, first.observation, first.extras, memory, alive)
+    keys = jax.random.split(act_key, env.time_limit)
+    (_, _, env_extras, _, _), record = jax.lax.scan(step, carry, keys)
+    next_observation, action, reward, discount, valid, extras = record
+    observation = jax.tree.map(
+        lambda first, rest: jnp.concatenate([first[None], rest]),
+        first.observation,
+        next_observation,
+    )
+    batch = EpisodeBatch(
+        observation=observation.agents_view,
+        global_state=observation.global_state,
+        action_mask=observation.action_mask,
+        action=action,
+        reward=reward,
+        discount=discount,
+        valid=valid,
+        extras=extras,
+    )
+    return batch, env_extras

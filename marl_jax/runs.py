@@ -1,0 +1,245 @@
+"""A run on disk.
+
+config.json     the full configuration, versions, commit, hardware
+metrics.csv     one row per seed and evaluation
+results.json    every evaluation episode, in marl-eval's schema
+curve.png       learning curve
+failures.json   seeds that met a NaN or an infinity, if any
+checkpoints/    the last two states, whole
+"""
+
+import csv
+import datetime
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.configuration import ConfigurationError
+from marl_jax.checkpointing import Checkpoints
+from marl_jax.plots import Curve, learning_curves
+from marl_jax.settings import RunSettings
+
+Row = dict[str, float]
+
+
+class RunDirectory:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        """Names the folder; see `create` and `open`."""
+        self.path = path
+        self.checkpoints = Checkpoints(path / "checkpoints")
+        self._results: dict[str, dict[str, Any]] | None = None
+
+    @classmethod
+    def create(
+        cls, settings: RunSettings, record: Mapping[str, Any], out: str | None
+    ) -> "RunDirectory":
+        """Makes the folder of a new run: exactly `out`, or `runs/ENV/METHOD/STAMP`.
+
+        Raises:
+            ConfigurationError: if it cannot be written or holds something already.
+        """
+        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
+        path = Path(out) if out else Path("runs", settings.env, settings.method, stamp)
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise ConfigurationError(
+                    f"{path} exists already; give --out a new or empty folder, or go on with --resume {path}."
+                )
+            path.mkdir(parents=True, exist_ok=True)
+            run = cls(path)
+            run._write_json("config.json", {**settings.to_json(), **record})
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot write to {path} ({error.strerror}); give --out a folder that can be written."
+            ) from error
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunDirectory":
+        """Opens an existing run.
+
+        Raises:
+            ConfigurationError: if the folder is not a run.
+        """
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise ConfigurationError(
+                f"{path} is not a run: it must be a folder that holds a config.json written by a training run."
+            )
+        return cls(path)
+
+    def settings(self) -> RunSettings:
+        """The configuration it was made with.
+
+        Raises:
+            ConfigurationError: if it cannot be read.
+        """
+        try:
+            record = json.loads((self.path / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"{self.path / 'config.json'} cannot be read; it must be the JSON a training run wrote."
+            ) from error
+        return RunSettings.from_json(record)
+
+    def latest_checkpoint(self) -> int:
+        """Step of the last complete checkpoint.
+
+        Raises:
+            ConfigurationError: if there is none.
+        """
+        steps = self.checkpoints.steps()
+        if not steps:
+            raise ConfigurationError(
+                f"{self.path} holds no complete checkpoint; only a run that has saved one can be loaded or resumed."
+            )
+        return steps[-1]
+
+    # Metrics.
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Adds rows to metrics.csv; all rows of a run have the same columns."""
+        file = self.path / "metrics.csv"
+        new = not file.exists()
+        with file.open("a", newline="") as stream:
+            writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+            if new:
+                writer.writeheader()
+            writer.writerows({k: _text(v) for k, v in row.items()} for row in rows)
+
+    def rows(self) -> list[Row]:
+        """All rows of metrics.csv; none if there is no such file yet."""
+        file = self.path / "metrics.csv"
+        if not file.is_file():
+            return []
+        with file.open(newline="") as stream:
+            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+
+    def keep_evaluations(self, count: int) -> None:
+        """Drops what was measured after the evaluation number `count`, which a resumed run measures again."""
+        rows = [row for row in self.rows() if row["evaluation"] <= count]
+        temporary = self.path / "metrics.csv.tmp"
+        if (self.path / "metrics.csv").exists():
+            with temporary.open("w", newline="") as stream:
+                if rows:
+                    writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+                    writer.writeheader()
+                    writer.writerows({k: _text(v) for k, v in row.items()} for row in rows)
+            if rows:
+                temporary.replace(self.path / "metrics.csv")
+            else:
+                temporary.unlink()
+                (self.path / "metrics.csv").unlink()
+        results = self.read_results()
+        for steps in results.values():
+            for name in list(steps):
+                if name == "absolute_metrics" or int(name.removeprefix("step_")) > count:
+                    del steps[name]
+        self._write_results(results)
+
+    def curve(self, column: str = "eval_return_mean") -> Curve:
+        """Steps [K] and values [S, K] of a column, of the seeds that ran to the end.
+
+        Raises:
+            ConfigurationError: if nothing was measured yet, or there is no such column.
+        """
+        rows = self.rows()
+        if not rows:
+            raise ConfigurationError(f"{self.path} holds no measurements yet.")
+        if column not in rows[0]:
+            allowed = ", ".join(rows[0])
+            raise ConfigurationError(
+                f"{self.path} has no column {column!r}; choose from: {allowed}."
+            )
+        return curve_of(rows, column)
+
+    # Results in marl-eval's schema.
+
+    def read_results(self) -> dict[str, dict[str, Any]]:
+        """By seed ("seed_0"), by step ("step_1"), what was measured."""
+        file = self.path / "results.json"
+        if self._results is None and file.is_file():
+            settings = self.settings()
+            tree = json.loads(file.read_text())
+            self._results = tree["marl_jax"][settings.env][settings.method]
+        return self._results if self._results is not None else {}
+
+    def add_results(
+        self, evaluation: int | None, by_seed: Mapping[int, Row | dict[str, Any]]
+    ) -> None:
+        """Adds one evaluation (or, with None, the absolute metrics) of each seed to results.json."""
+        results = self.read_results()
+        name = "absolute_metrics" if evaluation is None else f"step_{evaluation}"
+        for seed, values in by_seed.items():
+            results.setdefault(f"seed_{seed}", {})[name] = values
+        self._write_results(results)
+
+    def _write_results(self, results: dict[str, dict[str, Any]]) -> None:
+        self._results = results
+        settings = self.settings()
+        self._write_json(
+            "results.json", {"marl_jax": {settings.env: {settings.method: results}}}, indent=None
+        )
+
+    # Failures and pictures.
+
+    def failures(self) -> dict[int, str]:
+        """What stopped each failed seed."""
+        file = self.path / "failures.json"
+        if not file.is_file():
+            return {}
+        return {int(seed): text for seed, text in json.loads(file.read_text()).items()}
+
+    def write_failures(self, failures: Mapping[int, str]) -> None:
+        """Records the failed seeds."""
+        self._write_json("failures.json", {str(seed): text for seed, text in failures.items()})
+
+    def draw(self) -> Path | None:
+        """Draws the learning curve; returns its path, or None if there is nothing to draw."""
+        if not self.rows():
+            return None
+        settings = self.settings()
+        path = self.path / "curve.png"
+        learning_curves(
+            {settings.method: self.curve()}, path, f"{settings.method} on {settings.env}"
+        )
+        return path
+
+    def _write_json(self, name: str, value: Any, indent: int | None = 2) -> None:
+        temporary = self.path / f"{name}.tmp"
+        temporary.write_text(json.dumps(value, indent=indent))
+        os.replace(temporary, self.path / name)
+
+
+def curve_of(rows: Sequence[Row], column: str) -> Curve:
+    """Steps [K] and values [S, K] of a column.
+
+    Seeds that stopped earlier than the others, because they failed, are left out.
+    """
+    by_seed: dict[float, list[Row]] = {}
+    for row in rows:
+        by_seed.setdefault(row["seed"], []).append(row)
+    length = max(len(series) for series in by_seed.values())
+    complete = [series for series in by_seed.values() if len(series) == length]
+    values = np.array([[row[column] for row in series] for series in complete])
+    steps = np.array([[row["env_steps"] for row in series] for series in complete]).mean(0)
+    return steps, values
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.9g}"
+
+
+def summary(values: NDArray[np.float64]) -> str:
+    """IQM of final values [S] with its interval, as text."""
+    from marl_jax.statistics import iqm_interval
+
+    interval = iqm_interval(values)
+    return f"{interval.estimate:.4g} (95% interval {interval.low:.4g} to {interval.high:.4g})"

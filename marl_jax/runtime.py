@@ -1,0 +1,62 @@
+"""The machine: its devices, how seeds are spread over them, and the cache of compiled programs."""
+
+import os
+from pathlib import Path
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+SEED_AXIS = "seed"
+
+
+def use_all_cores() -> None:
+    """Makes every CPU core a device of its own, so that seeds run side by side on a machine without a GPU.
+
+    Importing `marl_jax` calls it. It has no effect once JAX has started its backends, or where the user has set
+    `jax_num_cpu_devices` (environment variable JAX_NUM_CPU_DEVICES).
+    """
+    if (
+        getattr(jax.config, "jax_num_cpu_devices") > 0
+        or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    ):
+        return
+    try:
+        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    except (RuntimeError, AttributeError):
+        # The backends have started already, or the platform does not say how many cores there are.
+        return
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that the same configuration starts at once the second time.
+
+    They go to JAX's own setting if there is one (environment variable JAX_COMPILATION_CACHE_DIR), else to
+    `marl_jax` in the user's cache folder; nowhere if that cannot be written.
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir") is not None:
+        return
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "marl_jax"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if os.access(cache, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def seed_mesh(num_seeds: int) -> Mesh:
+    """A one-axis mesh over as many devices as divide `num_seeds` evenly."""
+    devices = jax.devices()
+    count = max(d for d in range(1, len(devices) + 1) if num_seeds % d == 0)
+    return jax.make_mesh(
+        (count,),
+        (SEED_AXIS,),
+        axis_types=(jax.sharding.AxisType.Auto,),
+        devices=devices[:count],
+    )
+
+
+def seed_sharding(mesh: Mesh) -> NamedSharding:
+    """Splits the leading axis of an array over the mesh."""
+    return NamedSharding(mesh, PartitionSpec(SEED_AXIS))

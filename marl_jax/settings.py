@@ -1,0 +1,176 @@
+"""What defines a run: method, task, seeds and every option, from defaults to files to the user's own values."""
+
+import dataclasses
+import importlib.metadata
+import importlib.resources
+import json
+import platform
+import subprocess
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from envs.configuration import Config, ConfigurationError, unknown_name
+from envs.registry import world_class
+from marl_jax.methods import method_class
+from marl_jax.training import TrainingConfig
+
+SECTIONS = ("training", "method", "env")
+MAX_SEED = 2**32 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """A run, whole.
+
+    Attributes:
+        method: name of the method.
+        env: name of the task.
+        seeds: S, how many seeds.
+        seed: the first of them.
+        training: options of the loop.
+        method_options: options of the method.
+        env_options: options of the task.
+    """
+
+    method: str
+    env: str
+    seeds: int
+    seed: int
+    training: TrainingConfig
+    method_options: Config
+    env_options: Config
+
+    def __post_init__(self) -> None:
+        for name, value, low in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                raise ConfigurationError(
+                    f"{name} is {value!r}; it must be a whole number at least {low}."
+                )
+        if self.seed + self.seeds - 1 > MAX_SEED:
+            raise ConfigurationError(
+                f"seed is {self.seed!r}; the last of {self.seeds} seeds must be at most {MAX_SEED}."
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, without what `environment_record` adds."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> "RunSettings":
+        """The inverse of `to_json`; keys that it does not write are ignored.
+
+        Raises:
+            ConfigurationError: if a key is missing or a value is not allowed.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        missing = [name for name in names if name not in record]
+        if missing:
+            raise ConfigurationError(f"the configuration lacks {', '.join(missing)}.")
+        return make_settings(
+            record["method"],
+            record["env"],
+            record["seeds"],
+            record["seed"],
+            {
+                "training": record["training"],
+                "method": record["method_options"],
+                "env": record["env_options"],
+            },
+            task_defaults=False,
+        )
+
+
+def make_settings(
+    method: str,
+    env: str,
+    seeds: int,
+    seed: int,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    task_defaults: bool = True,
+) -> RunSettings:
+    """Puts a run together: the classes' defaults, over them the task's file, over that the caller's options.
+
+    Args:
+        method: name of the method.
+        env: name of the task.
+        seeds: how many seeds.
+        seed: the first of them.
+        options: by section ("training", "method", "env"), options by name.
+        task_defaults: whether to read `experiments/configs/ENV/METHOD.toml`.
+
+    Raises:
+        ConfigurationError: if a name is unknown or a value is not allowed.
+    """
+    method_config, env_config = method_class(method).Config, world_class(env).Config
+    options = options or {}
+    for section in options:
+        if section not in SECTIONS:
+            raise unknown_name("section", section, SECTIONS)
+    base = read_task_defaults(method, env) if task_defaults else {}
+    merged = {name: {**base.get(name, {}), **options.get(name, {})} for name in SECTIONS}
+    return RunSettings(
+        method,
+        env,
+        seeds,
+        seed,
+        TrainingConfig.from_mapping(merged["training"], "training"),
+        method_config.from_mapping(merged["method"], method),
+        env_config.from_mapping(merged["env"], env),
+    )
+
+
+def read_task_defaults(method: str, env: str) -> dict[str, dict[str, Any]]:
+    """The options of `experiments/configs/ENV/METHOD.toml` by section; none if there is no such file."""
+    file = importlib.resources.files("experiments") / "configs" / env / f"{method}.toml"
+    if not file.is_file():
+        return {}
+    table = tomllib.loads(file.read_text())
+    for section in table:
+        if section not in SECTIONS:
+            raise unknown_name(f"section of {env}/{method}.toml", section, SECTIONS)
+    return table
+
+
+def environment_record() -> dict[str, Any]:
+    """Where a run ran: versions, commit and hardware."""
+    packages = ("marl-jax", "jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "rlax")
+    devices = jax.devices()
+    return {
+        "versions": {name: _version(name) for name in packages},
+        "python": platform.python_version(),
+        "commit": _commit(),
+        "hardware": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    """The commit of this checkout, with a plus sign if files differ from it."""
+    root = Path(__file__).parent.parent
+    try:
+        commit, status = (
+            subprocess.run(
+                ["git", "-C", str(root), *arguments],
+                capture_output=True,
+                text=True,
+                check=True,
+                timeout=10,
+            ).stdout.strip()
+            for arguments in (
+                ("rev-parse", "--short=12", "HEAD"),
+                ("status", "--porcelain", "--untracked-files=no"),
+            )
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + "+" * bool(status)

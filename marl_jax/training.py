@@ -1,0 +1,169 @@
+"""The training loop: one compiled program for every method, on all seeds at once.
+
+`Trainer.train_chunk` takes the run state of all seeds through some iterations (rollout, update) and one evaluation.
+The Python loop around it lives in `marl_jax.api`.
+"""
+
+import dataclasses
+import functools
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from envs.base import MultiAgentEnv
+from envs.configuration import Config, Range
+from marl_jax.evaluation import evaluate
+from marl_jax.methods.base import Method
+from marl_jax.rollout import rollout
+from marl_jax.runtime import SEED_AXIS, seed_mesh, seed_sharding
+from marl_jax.types import Metrics
+
+EVALUATION_KEY = 20_190_408
+"""Seed of the keys that every evaluation plays, the same for all seeds and all times."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(Config):
+    """What the loop around a method needs to know."""
+
+    total_steps: Annotated[int, Range(minimum=1)] = 2_000_000
+    """Environment steps for each seed, rounded up to whole evaluation intervals."""
+    eval_interval: Annotated[int, Range(minimum=1)] = 16_000
+    """Environment steps between two evaluations, rounded to whole iterations. A run is saved as often."""
+    eval_episodes: Annotated[int, Range(minimum=1)] = 32
+    """Greedy episodes of each evaluation, always the same ones."""
+    seed_batching: Literal["auto", "map", "vmap"] = "auto"
+    """How the seeds on one device run: one after the other inside the compiled program (map: best on a CPU, and
+    bit-identical for any number of seeds), or as one batch (vmap: best on a GPU or TPU). auto decides by device."""
+
+
+class RunState(NamedTuple):
+    """Everything that a seed's run consists of; a checkpoint holds it whole.
+
+    Attributes:
+        method: the learner.
+        key: random key of what is still to come.
+        iteration: iterations done.
+        env_steps: environment steps taken.
+    """
+
+    method: Any
+    key: jax.Array
+    iteration: Int[Array, ""]
+    env_steps: Int[Array, ""]
+
+
+class ChunkMetrics(NamedTuple):
+    """What one chunk measured, for each seed.
+
+    Attributes:
+        training: by name, [S, iterations].
+        evaluation: by name, [S, episodes].
+        env_steps: [S], environment steps taken so far.
+    """
+
+    training: Metrics
+    evaluation: Metrics
+    env_steps: Int[Array, " S"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """Trains S seeds of one method on one task.
+
+    Seed number k of a run with first seed s uses the random key `s + k` and nothing of its neighbours.
+
+    Attributes:
+        env: the task.
+        method: the learner.
+        config: the loop's own settings.
+        num_seeds: S.
+        first_seed: s.
+    """
+
+    env: MultiAgentEnv[Any]
+    method: Method
+    config: TrainingConfig
+    num_seeds: int
+    first_seed: int = 0
+
+    @functools.cached_property
+    def mesh(self) -> jax.sharding.Mesh:
+        """The devices that share the seeds."""
+        return seed_mesh(self.num_seeds)
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of one iteration, if no episode ends before the time limit."""
+        return self.method.num_envs * self.env.time_limit
+
+    @property
+    def iterations_per_chunk(self) -> int:
+        """Iterations between two evaluations."""
+        return max(1, round(self.config.eval_interval / self.steps_per_iteration))
+
+    def init(self) -> RunState:
+        """The run state of S untrained seeds."""
+
+        def init(seed: jax.Array) -> RunState:
+            key, method_key = jax.random.split(jax.random.key(seed))
+            zero = jnp.zeros((), jnp.int32)
+            return RunState(self.method.init(method_key), key, zero, zero)
+
+        seeds = jnp.arange(self.first_seed, self.first_seed + self.num_seeds, dtype=jnp.uint32)
+        # `map`, not `vmap`: a seed's first parameters must not depend on how many others are drawn.
+        return jax.jit(lambda s: jax.lax.map(init, s), out_shardings=seed_sharding(self.mesh))(
+            seeds
+        )
+
+    def abstract_state(self) -> RunState:
+        """Shapes, types and placement of the run state, without computing it."""
+        sharding = seed_sharding(self.mesh)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            jax.eval_shape(self.init),
+        )
+
+    def train_seed(self, state: RunState) -> tuple[RunState, ChunkMetrics]:
+        """One chunk of one seed: some iterations, then an evaluation."""
+
+        def iteration(state: RunState, _: None) -> tuple[RunState, Metrics]:
+            key, rollout_key, update_key = jax.random.split(state.key, 3)
+            batch, _ = rollout(
+                self.env, self.method, state.method, rollout_key, self.method.num_envs, explore=True
+            )
+            method, metrics = self.method.update(state.method, batch, None, update_key)
+            env_steps = state.env_steps + jnp.sum(batch.valid, dtype=jnp.int32)
+            metrics = {"train_return": batch.team_return.mean(), **metrics}
+            return RunState(method, key, state.iteration + 1, env_steps), metrics
+
+        state, training = jax.lax.scan(iteration, state, length=self.iterations_per_chunk)
+        evaluation = self.evaluate_seed(state)
+        return state, ChunkMetrics(training, evaluation, state.env_steps)
+
+    def evaluate_seed(self, state: RunState) -> Metrics:
+        """The fixed evaluation of one seed: by name, [episodes]."""
+        key = jax.random.key(EVALUATION_KEY)
+        return evaluate(self.env, self.method, state.method, key, self.config.eval_episodes)
+
+    def over_seeds(self, function: Any) -> Any:
+        """Runs a function of one seed on all seeds, spread over the devices."""
+        batching = self.config.seed_batching
+        if batching == "auto":
+            batching = "map" if self.mesh.devices.flat[0].platform == "cpu" else "vmap"
+        batched = {"vmap": jax.vmap(function), "map": functools.partial(jax.lax.map, function)}
+        local = batched[batching]
+        spec = jax.sharding.PartitionSpec(SEED_AXIS)
+        return jax.shard_map(local, mesh=self.mesh, in_specs=spec, out_specs=spec, check_vma=False)
+
+    @functools.cached_property
+    def train_chunk(self) -> Any:
+        """Maps the run state of all seeds to the next one and its `ChunkMetrics`. Donates its argument."""
+        return jax.jit(self.over_seeds(self.train_seed), donate_argnums=0)
+
+    @functools.cached_property
+    def evaluate(self) -> Any:
+        """Maps the run state of all seeds to the evaluation's results: by name, [S, episodes]."""
+        return jax.jit(self.over_seeds(self.evaluate_seed))
