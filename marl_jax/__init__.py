@@ -4,12 +4,6 @@
 >>> result = marl_jax.train(method="liir", env="turn", seeds=4, total_steps=100_000)
 """
 
-# Both before anything starts JAX's backend, which importing jumanji does: one device per CPU core, and (in `envs`)
-# the guard against the dead-lock.
-from marl_jax.runtime import use_all_cores
-
-use_all_cores()
-
 from envs.configuration import ConfigurationError
 from marl_jax.api import TrainResult, load, load_policy, resume, train
 from marl_jax.policy import Policy

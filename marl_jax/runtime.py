@@ -9,24 +9,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 SEED_AXIS = "seed"
 
 
-def use_all_cores() -> None:
-    """Makes every CPU core a device of its own, so that seeds run side by side on a machine without a GPU.
-
-    Importing `marl_jax` calls it. It has no effect once JAX has started its backends, or where the user has set
-    `jax_num_cpu_devices` (environment variable JAX_NUM_CPU_DEVICES).
-    """
-    if (
-        getattr(jax.config, "jax_num_cpu_devices") > 0
-        or "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    ):
-        return
-    try:
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
-    except (RuntimeError, AttributeError):
-        # The backends have started already, or the platform does not say how many cores there are.
-        return
-
-
 def use_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that the same configuration starts at once the second time.
 

@@ -1,0 +1,27 @@
+"""Settings of JAX's CPU backend, which has to find them when it starts."""
+
+import os
+
+import jax
+
+
+def prepare_cpu_backend() -> None:
+    """Makes the CPU backend safe and puts all cores to use; importing `envs` or `marl_jax` calls it.
+
+    - jaxlib 0.10 dead-locks on machines with few cores: a compiled scan stops and never returns. A thread pool
+      larger than the number of cores avoids it (`PJRT_NPROC`).
+    - Every core becomes a device of its own, so that seeds run side by side (`JAX_NUM_CPU_DEVICES`).
+
+    A user's own values win. Nothing happens if the backend has started already, which importing jumanji does.
+    """
+    try:
+        cores = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this platform
+        cores = os.cpu_count() or 1
+    os.environ.setdefault("PJRT_NPROC", str(max(8, 2 * cores)))
+    forced = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if getattr(jax.config, "jax_num_cpu_devices") < 1 and not forced:
+        try:
+            jax.config.update("jax_num_cpu_devices", cores)
+        except RuntimeError:
+            return
