@@ -78,8 +78,8 @@ class Viewer(abc.ABC, Generic[StateT]):
         figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, facecolor="white")
         canvas = FigureCanvasAgg(figure)
         self.draw(figure, jax.tree.map(_to_numpy, state))
-        canvas.draw()  # type: ignore[no-untyped-call]
-        return np.array(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
+        canvas.draw()
+        return np.array(canvas.buffer_rgba())[..., :3]
 
     def animate(self, states: Sequence[StateT], path: str, frames_per_second: float = 5.0) -> None:
         """Writes an animated GIF that repeats for ever.

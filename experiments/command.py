@@ -39,9 +39,15 @@ def _one_sentence(report: str) -> str:
     """Tyro's framed report as one sentence that says what is wrong and what is allowed."""
     lines = [re.sub(r"[│╭╮╰╯]", "", line).strip() for line in report.splitlines()]
     lines = [line for line in lines if line and not line.startswith("─ ")]
-    rules = [i for i, line in enumerate(lines) if set(line) <= {"─"}] or [len(lines)]
-    sentence = " ".join(lines[: rules[0]]).rstrip(".")
-    flags = [line for line in lines[rules[0] :] if line.startswith("--")]
+    # A rule of dashes ends the sentence. Without box characters (another encoding) the title has one too.
+    rules = [i for i, line in enumerate(lines) if set(line) <= set("─-")] or [len(lines)]
+    begin, end = (0, rules[0]) if "╭" in report or len(rules) == 1 else (rules[0] + 1, rules[1])
+    sentence = " ".join(lines[begin:end]).rstrip(".")
+    flags = [line for line in lines[end:] if line.startswith("--") and set(line) != {"-"}]
+    # What a configuration itself refuses is a sentence already.
+    refused = re.match(r"Error parsing \S+: (.* is .*; it must .*)$", sentence)
+    if refused:
+        return f"{refused[1]}."
     value = re.match(r"Error parsing (\S+): .*?('[^']*')$", sentence)
     if value and flags:
         kind = flags[0].split(" ", 1)[-1]

@@ -61,12 +61,17 @@ class TrainResult:
 
     def policy(self, seed: int | None = None) -> Policy:
         """The team of one seed, the first by default."""
-        return _policy_of(self.trainer, self.state, self.settings, seed)
+        return policy_of(self.trainer, self.state, self.settings, seed)
 
 
-def _policy_of(
-    trainer: Trainer, state: RunState, settings: RunSettings, seed: int | None
+def policy_of(
+    trainer: Trainer, state: RunState, settings: RunSettings, seed: int | None = None
 ) -> Policy:
+    """The team of one seed, the first by default, out of the run state of all seeds.
+
+    Raises:
+        ConfigurationError: if the run has no such seed.
+    """
     seed = settings.seed if seed is None else seed
     if not settings.seed <= seed < settings.seed + settings.seeds:
         last = settings.seed + settings.seeds - 1
@@ -101,7 +106,7 @@ def load_policy(run: str | Path, seed: int | None = None) -> Policy:
         ConfigurationError: if the folder is not a run, its checkpoint is damaged, or it has no such seed.
     """
     trainer, state, settings = load(run)
-    return _policy_of(trainer, state, settings, seed)
+    return policy_of(trainer, state, settings, seed)
 
 
 def train(

@@ -129,7 +129,7 @@ class Trainer:
     def train_seed(self, state: RunState) -> tuple[RunState, ChunkMetrics]:
         """One chunk of one seed: some iterations, then an evaluation."""
 
-        def iteration(state: RunState, _: None) -> tuple[RunState, Metrics]:
+        def iteration(state: RunState, _: Any) -> tuple[RunState, Metrics]:
             key, rollout_key, update_key = jax.random.split(state.key, 3)
             batch, _ = rollout(
                 self.env, self.method, state.method, rollout_key, self.method.num_envs, explore=True

@@ -24,7 +24,7 @@ def lambda_returns(
     """
 
     def along_time(r: jax.Array, d: jax.Array, v: jax.Array) -> jax.Array:
-        return rlax.lambda_returns(r, d, v, lambda_)
+        return rlax.lambda_returns(r, d, v, float(lambda_))
 
     for _ in range(reward.ndim - 1):
         along_time = jax.vmap(along_time, in_axes=-1, out_axes=-1)

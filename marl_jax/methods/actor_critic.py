@@ -158,12 +158,12 @@ def sweep_critic(
         inputs, active = inputs
         (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(params, inputs)
 
-        def learn(carry: Any) -> Any:
-            params, optimizer_state = carry
-            updates, optimizer_state = optimizer.update(grads, optimizer_state, params)
-            return optax.apply_updates(params, updates), optimizer_state
-
-        carry = jax.lax.cond(active > 0, learn, lambda carry: carry, (params, optimizer_state))
+        updates, next_state = optimizer.update(grads, optimizer_state, params)
+        learned = (optax.apply_updates(params, updates), next_state)
+        # Not a `cond`: the mask is data, and `vmap` over seeds would turn one into this anyway.
+        carry = jax.tree.map(
+            lambda new, old: jnp.where(active > 0, new, old), learned, (params, optimizer_state)
+        )
         return carry, (loss, values)
 
     (params, optimizer_state), (losses, values) = jax.lax.scan(
@@ -443,7 +443,7 @@ class _BaselineMethod(ActorCritic):
         params["actor"] = optax.apply_updates(params["actor"], updates)
         metrics = {
             "actor_loss": loss,
-            "actor_grad_norm": optax.global_norm(grads),
+            "actor_grad_norm": optax.tree.norm(grads),
             "critic_loss": sweep.loss,
             "entropy": _entropy(probs[:-1], mask),
             "epsilon": epsilon,
@@ -537,7 +537,8 @@ class CentralV(_BaselineMethod):
         return self._critic.init(key, jnp.zeros((size,)))
 
     def _values(self, params: Params, inputs: jax.Array) -> jax.Array:
-        return self._critic.apply(params, inputs)[..., 0]
+        value: jax.Array = self._critic.apply(params, inputs)  # type: ignore[assignment]
+        return value[..., 0]
 
     def _sweep(
         self,

@@ -261,10 +261,14 @@ class LIIR(ActorCritic):
     ) -> Float[Array, "*batch"]:
         """V_ex of the team's reward."""
         if self._separate:
-            return self._extrinsic_net.apply(critic[_Heads.EXTRINSIC], inputs[1])[..., 0]
+            return self._state_value(critic[_Heads.EXTRINSIC], inputs[1])
         features = jax.lax.stop_gradient(self._features(critic, inputs))
         features = features.reshape(*features.shape[:-2], -1)
-        return self._extrinsic_net.apply(intrinsic[_Heads.EXTRINSIC], features)[..., 0]
+        return self._state_value(intrinsic[_Heads.EXTRINSIC], features)
+
+    def _state_value(self, params: Params, x: Float[Array, "*batch I"]) -> Float[Array, "*batch"]:
+        value: jax.Array = self._extrinsic_net.apply(params, x)  # type: ignore[assignment]
+        return value[..., 0]
 
     def intrinsic_rewards(
         self, critic: Params, intrinsic: Params, inputs: Any
@@ -275,14 +279,13 @@ class LIIR(ActorCritic):
         out = self._apply_per_agent(self._reward_net, intrinsic[_Heads.REWARD], x)
         return bound * jnp.tanh(out / bound)
 
-    def intrinsic_reward(
+    def intrinsic_reward_table(
         self, state: ActorCriticState, batch: EpisodeBatch
-    ) -> Float[Array, "T B N"]:
-        """r_in of the actions taken in `batch`, under the learned parameters."""
+    ) -> Float[Array, "T B N A"]:
+        """r_in of every action at every step of `batch`, under the learned parameters."""
         action = jnp.concatenate([batch.action, jnp.zeros_like(batch.action[:1])])
         inputs = jax.tree.map(lambda x: x[:-1], self._critic_inputs(batch, action))
-        rewards = self.intrinsic_rewards(state.params["critic"], state.params["intrinsic"], inputs)
-        return self._of_taken(rewards, batch.action)
+        return self.intrinsic_rewards(state.params["critic"], state.params["intrinsic"], inputs)
 
     def _of_taken(self, x: Float[Array, "*shape A"], action: jax.Array) -> Float[Array, "*shape"]:
         return jnp.sum(x * jax.nn.one_hot(action, x.shape[-1], dtype=x.dtype), axis=-1)
@@ -320,12 +323,12 @@ class LIIR(ActorCritic):
         r_in = self._taken_reward(data, state.params["intrinsic"])
         metrics = {
             "actor_loss": step.loss,
-            "actor_grad_norm": optax.global_norm(step.grads),
+            "actor_grad_norm": optax.tree.norm(step.grads),
             "critic_loss": sweep.loss,
             "entropy": _entropy(data.probs[:-1], data.mask),
             "epsilon": data.epsilon,
             "outer_objective": outer,
-            "intrinsic_grad_norm": optax.global_norm(grads),
+            "intrinsic_grad_norm": optax.tree.norm(grads),
             "intrinsic_reward_mean": masked_mean(r_in, data.mask),
             "intrinsic_reward_abs": masked_mean(jnp.abs(r_in), data.mask),
         }

@@ -1,0 +1,137 @@
+"""Speed and memory of training: compile time, environment steps per second, memory, time to the default budget.
+
+`python benchmarks/training.py --method liir --env turn --seeds 16`. The reference in the same run is the same task
+stepped with random actions, without learning.
+"""
+
+import dataclasses
+import resource
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+
+import envs
+from experiments import command
+from marl_jax import methods
+from marl_jax.rollout import rollout
+from marl_jax.settings import make_settings
+from marl_jax.training import RunState, Trainer
+
+
+@dataclasses.dataclass
+class Arguments:
+    method: str = "liir"
+    """Method to time."""
+    env: str = "turn"
+    """Task to time it on."""
+    seeds: int = 16
+    """Seeds trained at once; one seed alone is timed too."""
+    chunks: int = 5
+    """Chunks timed after one to warm up; the median counts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomActions:
+    """The reference: uniformly random actions, nothing learned."""
+
+    num_envs: int
+    shape: tuple[int, int]
+
+    def initial_memory(self, state: object, num_envs: int, key: jax.Array) -> tuple[()]:
+        return ()
+
+    def act(
+        self,
+        state: object,
+        memory: tuple[()],
+        observation: envs.Observation,
+        key: jax.Array,
+        explore: bool,
+    ):
+        n, a = self.shape
+        action = jnp.floor(a * jax.random.uniform(key, (observation.action_mask.shape[0], n)))
+        return (), action.astype(jnp.int32), ()
+
+
+def timed(trainer: Trainer, chunks: int) -> tuple[float, float]:
+    """Seconds to compile, and median seconds of a chunk."""
+    state = trainer.init()
+    began = time.perf_counter()
+    train_chunk = trainer.train_chunk.lower(state).compile()
+    compiled = time.perf_counter() - began
+    seconds = []
+    for i in range(chunks + 1):
+        began = time.perf_counter()
+        state, metrics = train_chunk(state)
+        jax.block_until_ready(metrics)
+        if i > 0:
+            seconds.append(time.perf_counter() - began)
+    return compiled, statistics.median(seconds)
+
+
+def timed_reference(trainer: Trainer, chunks: int) -> float:
+    """Median seconds of as many episodes as a chunk of `trainer` plays, with random actions."""
+    env = trainer.env
+    random = RandomActions(trainer.method.num_envs, (env.num_agents, env.num_actions))
+
+    def play(state: RunState) -> jax.Array:
+        def iteration(key: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:
+            key, rollout_key = jax.random.split(key)
+            batch, _ = rollout(env, random, None, rollout_key, random.num_envs, explore=True)  # type: ignore[arg-type]
+            used = batch.observation.sum() + batch.global_state.sum()
+            return key, batch.team_return.mean() + 0.0 * used
+
+        return jax.lax.scan(iteration, state.key, length=trainer.iterations_per_chunk)[1].mean()
+
+    state = trainer.init()
+    run = jax.jit(trainer.over_seeds(play)).lower(state).compile()
+    seconds = []
+    for i in range(chunks + 1):
+        began = time.perf_counter()
+        jax.block_until_ready(run(state))
+        if i > 0:
+            seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+def main() -> int:
+    args = command.parse(Arguments, "Speed and memory of training.")
+    print(f"{args.method} on {args.env}, {len(jax.devices())} x {jax.devices()[0].device_kind}")
+    heads = (
+        "seeds",
+        "compile s",
+        "env steps/s",
+        "per seed",
+        "budget min",
+        "random steps/s",
+        "peak MiB",
+    )
+    print("".join(f"{head:>16}" for head in heads))
+    for seeds in dict.fromkeys((1, args.seeds)):
+        settings = make_settings(args.method, args.env, seeds, 0)
+        env = envs.make(args.env, **dataclasses.asdict(settings.env_options))
+        method = methods.make(args.method, env, **dataclasses.asdict(settings.method_options))
+        trainer = Trainer(env, method, settings.training, seeds)
+        compiled, chunk = timed(trainer, args.chunks)
+        steps = seeds * trainer.iterations_per_chunk * trainer.steps_per_iteration
+        reference = steps / timed_reference(trainer, args.chunks)
+        budget = compiled + seeds * settings.training.total_steps * chunk / steps
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        cells = (
+            f"{seeds}",
+            f"{compiled:.1f}",
+            f"{steps / chunk:,.0f}",
+            f"{steps / chunk / seeds:,.0f}",
+            f"{budget / 60:.1f}",
+            f"{reference:,.0f}",
+            f"{peak:,.0f}",
+        )
+        print("".join(f"{cell:>16}" for cell in cells))
+    print("budget: compilation and the task's default environment steps for every seed")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)

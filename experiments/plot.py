@@ -1,0 +1,59 @@
+"""Compares runs in one picture: `python experiments/plot.py DIR... --out curves.png`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments import command
+from marl_jax import ConfigurationError
+from marl_jax.plots import learning_curves
+from marl_jax.runs import RunDirectory, summary
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Command line."""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders of the runs."""
+    out: str = "curves.png"
+    """The picture."""
+    column: str = "eval_return_mean"
+    """Column of metrics.csv to draw."""
+
+
+def main() -> int:
+    """Draws the runs and prints their last values; returns the exit status."""
+    args = command.parse(Arguments, "Compares runs in one picture.")
+    if not args.runs:
+        raise ConfigurationError("no run is given; name one or more folders of runs.")
+    curves, tasks = {}, []
+    for name in args.runs:
+        run = RunDirectory.open(name)
+        settings = run.settings()
+        if settings.env not in tasks:
+            tasks.append(settings.env)
+        label = settings.method
+        if label in curves:
+            label = f"{label} ({run.path.name})"
+        curves[label] = run.curve(args.column)
+        steps, values = curves[label]
+        print(
+            f"{label} on {settings.env}: {args.column} after {steps[-1]:,.0f} env steps, "
+            f"IQM of {len(values)} seeds {summary(values[:, -1])}"
+        )
+    target = Path(args.out)
+    try:
+        learning_curves(curves, target, ", ".join(tasks), args.column.replace("_", " "))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"cannot write {target} ({error}); give --out a picture file that can be written."
+        ) from error
+    print(f"picture: {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)

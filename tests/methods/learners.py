@@ -1,0 +1,83 @@
+"""Small learners and batches for the tests of the methods."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from marl_jax import methods
+from marl_jax.methods.actor_critic import ActorCritic
+from marl_jax.methods.base import Sizes
+from marl_jax.types import EpisodeBatch
+from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT
+
+SIZES = Sizes(AGENTS, ACTIONS, FEATURES, AGENTS * FEATURES, LIMIT)
+NAMES = ("central_v", "coma", "iac", "liir")
+
+# Compiling costs these tests more than running.
+fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+
+SMALL: dict[str, Any] = {
+    "agent": "mlp",
+    "hidden_size": 6,
+    "critic_hidden": (5,),
+    "mask_before_softmax": False,
+}
+
+
+def make(name: str, **options: Any) -> ActorCritic:
+    """A small learner."""
+    cls = methods.method_class(name)
+    return cls(cls.Config.from_mapping({**SMALL, **options}, name), SIZES)
+
+
+@functools.cache
+def compiled_update(method: ActorCritic) -> Callable[..., Any]:
+    """Its update, compiled once for all tests."""
+    return fast_jit(method.update)
+
+
+def update(method: ActorCritic, state: Any, batch: EpisodeBatch, seed: int = 0) -> Any:
+    """One update."""
+    return compiled_update(method)(state, batch, None, jax.random.key(seed))
+
+
+def init(method: ActorCritic, seed: int = 0) -> Any:
+    """A fresh state."""
+    return fast_jit(method.init)(jax.random.key(seed))
+
+
+def make_batch(
+    lengths: Sequence[int] = (4, 2, 3),
+    terminated: Sequence[bool] = (False, True, True),
+    seed: int = 0,
+    steps: int = LIMIT,
+) -> EpisodeBatch:
+    """Random episodes. Action 0 is always available; some agents have nothing else."""
+    rng = np.random.default_rng(seed)
+    b = len(lengths)
+    shape = (steps, b, AGENTS)
+    mask = rng.random((steps + 1, b, AGENTS, ACTIONS)) < 0.7
+    mask[..., 0] = True
+    scores = np.where(mask[:-1], rng.random((*shape, ACTIONS)), -1.0)
+    time = np.arange(steps)[:, None]
+    ends = (time == np.array(lengths) - 1) & np.array(terminated)
+    return EpisodeBatch(
+        observation=jnp.asarray(rng.normal(size=(steps + 1, b, AGENTS, FEATURES))),
+        global_state=jnp.asarray(rng.normal(size=(steps + 1, b, AGENTS * FEATURES))),
+        action_mask=jnp.asarray(mask),
+        action=jnp.asarray(np.argmax(scores, axis=-1), jnp.int32),
+        reward=jnp.asarray(np.broadcast_to(rng.normal(size=(steps, b, 1)), shape)),
+        discount=jnp.asarray(np.broadcast_to((1.0 - ends)[..., None], shape)),
+        valid=jnp.asarray(time < np.array(lengths)),
+        extras=(),
+    )
+
+
+def differing(one: Any, other: Any) -> list[str]:
+    """Paths of the leaves that are not equal."""
+    pairs = zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True)
+    return [jax.tree_util.keystr(p) for (p, x), y in pairs if not np.array_equal(x, y)]

@@ -1,0 +1,373 @@
+"""What IAC, Central-V, COMA and LIIR share: sweep, target, schedule, masks, ends of episodes."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from envs.base import Observation
+from marl_jax.methods.actor_critic import append_final_action, sweep_critic
+from marl_jax.optimizers import make_optimizer
+from tests.methods.learners import NAMES, differing, fast_jit, init, make, make_batch, update
+from tests.probes import ACTIONS, AGENTS, LIMIT
+
+# The sweep.
+
+
+def quadratic(params: jax.Array, step: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    x, target = step
+    value = params @ x
+    return (value - target) ** 2, value
+
+
+@pytest.mark.parametrize("optimizer_name", ["sgd", "rmsprop"])
+def test_the_sweep_is_a_loop_backwards_in_time_without_the_padding(optimizer_name: str) -> None:
+    optimizer = make_optimizer(optimizer_name, 0.1, 0.5)
+    key = jax.random.key(0)
+    xs, targets = jax.random.normal(key, (5, 3)), jnp.arange(5.0)
+    step_mask = jnp.array([1.0, 1.0, 0.0, 1.0, 0.0])
+    params = jnp.array([0.5, -0.5, 1.0])
+    state = optimizer.init(params)
+    sweep = jax.jit(
+        lambda p, s: sweep_critic(quadratic, p, optimizer, s, (xs, targets), step_mask)
+    )(params, state)
+
+    values, losses = {}, []
+    for t in (3, 1, 0):
+        # d/dw (w x - y)^2 = 2 (w x - y) x
+        error = params @ xs[t] - targets[t]
+        values[t] = params @ xs[t]
+        losses.append(error**2)
+        updates, state = optimizer.update(2 * error * xs[t], state, params)
+        params = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(sweep.params, params, rtol=1e-5)
+    for one, other in zip(jax.tree.leaves(sweep.optimizer), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    for t, value in values.items():
+        np.testing.assert_allclose(sweep.values[t], value, rtol=1e-5)
+    np.testing.assert_allclose(sweep.loss, np.mean(losses), rtol=1e-5)
+    assert int(sweep.num_steps) == 3
+
+
+def test_steps_of_padding_change_neither_critic_nor_optimizer() -> None:
+    # Adam would move on its momentum, RMSprop would forget, if a step with gradient 0 were taken.
+    optimizer = make_optimizer("adam", 0.1, 0.0)
+    params = jnp.array([0.5, -0.5, 1.0])
+    _, state = optimizer.update(params, optimizer.init(params), params)
+    nothing = (jnp.full((4, 3), jnp.nan), jnp.zeros((4,)))
+    sweep = sweep_critic(quadratic, params, optimizer, state, nothing, jnp.zeros((4,)))
+    assert differing((sweep.params, sweep.optimizer), (params, state)) == []
+    assert int(sweep.num_steps) == 0
+
+
+# The target critic.
+
+
+@pytest.mark.parametrize(
+    ("lengths", "interval", "copies"),
+    [
+        # 4 steps a batch: 4, 8, 12 >= 10 -> copy and start again: every ceil(10 / 4) = 3rd batch.
+        ((4, 2, 3), 10, [False, False, True, False, False, True]),
+        # The longest episode counts: 2 steps a batch, every 5th.
+        ((2, 1, 2), 10, [False, False, False, False, True, False]),
+        ((4, 2, 3), 1, [True, True, True]),
+    ],
+)
+def test_the_target_is_copied_every_so_many_batches(
+    lengths: tuple[int, ...], interval: int, copies: list[bool]
+) -> None:
+    method = make("iac", target_update_interval=interval)
+    state = init(method)
+    batch = make_batch(lengths, (True, True, True))
+    assert differing(state.target_critic, state.params["critic"]) == []
+    for copied in copies:
+        before = state.target_critic
+        state, _ = update(method, state, batch)
+        assert differing(before, state.params["critic"]) != []
+        if copied:
+            assert differing(state.target_critic, state.params["critic"]) == []
+            assert int(state.critic_steps) == 0
+        else:
+            assert differing(state.target_critic, before) == []
+
+
+# Exploration.
+
+
+def test_the_exploration_floor_falls_linearly_with_the_steps_learned_from() -> None:
+    method = make("iac", epsilon_start=0.5, epsilon_finish=0.1, epsilon_anneal_steps=100)
+    state = init(method)
+    for steps, expected in [(0, 0.5), (25, 0.4), (50, 0.3), (100, 0.1), (1000, 0.1)]:
+        epsilon = method.epsilon(state._replace(env_steps=jnp.int32(steps)))
+        np.testing.assert_allclose(epsilon, expected, rtol=1e-6)
+    # Only valid steps count: 4 + 2 + 3.
+    state, metrics = update(method, state, make_batch())
+    assert int(state.env_steps) == 9
+    np.testing.assert_allclose(metrics["epsilon"], 0.5)
+    np.testing.assert_allclose(method.epsilon(state), 0.5 - 0.4 * 0.09, rtol=1e-6)
+
+
+# Masks and ends of episodes.
+
+
+def test_the_agent_mask_leaves_out_padding_and_agents_without_a_choice() -> None:
+    batch = make_batch(lengths=(2,), terminated=(True,), steps=3)
+    legal = jnp.array([[1, 3], [2, 1], [3, 3], [3, 3]])  # [T+1, N], how many actions
+    mask = (jnp.arange(ACTIONS) < legal[..., None])[:, None]
+    result = make("coma")._agent_mask(batch._replace(action_mask=mask))
+    np.testing.assert_array_equal(result[:, 0], [[0, 1], [1, 0], [0, 0]])
+
+
+def test_an_agent_without_a_choice_has_no_part_in_the_policy_gradient() -> None:
+    method = make("coma", normalise_advantage=True, sharing="independent")
+    batch = make_batch()
+    mask = batch.action_mask.at[:, :, 1].set(jnp.arange(ACTIONS) == 0)
+    action = batch.action.at[:, :, 1].set(0)
+    state = init(method)
+    after, _ = update(method, state, batch._replace(action_mask=mask, action=action))
+    changed = [
+        [bool(jnp.any(x[i] != y[i])) for i in range(AGENTS)]
+        for x, y in zip(
+            jax.tree.leaves(state.params["actor"]),
+            jax.tree.leaves(after.params["actor"]),
+            strict=True,
+        )
+    ]
+    assert any(row[0] for row in changed)
+    assert not any(row[1] for row in changed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_padding_holds_changes_nothing(name: str) -> None:
+    method = make(name, agent="gru", target_update_interval=1)
+    state = init(method)
+    batch = make_batch()
+    padding = ~batch.valid
+    # After a termination not even the terminal observation is used.
+    unused = jnp.concatenate([jnp.zeros_like(padding[:1]), padding])
+    unused |= jnp.concatenate([jnp.zeros_like(padding[:1]), batch.discount[..., 0] == 0])
+
+    def garbage(x: jax.Array, where: jax.Array, value: float | bool) -> jax.Array:
+        where = where.reshape(*where.shape, *[1] * (x.ndim - where.ndim))
+        return jnp.where(where, jnp.asarray(value, x.dtype), x)
+
+    other = batch._replace(
+        observation=garbage(batch.observation, unused, 1e3),
+        global_state=garbage(batch.global_state, unused, -1e3),
+        action_mask=garbage(batch.action_mask, unused, False),
+        action=garbage(batch.action, padding, 2),
+        reward=garbage(batch.reward, padding, 1e6),
+        discount=garbage(batch.discount, padding, 1.0),
+    )
+    for _ in range(2):
+        clean, clean_metrics = update(method, state, batch)
+        dirty, dirty_metrics = update(method, state, other)
+        assert differing(clean, dirty) == []
+        assert differing(clean_metrics, dirty_metrics) == []
+        assert all(np.isfinite(x).all() for x in jax.tree.leaves(clean))
+        state = clean
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("terminated", [False, True])
+def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(
+    name: str, terminated: bool
+) -> None:
+    method = make(name, agent="gru", target_update_interval=1)  # compiled above
+    state = init(method)
+    batch = make_batch(lengths=(4, 4, 4), terminated=(terminated,) * 3)
+    other = batch._replace(
+        observation=batch.observation.at[-1].add(1.0),
+        global_state=batch.global_state.at[-1].add(1.0),
+    )
+    one, two = (update(method, state, x)[0].params["critic"] for x in (batch, other))
+    assert (differing(one, two) == []) == terminated
+
+
+# What the critics see.
+
+
+def test_inputs_of_comas_critic() -> None:
+    batch = make_batch(lengths=(3,), terminated=(True,), steps=3)
+    action = append_final_action(batch, jnp.full((4, 1, 2, 3), 1 / 3), jax.random.key(0))
+    inputs = np.asarray(make("coma")._joint_inputs(batch, action))[:, 0]  # [T+1, N, I]
+    eye = np.eye(ACTIONS)
+    for t in range(4):
+        last = np.zeros((2, 3)) if t == 0 else eye[action[t - 1, 0]]
+        for agent in range(AGENTS):
+            others = eye[action[t, 0]].copy()
+            others[agent] = 0.0
+            expected = np.concatenate(
+                [
+                    batch.global_state[t, 0],
+                    batch.observation[t, 0, agent],
+                    others.ravel(),
+                    last.ravel(),
+                    np.eye(AGENTS)[agent],
+                ]
+            )
+            np.testing.assert_array_equal(inputs[t, agent], expected.astype(np.float32))
+
+
+def test_inputs_of_the_actor_and_of_the_decentralised_and_central_critics() -> None:
+    batch = make_batch(lengths=(3,), terminated=(True,), steps=3)
+    method = make("iac")
+    last = np.concatenate([np.zeros((1, 2, 3)), np.eye(3)[batch.action[:, 0]]])
+    identity = np.broadcast_to(np.eye(2), (4, 2, 2))
+    view = np.asarray(batch.observation)[:, 0]
+    parts = {"last": last, "identity": identity}
+    np.testing.assert_array_equal(
+        method._local_inputs(batch)[:, 0], np.concatenate([view, last, identity], axis=-1)
+    )
+    for observed in ([], ["last"], ["identity"], ["last", "identity"]):
+        config = dataclasses.replace(
+            method.config,
+            observe_last_action="last" in observed,
+            observe_identity="identity" in observed,
+        )
+        inputs = dataclasses.replace(method, config=config)._actor_inputs(
+            batch.observation, batch.last_action
+        )
+        expected = np.concatenate([view, *(parts[name] for name in observed)], axis=-1)
+        np.testing.assert_array_equal(inputs[:, 0], expected)
+    team = np.concatenate(
+        [batch.global_state[:, 0], view.reshape(4, -1), last.reshape(4, -1)], axis=-1
+    )
+    np.testing.assert_array_equal(method._team_inputs(batch)[:, 0], team.astype(np.float32))
+
+
+@pytest.mark.parametrize("agent", ["gru", "mlp"])
+def test_acting_and_learning_see_the_same_policy(agent: str) -> None:
+    method = make("iac", agent=agent)
+    state = init(method)
+    batch = make_batch()
+    act = fast_jit(method.act, static_argnames="explore")
+    memory = method.initial_memory(state, 3, jax.random.key(0))
+    logits = method.agent.unroll(
+        state.params["actor"], method._actor_inputs(batch.observation, batch.last_action)
+    )
+    greedy = np.argmax(np.where(batch.action_mask, logits, -np.inf), axis=-1)
+    for t in range(LIMIT):
+        observation = Observation(
+            batch.observation[t], batch.action_mask[t], batch.global_state[t], jnp.full((3,), t)
+        )
+        memory, action, _ = act(state, memory, observation, jax.random.key(1), explore=False)
+        np.testing.assert_array_equal(action, greedy[t])
+        memory = memory._replace(last_action=batch.last_action[t + 1])
+
+
+def test_the_final_action_comes_from_the_policy() -> None:
+    batch = make_batch(lengths=(4,) * 3, terminated=(False,) * 3)
+    probs = (
+        jnp.zeros((5, 3, 2, 3))
+        .at[-1]
+        .set(jnp.array([0.0, 0.0, 1.0]))
+        .at[-1, 0, 0]
+        .set(jnp.array([0.0, 1.0, 0.0]))
+    )
+    action = append_final_action(batch, probs, jax.random.key(0))
+    np.testing.assert_array_equal(action[:-1], batch.action)
+    np.testing.assert_array_equal(action[-1], [[1, 2], [2, 2], [2, 2]])
+
+
+# The advantages, against plain loops.
+
+
+def plain_td_lambda(reward: np.ndarray, discount: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """PyMARL's recursion with lambda 0.8, gamma 0.99, for [T, ...]."""
+    result, after = np.zeros_like(reward), value[-1]
+    for t in reversed(range(len(reward))):
+        after = reward[t] + 0.99 * discount[t] * (0.2 * value[t + 1] + 0.8 * after)
+        result[t] = after
+    return result
+
+
+@pytest.mark.parametrize("name", ["coma", "central_v"])
+def test_one_update_by_a_plain_loop(name: str) -> None:
+    """Critic and actor after one update with plain gradient steps, written without the library's parts."""
+    rate, epsilon = 0.05, 0.5
+    method: Any = make(name, optimizer="sgd", actor_lr=rate, critic_lr=rate, max_grad_norm=0)
+    batch = make_batch(lengths=(4, 2), terminated=(False, True))
+    state = init(method)
+    # A target that differs from the critic, or the test could not tell them apart.
+    state = state._replace(target_critic=jax.tree.map(lambda x: 0.9 * x, state.target_critic))
+    after, _ = update(method, state, batch)
+
+    def policy(actor: Any) -> jax.Array:
+        inputs = method._actor_inputs(batch.observation, batch.last_action)
+        probs = jax.nn.softmax(method.agent.unroll(actor, inputs))
+        probs = jnp.where(batch.action_mask, (1 - epsilon) * probs + epsilon / ACTIONS, 0.0)
+        return probs / probs.sum(-1, keepdims=True)
+
+    probs = fast_jit(policy)(state.params["actor"])
+    if name == "coma":
+        joint = append_final_action(batch, probs, jax.random.key(0))
+        inputs = method._joint_inputs(batch, joint)
+        one_hot = jnp.eye(ACTIONS)[joint]
+        weight = jnp.broadcast_to(batch.valid[..., None], batch.action.shape)
+        reward, discount = batch.reward, batch.discount
+    else:
+        inputs, one_hot = method._team_inputs(batch), jnp.ones((5, 2, 1))
+        weight, reward, discount = batch.valid, batch.reward[..., 0], batch.discount[..., 0]
+
+    def outputs(critic: Any, t: int) -> jax.Array:
+        return method._critic.apply(critic, inputs[t])
+
+    def value(critic: Any, t: int) -> jax.Array:
+        return jnp.sum(outputs(critic, t) * one_hot[t], axis=-1)
+
+    outputs_once, value_once = fast_jit(outputs), fast_jit(value)
+    target_values = np.stack([value_once(state.target_critic, t) for t in range(5)])
+    targets = plain_td_lambda(np.asarray(reward), np.asarray(discount), target_values)
+    targets = jnp.asarray(targets)
+
+    @fast_jit
+    def critic_step(critic: Any, t: int) -> Any:
+        def loss(critic: Any) -> jax.Array:
+            return jnp.sum(weight[t] * (value(critic, t) - targets[t]) ** 2) / weight[t].sum()
+
+        return jax.tree.map(lambda p, g: p - rate * g, critic, jax.grad(loss)(critic))
+
+    critic = state.params["critic"]
+    recorded = {4: critic}
+    for t in reversed(range(4)):
+        recorded[t] = critic
+        critic = critic_step(critic, t)
+    if name == "coma":
+        q = np.stack([outputs_once(recorded[t], t) for t in range(4)])
+        taken = np.take_along_axis(q, np.asarray(batch.action)[..., None], axis=-1)[..., 0]
+        advantage = taken - np.sum(np.asarray(probs[:-1]) * q, axis=-1)
+    else:
+        v = np.stack([value_once(recorded[t], t) for t in range(5)])
+        advantage = (reward + 0.99 * discount * v[1:] - v[:-1])[..., None]
+    chooses = (batch.action_mask[:-1].sum(-1) > 1) & batch.valid[..., None]
+
+    @fast_jit
+    def actor_step(actor: Any) -> Any:
+        def loss(actor: Any) -> jax.Array:
+            taken = jnp.take_along_axis(policy(actor)[:-1], batch.action[..., None], axis=-1)
+            log_prob = jnp.log(taken[..., 0])
+            return -jnp.sum(jnp.where(chooses, advantage * log_prob, 0.0)) / chooses.sum()
+
+        return jax.tree.map(lambda p, g: p - rate * g, actor, jax.grad(loss)(actor))
+
+    expected = (critic, actor_step(state.params["actor"]))
+    for one, other in zip(
+        jax.tree.leaves((after.params["critic"], after.params["actor"])),
+        jax.tree.leaves(expected),
+        strict=True,
+    ):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["iac", "liir"])
+def test_no_buffer_is_part_of_the_state_twice(name: str) -> None:
+    # The training loop donates the whole state: such a buffer would be given away twice.
+    options = {"critic": "shared_trunk"} if name == "liir" else {}
+    state = make(name, **options).init(jax.random.key(0))
+    pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state) if x.size > 1]
+    assert len(pointers) == len(set(pointers))

@@ -1,0 +1,243 @@
+"""Tiny worlds that each fail to be solved when one thing in a learner is wrong.
+
+All have the same sizes (2 agents, 3 actions, 4 steps at most), so that they share compiled updates.
+"""
+
+import abc
+import dataclasses
+from typing import Any, ClassVar, NoReturn
+
+import jax
+import jax.numpy as jnp
+from jumanji.types import TimeStep
+
+from envs.base import Config, MultiAgentEnv, Observation
+
+AGENTS, ACTIONS, FEATURES, LIMIT = 2, 3, 4, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeConfig(Config):
+    """No options."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class ProbeState:
+    """Everything that a probe needs to go on.
+
+    Attributes:
+        key: random key of the episode.
+        step_count: [] int32, steps since the reset.
+        memory: [2] int32, one number for each agent; what it means is the probe's own business.
+    """
+
+    key: jax.Array
+    step_count: jax.Array
+    memory: jax.Array
+
+
+class Probe(MultiAgentEnv[ProbeState]):
+    """Base of the probes: an agent sees the one-hot entry `_shown`, central critics two entries `_global`.
+
+    `extras`: `clock` (steps since the reset) and `memory_sum`.
+    """
+
+    Config: ClassVar[type[Config]] = ProbeConfig
+
+    def _setup(self) -> None:
+        self.num_agents, self.num_actions = AGENTS, ACTIONS
+        self.time_limit = LIMIT
+        self.agents_view_size = FEATURES
+        self.global_state_size = AGENTS * FEATURES
+
+    @abc.abstractmethod
+    def _shown(self, state: ProbeState) -> jax.Array:
+        """[2] int32 in 0..3: which entry of its observation is 1 for each agent."""
+
+    @abc.abstractmethod
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        """The next memory, the reward ([] or [2]) and whether the task has ended."""
+
+    def _draw_memory(self, key: jax.Array) -> jax.Array:
+        return jax.random.randint(key, (AGENTS,), 0, ACTIONS, jnp.int32)
+
+    def _mask(self, state: ProbeState) -> jax.Array:
+        return jnp.ones((AGENTS, ACTIONS), bool)
+
+    def _global(self, state: ProbeState) -> jax.Array:
+        """[2] int32 in 0..3, of which the global state is the one-hot code."""
+        return self._shown(state)
+
+    def reset(self, key: jax.Array) -> tuple[ProbeState, TimeStep[Observation]]:
+        """Starts an episode."""
+        state = ProbeState(key, jnp.zeros((), jnp.int32), self._draw_memory(key))
+        return state, self._restart(self._observe(state), self._extras(state))
+
+    def step(
+        self, state: ProbeState, action: jax.Array
+    ) -> tuple[ProbeState, TimeStep[Observation]]:
+        """Plays one step."""
+        memory, reward, ended = self._outcome(state, action)
+        state = ProbeState(state.key, state.step_count + 1, memory)
+        reward, ended = jnp.asarray(reward, jnp.float32), jnp.asarray(ended)
+        return state, self._transition(self._observe(state), reward, ended, self._extras(state))
+
+    def _observe(self, state: ProbeState) -> Observation:
+        view = jax.nn.one_hot(self._shown(state), FEATURES)
+        everything = jax.nn.one_hot(self._global(state), FEATURES).reshape(-1)
+        return Observation(view, self._mask(state), everything, state.step_count)
+
+    def _extras(self, state: ProbeState) -> dict[str, jax.Array]:
+        return {"clock": state.step_count, "memory_sum": jnp.sum(state.memory)}
+
+    def _make_viewer(self) -> NoReturn:
+        raise NotImplementedError
+
+
+class Context(Probe):
+    """One step: each agent must name the number that it sees. Fails if observations are not used.
+
+    The reward is the share of agents that are right; the optimum is 1, chance 1/3.
+    """
+
+    def _shown(self, state: ProbeState) -> jax.Array:
+        return state.memory
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        return state.memory, jnp.mean(action == state.memory), True
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum."""
+        return state.memory
+
+
+class Masked(Context):
+    """As `Context`, but the number seen is the one action that may not be taken; the next one pays.
+
+    An unavailable action costs 100.
+    """
+
+    def _mask(self, state: ProbeState) -> jax.Array:
+        return jnp.arange(ACTIONS) != state.memory[:, None]
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        right = jnp.mean(action == (state.memory + 1) % ACTIONS)
+        return state.memory, right - 100.0 * jnp.any(action == state.memory), True
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum."""
+        return (state.memory + 1) % ACTIONS
+
+
+class Recall(Probe):
+    """The number is shown at first only and must be named at the last step. Fails without memory."""
+
+    def _shown(self, state: ProbeState) -> jax.Array:
+        return jnp.where(state.step_count == 0, state.memory, FEATURES - 1)
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        last = state.step_count == LIMIT - 1
+        return state.memory, last * jnp.mean(action == state.memory), last
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum."""
+        return state.memory
+
+
+class Delayed(Probe):
+    """Only the first action counts (2 is right), and it is paid for at the end. Fails without credit over time."""
+
+    def _draw_memory(self, key: jax.Array) -> jax.Array:
+        return jnp.zeros((AGENTS,), jnp.int32)
+
+    def _shown(self, state: ProbeState) -> jax.Array:
+        return jnp.broadcast_to(state.step_count, (AGENTS,))
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        memory = jnp.where(state.step_count == 0, action, state.memory)
+        last = state.step_count == LIMIT - 1
+        return memory, last * jnp.mean(memory == 2), last
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum."""
+        return jnp.full((AGENTS,), 2, jnp.int32)
+
+
+class TakeOrWait(Delayed):
+    """Agent 0 may take 1 at once with action 0, which ends the episode; the end at step 4 pays 2.
+
+    Right is what the discount says: taking for gamma^3 < 1/2, else waiting.
+    """
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        take, last = action[0] == 0, state.step_count == LIMIT - 1
+        return state.memory + action, jnp.where(take, 1.0, 2.0 * last), take | last
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum without discount."""
+        return jnp.ones((AGENTS,), jnp.int32)
+
+
+class Roles(Delayed):
+    """One step: 1 if agent 0 takes action 0 and agent 1 takes action 1, else 0; both see the same.
+
+    Fails if agents cannot differ.
+    """
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        return state.memory, jnp.all(action == jnp.arange(AGENTS)), True
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum."""
+        return jnp.arange(AGENTS, dtype=jnp.int32)
+
+
+class Hidden(Probe):
+    """Two steps: the first action must be the number shown; the second step pays for it.
+
+    Whether it was right is seen in the global state only, so an agent's own value of the second step is the same
+    for right and wrong. A learner with values of the agents' own and one-step advantages stays at chance, 1/3;
+    one that brings the central value's knowledge to the agents reaches 1.
+    """
+
+    def _shown(self, state: ProbeState) -> jax.Array:
+        return jnp.where(state.step_count == 0, state.memory, FEATURES - 1)
+
+    def _global(self, state: ProbeState) -> jax.Array:
+        return state.memory
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        last = state.step_count == 1
+        memory = jnp.where(last, state.memory, (action == state.memory).astype(jnp.int32))
+        return memory, last * jnp.mean(state.memory), last
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum."""
+        return state.memory
+
+
+class Steady(Delayed):
+    """Always the same sight, one legal action, 1 per step; truncated at the limit.
+
+    Its value is 1 / (1 - gamma) at every step.
+    """
+
+    def _shown(self, state: ProbeState) -> jax.Array:
+        return jnp.zeros((AGENTS,), jnp.int32)
+
+    def _mask(self, state: ProbeState) -> jax.Array:
+        return jnp.broadcast_to(jnp.arange(ACTIONS) == 0, (AGENTS, ACTIONS))
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        return state.memory, 1.0, False
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """All there is."""
+        return jnp.zeros((AGENTS,), jnp.int32)
+
+
+class SteadyThenOver(Steady):
+    """As `Steady`, but the limit is a termination: nothing comes after it."""
+
+    time_limit_is_termination: ClassVar[bool] = True

@@ -1,0 +1,207 @@
+"""The command lines: what good and bad input get."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import marl_jax
+from experiments import command, evaluate, intrinsic_rewards, plot, run
+from marl_jax.runs import RunDirectory
+from tests import tiny
+from tests.test_runs import rows_of
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--method", "iac", "--env", "turn", "--seeds", "2", *tiny.FLAGS]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    marl_jax.train("iac", "turn", seeds=2, out=str(out), **tiny.options(2))
+    return out
+
+
+def call(main: object, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Calls an entry point as a program would be; returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["program", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        command.run(main)  # type: ignore[arg-type]
+    return int(stopped.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--method", "lir", "--env", "turn"], "unknown method 'lir'; choose from: "),
+        (["--method", "liir", "--env", "trun"], "Did you mean 'turn'?"),
+        (["--method", "liir"], "--env is missing; choose from: "),
+        (["--env", "turn"], "--method is missing; choose from: "),
+        (["--method"], "--method: expected one argument"),
+        ([*TINY, "--seeds", "0"], "seeds is 0; it must be a whole number at least 1."),
+        ([*TINY, "--seed", "-1"], "seed is -1; it must be a whole number at least 0."),
+        ([*TINY, "--seed", "4294967295"], "must be at most 4294967295"),
+        ([*TINY, "--total-steps", "-1"], "total_steps is -1; it must be at least 1."),
+        ([*TINY, "--total-steps", "many"], "--total-steps is 'many'; it must be a whole number."),
+        ([*TINY, "--method.gamma", "x"], "--method.gamma is 'x'; it must be a number."),
+        ([*TINY, "--method.gamma", "1.5"], "gamma is 1.5; it must be at least 0 and at most 1."),
+        ([*TINY, "--method.gamma", "nan"], "gamma is nan; it must be"),
+        ([*TINY, "--method.gama", "1"], "did you mean --method.gamma?"),
+        ([*TINY, "--method.agent", "cnn"], "Expected one of ('gru', 'mlp')"),
+        ([*TINY, "--env.time-limit", "0"], "time_limit is 0; it must be at least 1."),
+        ([*TINY, "--resume", "nowhere"], "nowhere is not a run"),
+        ([*TINY, "--out", "file/run"], "cannot write to file/run"),
+        ([*TINY, "--out", "full"], "full exists already; give --out a new or empty folder"),
+    ],
+)
+def test_bad_input_gets_one_sentence(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("precious")
+    assert call(run.main, arguments, monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert sorted(str(f.relative_to(tmp_path)) for f in tmp_path.rglob("*")) == [
+        "file",
+        "full",
+        "full/thesis.txt",
+    ]
+
+
+def test_resume_refuses_another_configuration(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for flags, sentence in (
+        (["--method.gamma", "0.5"], "method_options.gamma is 0.5 but the run in"),
+        (["--seeds", "3"], "seeds is 3 but"),
+        (["--method", "liir"], "method is 'liir' but"),
+        (["--out", "elsewhere"], "--out is given with --resume"),
+    ):
+        assert call(run.main, ["--resume", str(finished), *flags], monkeypatch) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_resume_refuses_a_broken_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for text, sentence in (("{", "cannot be read"), ("{}", "lacks method"), ("[]", "lacks")):
+        (tmp_path / "config.json").write_text(text)
+        assert call(run.main, ["--resume", str(tmp_path)], monkeypatch) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_list_and_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(run.main, ["--list"], monkeypatch) == 0
+    listing = capsys.readouterr().out
+    assert all(name in listing for name in ("iac", "central_v", "coma", "liir", "pursuit_1d"))
+    assert call(run.main, ["--method", "liir", "--env", "turn", "--help"], monkeypatch) == 0
+    text = capsys.readouterr().out
+    for flag in ("--total-steps", "--method.intrinsic-weight", "--env.time-limit", "--resume"):
+        assert flag in text
+
+
+def test_evaluate_draws_and_plot_compares(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gif, png = tmp_path / "out.gif", tmp_path / "curves.png"
+    arguments = ["--run", str(finished), "--episodes", "3", "--render", str(gif)]
+    assert call(evaluate.main, arguments, monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert "seed 0: return" in text
+    assert "IQM of 2 seeds" in text
+    assert gif.read_bytes().startswith(b"GIF89a")
+    assert call(plot.main, [str(finished), str(finished), "--out", str(png)], monkeypatch) == 0
+    assert png.read_bytes().startswith(b"\x89PNG")
+    for main, arguments, sentence in (
+        (evaluate.main, ["--run", str(tmp_path)], "is not a run"),
+        (evaluate.main, ["--run", str(finished), "--episodes", "0"], "must be at least 1"),
+        (evaluate.main, ["--run", str(finished), "--seed", "7"], "must be one of 0 to 1"),
+        (evaluate.main, ["--run", str(finished), "--render", "x.txt"], "must be a .gif file"),
+        (plot.main, [str(finished), "--column", "profit"], "has no column 'profit'"),
+        (plot.main, [str(finished), "--out", str(tmp_path / "no" / "x.png")], "cannot write"),
+        (intrinsic_rewards.main, ["--run", str(finished)], "must be one of liir on pursuit_1d"),
+    ):
+        assert call(main, arguments, monkeypatch) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_intrinsic_reward_histogram(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, png = tmp_path / "run", tmp_path / "figure2.png"
+    marl_jax.train("liir", "pursuit_1d", seeds=2, out=str(out), **tiny.options(1))
+    arguments = ["--run", str(out), "--episodes", "4", "--out", str(png)]
+    assert call(intrinsic_rewards.main, arguments, monkeypatch) == 0
+    assert "of 2 seeds" in capsys.readouterr().out
+    assert png.exists()
+    assert png.with_suffix(".csv").read_text().startswith("seed,good_mean")
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "experiments" / "run.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def wait_for_evaluations(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if RunDirectory(out).checkpoints.steps()[-1:] >= [count]:
+            return
+        time.sleep(0.01)
+    process.kill()
+    pytest.fail(f"the run never got that far: {process.communicate()[0]}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_run_goes_on_where_it_was(number: signal.Signals, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    process = start([*TINY, "--total-steps", "4000", "--out", str(out)])
+    wait_for_evaluations(out, 3, process)
+    process.send_signal(number)
+    text = process.communicate(timeout=60)[0]
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert f"go on with: python experiments/run.py --resume {out}" in text
+    reached = RunDirectory(out).checkpoints.steps()[-1]
+    assert 3 <= reached < 200
+    resumed = marl_jax.resume(out, total_steps=20 * (reached + 2), progress=False)
+    whole = marl_jax.train(
+        "iac", "turn", seeds=2, out=str(tmp_path / "whole"), **tiny.options(reached + 2)
+    )
+    assert rows_of(out) == rows_of(tmp_path / "whole")
+    assert resumed.final_returns.tolist() == whole.final_returns.tolist()
+
+
+def test_output_without_a_terminal_is_plain(tmp_path: Path) -> None:
+    process = start([*TINY, "--total-steps", "40", "--out", str(tmp_path / "run")])
+    text = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, text
+    lines = text.splitlines()
+    assert lines[0].startswith("iac on turn: 2 seeds, 40 env steps each")
+    assert lines[1] == "compiling ..."
+    assert lines[2].startswith("compiled in ")
+    assert "100%" in text
+    assert "env steps/s" in text
+    assert "final return, IQM of 2 seeds" in text
+    assert "\x1b" not in text

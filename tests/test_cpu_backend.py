@@ -1,0 +1,38 @@
+"""The guard of the CPU backend."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = "import envs, jax, os; print(os.environ['PJRT_NPROC'], len(jax.devices()))"
+
+
+def run(program: str, timeout: float = 60.0, **environment: str) -> str:
+    clean = {k: v for k, v in os.environ.items() if k not in ("PJRT_NPROC", "JAX_NUM_CPU_DEVICES")}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=True,
+    ).stdout
+
+
+def test_guard_is_set_on_import_and_every_core_is_a_device() -> None:
+    cores = len(os.sched_getaffinity(0))
+    threads, devices = run(PROGRAM).split()
+    assert int(threads) == max(8, 2 * cores)
+    assert int(devices) == cores
+
+
+def test_a_users_own_values_win() -> None:
+    assert run(PROGRAM, PJRT_NPROC="5", JAX_NUM_CPU_DEVICES="3").split() == ["5", "3"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="PJRT_NPROC is read on Linux and macOS")
+def test_import_after_the_backend_has_started() -> None:
+    program = "import jax; jax.devices(); import marl_jax; print(len(jax.devices()))"
+    assert int(run(program)) == 1

@@ -1,0 +1,92 @@
+"""The floored policy against probabilities worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from marl_jax.distributions import floored_categorical, greedy_action
+
+# exp: 1, 2, 1, 4. Action 1 is not available.
+LOGITS = jnp.log(jnp.array([1.0, 2.0, 1.0, 4.0]))
+MASK = jnp.array([True, False, True, True])
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "before", "expected"),
+    [
+        # Softmax over all: 1/8, 1/4, 1/8, 1/2; without action 1: 1, 0, 1, 4 sixths.
+        (0.0, False, [1 / 6, 0, 1 / 6, 4 / 6]),
+        # Half of it plus 1/8 each: 3/16, 4/16, 3/16, 6/16; without action 1: 3, 0, 3, 6 twelfths.
+        (0.5, False, [1 / 4, 0, 1 / 4, 1 / 2]),
+        # Softmax over the available ones: 1/6, 0, 1/6, 4/6; half of it plus 1/6 each.
+        (0.0, True, [1 / 6, 0, 1 / 6, 4 / 6]),
+        (0.5, True, [1 / 4, 0, 1 / 4, 1 / 2]),
+        (1.0, True, [1 / 3, 0, 1 / 3, 1 / 3]),
+    ],
+)
+def test_probabilities(epsilon: float, before: bool, expected: list[float]) -> None:
+    probs = floored_categorical(LOGITS, MASK, epsilon, before).probs
+    np.testing.assert_allclose(probs, expected, rtol=1e-6)
+
+
+def test_masking_before_and_after_differ_where_the_unavailable_action_is_likely() -> None:
+    # Softmax over all: 1, 14, 3 of 18; over the available ones: 1, 3 of 4.
+    logits, mask = jnp.log(jnp.array([1.0, 14.0, 3.0])), jnp.array([True, False, True])
+    after = np.array([0.9 / 18 + 0.1 / 3, 0, 0.9 * 3 / 18 + 0.1 / 3])
+    before = np.array([0.9 / 4 + 0.1 / 2, 0, 0.9 * 3 / 4 + 0.1 / 2])
+    np.testing.assert_allclose(
+        floored_categorical(logits, mask, 0.1, False).probs, after / after.sum(), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        floored_categorical(logits, mask, 0.1, True).probs, before, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("epsilon", [0.0, 0.5, 1.0])
+def test_an_unavailable_action_is_never_sampled(before: bool, epsilon: float) -> None:
+    # The unavailable action is by far the likeliest.
+    logits = jnp.array([0.0, 200.0, -200.0, 1.0])
+    sample = floored_categorical(logits, MASK, epsilon, before).sample(
+        seed=jax.random.key(0), sample_shape=(2000,)
+    )
+    counts = np.bincount(sample, minlength=4)
+    assert counts[1] == 0
+    assert counts.sum() == 2000
+    if epsilon == 1.0:
+        assert (counts[[0, 2, 3]] > 500).all()
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("epsilon", [0.0, 0.01])
+def test_extreme_logits_have_finite_gradients(before: bool, epsilon: float) -> None:
+    def log_prob(logits: jax.Array) -> jax.Array:
+        return jnp.log(floored_categorical(logits, MASK, epsilon, before).probs[action])
+
+    for logits in ([1e4, -1e4, -1e4, -1e4], [-1e4, 1e4, -1e4, -1e4], [0.0, -1e30, 1e30, 0.0]):
+        for action in (0, 2, 3):
+            value, gradient = jax.value_and_grad(log_prob)(jnp.array(logits))
+            assert np.isfinite(value)
+            assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_row_without_any_available_action_is_no_trap(before: bool) -> None:
+    # Padding may hold such rows, and NaN times a mask of 0 is NaN.
+    mask = jnp.zeros((3,), bool)
+
+    def first(logits: jax.Array) -> jax.Array:
+        return floored_categorical(logits, mask, 0.0, before).probs[0]
+
+    value, gradient = jax.value_and_grad(first)(jnp.zeros((3,)))
+    np.testing.assert_allclose(value, 1 / 3, rtol=1e-6)
+    np.testing.assert_allclose(gradient, [2 / 9, -1 / 9, -1 / 9], rtol=1e-5)
+
+
+def test_greedy_action() -> None:
+    scores = jnp.array([[1.0, 9.0, 3.0], [-5.0, -2.0, -9.0]])
+    mask = jnp.array([[True, False, True], [True, False, True]])
+    action = greedy_action(scores, mask)
+    np.testing.assert_array_equal(action, [2, 0])
+    assert action.dtype == jnp.int32

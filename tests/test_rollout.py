@@ -1,0 +1,128 @@
+"""Rollouts: every field of an `EpisodeBatch`, step by step."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from envs.base import Observation
+from marl_jax import methods
+from marl_jax.evaluation import evaluate
+from marl_jax.methods.base import Sizes
+from marl_jax.rollout import rollout
+from tests.probes import ACTIONS, FEATURES, Context, Recall, TakeOrWait
+
+
+class Script:
+    """Plays a fixed plan [T, B, N]; its memory is the clock, its extras what it saw of it."""
+
+    num_envs = 2
+
+    def __init__(self, plan: np.ndarray) -> None:
+        self.plan = jnp.asarray(plan, jnp.int32)
+
+    def init(self, key: jax.Array) -> None:
+        return None
+
+    def initial_memory(self, state: None, num_envs: int, key: jax.Array) -> jax.Array:
+        return jnp.zeros((), jnp.int32)
+
+    def act(
+        self,
+        state: None,
+        memory: jax.Array,
+        observation: Observation,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[jax.Array, jax.Array, Any]:
+        return memory + 1, self.plan[memory], {"clock": memory, "seen": observation.step_count}
+
+    def update(self, state: None, fresh: Any, replay: Any, key: jax.Array) -> Any:
+        raise NotImplementedError
+
+
+# Agent 0 of environment 0 takes at the third step (t = 2); nobody does in environment 1.
+PLAN = np.array([[[1, 2], [2, 1]], [[2, 0], [1, 1]], [[0, 1], [1, 0]], [[1, 1], [2, 2]]])
+
+
+def test_every_field() -> None:
+    env, method = TakeOrWait(), Script(PLAN)
+    play = jax.jit(lambda key: rollout(env, method, None, key, 2, explore=True))
+    batch, extras = play(jax.random.key(0))
+    # T+1 observations; the sight is the clock, whose entry 4 does not exist.
+    clock = np.broadcast_to(np.arange(5)[:, None, None], (5, 2, 2))
+    view = (clock[..., None] == np.arange(FEATURES)).astype(np.float32)
+    np.testing.assert_array_equal(batch.observation, view)
+    np.testing.assert_array_equal(batch.global_state, view.reshape(5, 2, -1))
+    np.testing.assert_array_equal(batch.action_mask, np.ones((5, 2, 2, ACTIONS), bool))
+    np.testing.assert_array_equal(batch.action, PLAN)
+    # Environment 0 ends at t = 2 with reward 1; its fourth step is padding.
+    valid = np.array([[True, True], [True, True], [True, True], [False, True]])
+    np.testing.assert_array_equal(batch.valid, valid)
+    both = np.ones((1, 2))
+    reward = np.array([[0, 0], [0, 0], [1, 0], [2, 2]])[..., None] * both
+    np.testing.assert_array_equal(batch.reward[valid], reward[valid])
+    discount = np.array([[1, 1], [1, 1], [0, 1], [0, 0]])[..., None] * both
+    np.testing.assert_array_equal(batch.discount[valid], discount[valid])
+    np.testing.assert_array_equal(batch.team_return, [1.0, 2.0])
+    # What the actor wanted to keep.
+    np.testing.assert_array_equal(batch.extras["clock"], np.arange(4))
+    np.testing.assert_array_equal(
+        batch.extras["seen"], np.broadcast_to(np.arange(4)[:, None], (4, 2))
+    )
+    # The world's extras at each episode's own end: 3 and 4 steps, all actions taken until then.
+    np.testing.assert_array_equal(extras["clock"], [3, 4])
+    np.testing.assert_array_equal(extras["memory_sum"], [6, 10])
+    assert (batch.num_agents, batch.num_actions) == (2, ACTIONS)
+    last_action = np.concatenate([np.zeros((1, 2, 2, ACTIONS)), np.eye(ACTIONS)[PLAN]])
+    np.testing.assert_array_equal(batch.last_action, last_action)
+
+
+def test_evaluation_reports_each_episode() -> None:
+    results = evaluate(TakeOrWait(), Script(PLAN), None, jax.random.key(0), 2)
+    results = {name: value.tolist() for name, value in results.items()}
+    assert results == {
+        "eval_return": [1.0, 2.0],
+        "eval_length": [3, 4],
+        "eval_clock": [3, 4],
+        "eval_memory_sum": [6, 10],
+    }
+
+
+def test_the_number_of_environments_does_not_change_an_episode() -> None:
+    env = Recall()
+    method = methods.make("iac", env, hidden_size=4, critic_hidden=(4,), epsilon_start=1.0)
+    state = method.init(jax.random.key(0))
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def play(key: jax.Array, num_envs: int) -> Any:
+        return rollout(env, method, state, key, num_envs, explore=True)[0]
+
+    two, five = (play(jax.random.key(3), n) for n in (2, 5))
+    for one, other in zip(jax.tree.leaves(two), jax.tree.leaves(five), strict=True):
+        np.testing.assert_array_equal(one, other[:, :2])
+    assert len(np.unique(five.action, axis=1)[0]) > 2, "the episodes do not differ"
+    assert not np.array_equal(play(jax.random.key(4), 5).action, five.action)
+
+
+def test_exploring_and_greedy_actions() -> None:
+    env = Context()
+    method = methods.make("iac", env, hidden_size=4, critic_hidden=(4,), epsilon_start=1.0)
+    state = method.init(jax.random.key(0))
+    explored, _ = rollout(env, method, state, jax.random.key(1), 300, explore=True)
+    greedy, _ = rollout(env, method, state, jax.random.key(1), 300, explore=False)
+    # With epsilon 1 each action comes 200 times of 600 (deviation 12).
+    counts = np.bincount(np.ravel(explored.action[0]), minlength=3)
+    assert (abs(counts - 200) < 60).all()
+    # Greedily, what is seen decides.
+    seen = np.argmax(greedy.observation[0], axis=-1)
+    for agent in range(2):
+        for context in range(3):
+            rows = seen[:, agent] == context
+            assert len(np.unique(greedy.action[0][rows, agent])) == 1
+
+
+def test_sizes() -> None:
+    assert Sizes.of(Context()) == Sizes(2, 3, 4, 8, 4)

@@ -1,0 +1,172 @@
+"""Runs on disk: exact resume, damage, failures, files."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import marl_jax
+from marl_jax.checkpointing import Checkpoints
+from marl_jax.runs import RunDirectory
+from tests import tiny
+
+
+def rows_of(run: Path) -> list[dict[str, float]]:
+    rows = RunDirectory(run).rows()
+    return [{k: v for k, v in row.items() if k != "train_seconds"} for row in rows]
+
+
+def assert_same_state(a: object, b: object) -> None:
+    def raw(x: jax.Array) -> np.ndarray:
+        is_key = jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(x) if is_key else x)
+
+    jax.tree.map(lambda x, y: np.testing.assert_array_equal(raw(x), raw(y)), a, b)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of LIIR, three seeds, four chunks."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    marl_jax.train("liir", "turn", seeds=3, out=str(out), **tiny.options(4))
+    return out
+
+
+def test_files_of_a_run(finished: Path) -> None:
+    assert {file.name for file in finished.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "curve.png",
+        "metrics.csv",
+        "results.json",
+    }
+    rows = rows_of(finished)
+    assert len(rows) == 3 * 4
+    assert list(rows[0])[:2] == ["seed", "env_steps"]
+    assert "eval_return_mean" in rows[0]
+    assert [row["env_steps"] for row in rows if row["seed"] == 1] == [20, 40, 60, 80]
+    config = json.loads((finished / "config.json").read_text())
+    assert config["seeds"] == 3
+    assert config["method_options"]["gamma"] == 0.99
+    assert config["versions"]["jax"] == jax.__version__
+
+
+def test_results_follow_marl_evals_schema(finished: Path) -> None:
+    tree = json.loads((finished / "results.json").read_text())
+    seeds = tree["marl_jax"]["turn"]["liir"]
+    assert set(seeds) == {"seed_0", "seed_1", "seed_2"}
+    assert set(seeds["seed_0"]) == {"step_1", "step_2", "step_3", "step_4", "absolute_metrics"}
+    assert seeds["seed_0"]["step_2"]["step_count"] == 40
+    assert len(seeds["seed_0"]["step_2"]["return"]) == 2
+    assert len(seeds["seed_0"]["absolute_metrics"]["return"]) == 20
+    row = next(r for r in rows_of(finished) if r["seed"] == 0 and r["env_steps"] == 40)
+    assert np.mean(seeds["seed_0"]["step_2"]["return"]) == pytest.approx(row["eval_return_mean"])
+
+
+@pytest.mark.parametrize("method", ["iac", "liir"])
+def test_resume_is_exact(method: str, tmp_path: Path) -> None:
+    whole = marl_jax.train(method, "turn", seeds=3, out=str(tmp_path / "whole"), **tiny.options(4))
+    marl_jax.train(method, "turn", seeds=3, out=str(tmp_path / "half"), **tiny.options(2))
+    resumed = marl_jax.resume(tmp_path / "half", total_steps=80, progress=False)
+    assert rows_of(tmp_path / "half") == rows_of(tmp_path / "whole")
+    assert_same_state(resumed.state, whole.state)
+    results = [json.loads((tmp_path / n / "results.json").read_text()) for n in ("whole", "half")]
+    assert results[0] == results[1]
+
+
+def test_resume_measures_again_what_came_after_the_checkpoint(
+    finished: Path, tmp_path: Path
+) -> None:
+    """As after a kill between writing the metrics and saving the checkpoint."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "checkpoints" / "4")
+    marl_jax.resume(run, progress=False)
+    assert rows_of(run) == rows_of(finished)
+    assert (run / "results.json").read_text() == (finished / "results.json").read_text()
+
+
+def test_incomplete_checkpoint_is_passed_over(finished: Path, tmp_path: Path) -> None:
+    """A run killed while saving has a folder without a digest."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "checkpoints" / "4" / "digest.json").unlink()
+    assert Checkpoints(run / "checkpoints").steps() == [3]
+    marl_jax.resume(run, progress=False)
+    assert rows_of(run) == rows_of(finished)
+
+
+def test_damaged_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    files = [f for f in (run / "checkpoints" / "4" / "state").rglob("*") if f.is_file()]
+    largest = max(files, key=lambda f: f.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[:-10])
+    before = (run / "metrics.csv").read_text()
+    with pytest.raises(marl_jax.ConfigurationError, match="damaged; delete that folder"):
+        marl_jax.resume(run, progress=False)
+    assert (run / "metrics.csv").read_text() == before
+
+
+def test_a_failed_seed_does_not_take_its_neighbours_along(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    for step in ("3", "4"):
+        shutil.rmtree(run / "checkpoints" / step)
+    marl_jax.train("liir", "turn", seeds=3, out=str(tmp_path / "half"), **tiny.options(2))
+    _, state, _ = marl_jax.load(tmp_path / "half")
+    actor = state.method.params["actor"]
+    poisoned = jax.tree.map(lambda x: x.at[1].set(math.nan), actor)
+    learner = state.method._replace(params={**state.method.params, "actor": poisoned})
+    Checkpoints(tmp_path / "half" / "checkpoints").save(2, state._replace(method=learner))
+    result = marl_jax.resume(tmp_path / "half", total_steps=80, progress=False)
+    assert set(result.failures) == {1}
+    assert "became nan at iteration 5" in result.failures[1]
+    assert result.final_returns.shape == (2,)
+    healthy = [row for row in rows_of(finished) if row["seed"] != 1]
+    assert [row for row in rows_of(tmp_path / "half") if row["seed"] != 1] == healthy
+    assert max(r["env_steps"] for r in rows_of(tmp_path / "half") if r["seed"] == 1) == 40
+    assert RunDirectory(tmp_path / "half").failures() == result.failures
+
+
+def test_a_seed_alone_and_among_others(finished: Path, tmp_path: Path) -> None:
+    """Bit for bit: on a CPU the seeds of a device run one after the other."""
+    alone = marl_jax.train(
+        "liir", "turn", seeds=1, seed=2, out=str(tmp_path / "run"), **tiny.options(4)
+    )
+    assert rows_of(tmp_path / "run") == [row for row in rows_of(finished) if row["seed"] == 2]
+    _, state, _ = marl_jax.load(finished)
+    assert_same_state(jax.tree.map(lambda x: x[2:], state), alone.state)
+
+
+def test_policy_of_a_run(finished: Path) -> None:
+    policy = marl_jax.load_policy(finished, seed=1)
+    state, timestep = policy.env.reset(jax.random.key(0))
+    del state
+    observation = jax.tree.map(lambda x: x[None], timestep.observation)
+    action, memory = policy(observation, policy.initial_memory())
+    assert action.shape == (1, 2)
+    action, _ = policy(observation, memory, jax.random.key(1), explore=True)
+    assert policy.env.action_spec.num_values.shape == action.shape[1:]
+    batch, extras = policy.play(jax.random.key(0), num_episodes=3)
+    assert batch.reward.shape == (5, 3, 2)
+    assert extras["penalties"].shape == (3,)
+    assert len(policy.episode(jax.random.key(0))) == 6
+    with pytest.raises(marl_jax.ConfigurationError, match="one of 0 to 2"):
+        marl_jax.load_policy(finished, seed=3)
+
+
+def test_train_without_a_folder_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = marl_jax.train("iac", "turn", seeds=2, **tiny.options(1))
+    assert list(tmp_path.iterdir()) == []
+    steps, values = result.curve()
+    assert steps.tolist() == [20]
+    assert values.shape == (2, 1)
+    assert result.policy(1).initial_memory(4).last_action.shape == (4, 2, 6)

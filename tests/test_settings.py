@@ -1,0 +1,57 @@
+"""Where options come from, and that a configuration survives its way through JSON."""
+
+import pytest
+
+from envs import ConfigurationError
+from marl_jax import settings as settings_module
+from marl_jax.settings import RunSettings, environment_record, make_settings
+
+
+def test_json_round_trip() -> None:
+    settings = make_settings("liir", "turn", 3, 7, {"method": {"critic_hidden": [5, 6]}})
+    assert settings.method_options.critic_hidden == (5, 6)  # type: ignore[attr-defined]
+    assert RunSettings.from_json(settings.to_json()) == settings
+
+
+def test_callers_options_go_over_the_tasks_file_over_the_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = {"training": {"total_steps": 11}, "method": {"gamma": 0.5, "actor_lr": 0.1}}
+    monkeypatch.setattr(settings_module, "read_task_defaults", lambda method, env: table)
+    settings = make_settings("iac", "turn", 1, 0, {"method": {"gamma": 0.7}})
+    assert settings.training.total_steps == 11
+    assert settings.method_options.gamma == 0.7  # type: ignore[attr-defined]
+    assert settings.method_options.actor_lr == 0.1  # type: ignore[attr-defined]
+    assert settings.method_options.critic_lr == 5e-4  # type: ignore[attr-defined]
+
+
+def test_every_tasks_file_is_accepted() -> None:
+    import envs
+    from marl_jax import methods
+
+    for env in envs.names():
+        for method in methods.names():
+            make_settings(method, env, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"method": {"gamm": 1}}, "unknown option of iac 'gamm'"),
+        ({"env": {"size": 1}}, "unknown option of turn 'size'"),
+        ({"training": {"steps": 1}}, "unknown option of training 'steps'"),
+        ({"methods": {}}, "unknown section 'methods'"),
+        ({"method": {"gamma": "high"}}, "gamma is 'high'; it must be a number"),
+        ({"method": {"num_envs": 1.5}}, "num_envs is 1.5; it must be a whole number"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, dict[str, object]], sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings("iac", "turn", 1, 0, options)
+    assert sentence in str(caught.value)
+
+
+def test_environment_record_names_versions_and_hardware() -> None:
+    record = environment_record()
+    assert record["versions"]["jax"]
+    assert "cpu" in record["hardware"]

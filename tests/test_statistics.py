@@ -1,0 +1,27 @@
+"""Summaries over seeds, by hand."""
+
+import numpy as np
+
+from marl_jax.statistics import interquartile_mean, iqm_interval
+
+
+def test_interquartile_mean_drops_a_quarter_at_each_end() -> None:
+    # Of eight values the two smallest and the two largest go: (3 + 4 + 5 + 6) / 4.
+    assert interquartile_mean([100.0, 1.0, 3.0, 4.0, 5.0, 6.0, -7.0, 90.0]) == 4.5
+
+
+def test_interval_is_along_seeds_and_holds_the_estimate() -> None:
+    values = np.random.default_rng(0).normal([0.0, 10.0], [1.0, 0.1], size=(16, 2))
+    interval = iqm_interval(values)
+    assert interval.estimate.shape == (2,)
+    assert np.all((interval.low < interval.estimate) & (interval.estimate < interval.high))
+    width = interval.high - interval.low
+    # A mean of about 8 of 16 values of deviation 1 is known to about +-2/sqrt(16).
+    assert 0.5 < width[0] < 2.0
+    np.testing.assert_allclose(width[0] / width[1], 10.0, rtol=0.8)
+
+
+def test_interval_of_one_seed_or_equal_seeds_is_a_point() -> None:
+    for values in ([[2.0, 3.0]], [[2.0, 3.0]] * 5):
+        interval = iqm_interval(values)
+        assert interval.low.tolist() == interval.high.tolist() == [2.0, 3.0]

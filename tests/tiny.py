@@ -1,0 +1,30 @@
+"""A run so small that it trains in a moment: 2 iterations of 2 episodes of 5 steps between evaluations."""
+
+from typing import Any
+
+CHUNK_STEPS = 20
+TRAINING = {"eval_interval": CHUNK_STEPS, "eval_episodes": 2}
+ENV = {"time_limit": 5}
+METHOD: dict[str, Any] = {
+    "num_envs": 2,
+    "hidden_size": 4,
+    "critic_hidden": (4,),
+    "agent": "mlp",
+    "epsilon_anneal_steps": 50,
+}
+_FLAGS = """
+    --eval-interval 20 --eval-episodes 2 --env.time-limit 5 --method.num-envs 2 --method.hidden-size 4
+    --method.critic-hidden 4 --method.agent mlp --method.epsilon-anneal-steps 50
+"""
+FLAGS = _FLAGS.split()
+
+
+def options(chunks: int) -> dict[str, Any]:
+    """Arguments of `marl_jax.train` for a run of so many chunks."""
+    return {
+        "total_steps": chunks * CHUNK_STEPS,
+        "training_options": TRAINING,
+        "method_options": METHOD,
+        "env_options": ENV,
+        "progress": False,
+    }
