@@ -1,0 +1,197 @@
+"""Learning: every method solves the worlds that are solvable for it, and fails where it must."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from marl_jax.methods.actor_critic import ActorCritic
+from marl_jax.rollout import rollout
+from tests.methods.learners import NAMES, fast_jit, make
+from tests.probes import (
+    Context,
+    Delayed,
+    Hidden,
+    Masked,
+    Probe,
+    Recall,
+    Roles,
+    Steady,
+    SteadyThenOver,
+    TakeOrWait,
+)
+
+SEEDS = 4
+SOLVER: dict[str, Any] = {
+    "num_envs": 32,
+    "hidden_size": 16,
+    "critic_hidden": (16,),
+    "optimizer": "adam",
+    "actor_lr": 0.01,
+    "critic_lr": 0.02,
+    "epsilon_anneal_steps": 4000,
+    "epsilon_finish": 0.1,
+    "gamma": 0.9,
+    "target_update_interval": 8,
+}
+
+
+@functools.cache
+def compiled(method: ActorCritic) -> tuple[Any, Any]:
+    """Initial state and update of all seeds; worlds of one size share them."""
+
+    def update(state: Any, batch: Any, key: jax.Array) -> Any:
+        return method.update(state, batch, None, jax.random.fold_in(key, 1))[0]
+
+    return fast_jit(jax.vmap(method.init)), fast_jit(jax.vmap(update))
+
+
+def train(env: Probe, method: ActorCritic, iterations: int) -> Any:
+    """Trains `SEEDS` seeds; returns their state."""
+    init, update = compiled(method)
+
+    @fast_jit
+    @jax.vmap
+    def play(state: Any, key: jax.Array) -> Any:
+        return rollout(env, method, state, key, method.num_envs, explore=True)[0]
+
+    keys = jax.random.split(jax.random.key(0), (iterations, SEEDS))
+    state = init(keys[0])
+    for key in keys:
+        state = update(state, play(state, key), key)
+    return state
+
+
+def greedy_return(env: Probe, method: ActorCritic, state: Any) -> np.ndarray:
+    """[SEEDS] mean return of greedy episodes."""
+
+    @fast_jit
+    @jax.vmap
+    def play(state: Any) -> jax.Array:
+        key = jax.random.key(7)
+        return rollout(env, method, state, key, 64, explore=False)[0].team_return.mean()
+
+    return np.asarray(play(state))
+
+
+@pytest.mark.parametrize("env", [Context, Masked, Recall, Delayed, Roles, Hidden])
+def test_the_scripted_policies_are_what_the_probes_promise(env: type[Probe]) -> None:
+    world = env()
+    state, timestep = world.reset(jax.random.key(3))
+    total = 0.0
+    wanted = world.scripted_action(state)
+    while not timestep.last():
+        state, timestep = world.step(state, wanted)
+        total += float(timestep.reward.mean())
+    assert total == 1.0
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("env", [Context, Delayed, Roles])
+def test_every_method_solves(env: type[Probe], name: str) -> None:
+    """Context: sight. Delayed: credit over time. Roles: agents that differ."""
+    method, world = make(name, **SOLVER), env()
+    state = train(world, method, 200)
+    assert (greedy_return(world, method, state) > 0.95).all()
+
+
+def test_agents_that_cannot_tell_who_they_are_cannot_take_roles() -> None:
+    method = make("iac", **SOLVER, observe_identity=False)
+    assert (greedy_return(Roles(), method, train(Roles(), method, 50)) == 0.0).all()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_unavailable_actions_are_left_alone(before: bool) -> None:
+    method, world = make("iac", **{**SOLVER, "mask_before_softmax": before}), Masked()
+    # One unavailable action would make the mean negative.
+    assert (greedy_return(world, method, train(world, method, 100)) > 0.95).all()
+
+
+def test_a_recurrent_agent_remembers() -> None:
+    method, world = make("iac", **SOLVER, agent="gru", observe_last_action=False), Recall()
+    assert (greedy_return(world, method, train(world, method, 300)) > 0.95).all()
+
+
+@pytest.mark.parametrize(("gamma", "expected"), [(0.5, 1.0), (0.9, 2.0)])
+def test_the_discount_decides_between_now_and_later(gamma: float, expected: float) -> None:
+    method, world = make("iac", **{**SOLVER, "gamma": gamma}), TakeOrWait()
+    np.testing.assert_array_equal(greedy_return(world, method, train(world, method, 100)), expected)
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        # Truncated: 1 + V / 2 at every step.
+        (Steady, 2.0),
+        # Terminated at step 4: steps 2 to 4 look the same, (1 + V/2) twice and 1: V = (3 + V) / 3.
+        (SteadyThenOver, 1.5),
+    ],
+)
+def test_values_at_the_time_limit(env: type[Probe], expected: float) -> None:
+    options = {**SOLVER, "gamma": 0.5, "td_lambda": 0.0, "optimizer": "sgd", "critic_lr": 0.02}
+    method: Any = make("iac", **options)
+    world = env()
+    state = train(world, method, 200)
+
+    def values(state: Any) -> jax.Array:
+        batch, _ = rollout(world, method, state, jax.random.key(0), 1, explore=True)
+        return method._values(state.params["critic"], method._local_inputs(batch))[1:4, 0]
+
+    np.testing.assert_allclose(jax.vmap(values)(state), expected, atol=0.06)
+
+
+# LIIR against its own ablations. `Hidden` pays for what only the central value can see; agents' own values with
+# one-step advantages are blind to it.
+
+BLIND = {
+    **SOLVER,
+    "actor_lr": 0.002,
+    "intrinsic_lr": 0.03,
+    "max_grad_norm": 0.5,
+    "epsilon_anneal_steps": 8000,
+    "epsilon_finish": 0.2,
+    "advantage": "one_step",
+}
+
+
+def intrinsic_preference(method: Any, state: Any) -> np.ndarray:
+    """[SEEDS] the mean intrinsic reward of the right first action minus that of all first actions."""
+
+    def preference(state: Any) -> jax.Array:
+        batch, _ = rollout(Hidden(), method, state, jax.random.key(5), 64, explore=True)
+        table = method.intrinsic_reward_table(state, batch)[0]
+        right = batch.observation[0, ..., : table.shape[-1]]
+        return jnp.sum(table * right, axis=-1).mean() - table.mean()
+
+    return np.asarray(jax.vmap(preference)(state))
+
+
+def test_the_intrinsic_reward_brings_the_central_values_knowledge_to_the_agents() -> None:
+    method = make("liir", **BLIND, intrinsic_weight=1.0)
+    state = train(Hidden(), method, 350)
+    assert (intrinsic_preference(method, state) > 1.0).all()
+    assert (greedy_return(Hidden(), method, state) > 0.5).all()
+
+
+@pytest.mark.parametrize(
+    "ablation",
+    [{"intrinsic_weight": 0.0}, {"intrinsic_weight": 1.0, "meta_gradient": "batch"}],
+    ids=["without", "batch"],
+)
+def test_neither_without_intrinsic_reward_nor_with_the_authors_scalar(
+    ablation: dict[str, Any],
+) -> None:
+    method = make("liir", **BLIND, **ablation)
+    state = train(Hidden(), method, 350)
+    assert (np.abs(intrinsic_preference(method, state)) < 0.5).all()
+    assert greedy_return(Hidden(), method, state).mean() < 0.45
+
+
+@pytest.mark.parametrize(("name", "solved"), [("iac", False), ("central_v", True)])
+def test_who_else_solves_the_hidden_probe(name: str, solved: bool) -> None:
+    method = make(name, **SOLVER)
+    result = greedy_return(Hidden(), method, train(Hidden(), method, 200))
+    assert (result > 0.95).all() if solved else result.mean() < 0.45
