@@ -36,7 +36,8 @@ class TrainingConfig(Config):
     """Greedy episodes of each evaluation, always the same ones."""
     seed_batching: Literal["auto", "map", "vmap"] = "auto"
     """How the seeds on one device run: one after the other inside the compiled program (map: best on a CPU, and
-    bit-identical for any number of seeds), or as one batch (vmap: best on a GPU or TPU). auto decides by device."""
+    bit-identical for any number of seeds on it), or as one batch (vmap: best on a GPU or TPU). auto decides by
+    device."""
 
 
 class RunState(NamedTuple):

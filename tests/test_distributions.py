@@ -61,12 +61,12 @@ def test_an_unavailable_action_is_never_sampled(before: bool, epsilon: float) ->
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("epsilon", [0.0, 0.01])
 def test_extreme_logits_have_finite_gradients(before: bool, epsilon: float) -> None:
-    def log_prob(logits: jax.Array) -> jax.Array:
+    def log_prob(logits: jax.Array, action: int) -> jax.Array:
         return jnp.log(floored_categorical(logits, MASK, epsilon, before).probs[action])
 
     for logits in ([1e4, -1e4, -1e4, -1e4], [-1e4, 1e4, -1e4, -1e4], [0.0, -1e30, 1e30, 0.0]):
         for action in (0, 2, 3):
-            value, gradient = jax.value_and_grad(log_prob)(jnp.array(logits))
+            value, gradient = jax.value_and_grad(log_prob)(jnp.array(logits), action)
             assert np.isfinite(value)
             assert np.isfinite(gradient).all()
 

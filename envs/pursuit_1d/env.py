@@ -111,8 +111,10 @@ class Pursuit1D(MultiAgentEnv[State]):
     23 random bits [S].
 
     Known mean returns [C]: uniformly random actions -0.0042 (at the target they can only be bad or
-    neither), always "keep" 0, `scripted_action` 0.0349, the optimum: the mean over all starts of
-    0.01 min(|x|, |y|), which is 0 from some starts and 0.10 at most.
+    neither), always "keep" 0, `scripted_action` 0.0349: the mean over all starts of
+    0.01 min(|x|, |y|), which is 0 from some starts and 0.10 at most. It is not the most that can be
+    earned: an agent that steps off the target alone pays nothing, and both are paid when they
+    return together.
     """
 
     Config: ClassVar[type[Config]] = Pursuit1DConfig
@@ -182,7 +184,7 @@ class Pursuit1D(MultiAgentEnv[State]):
         return jnp.sign(jnp.abs(values) - jnp.abs(self._move(values, action)))
 
     def scripted_action(self, state: State) -> jax.Array:
-        """The optimum: each agent walks to the target and keeps its value there.
+        """Straight home: each agent walks to the target and keeps its value there.
 
         Args:
             state: the state, of which it sees everything.

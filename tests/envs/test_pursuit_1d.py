@@ -123,7 +123,7 @@ def test_classify_actions_survives_the_scaling_of_every_value() -> None:
         (scripted_policy(ENV), 0.0349, 0.0015),
         (constant_policy(KEEP, KEEP), 0.0, 0.0),
     ],
-    ids=["optimum", "keep"],
+    ids=["straight", "keep"],
 )
 def test_known_returns(policy: Policy, mean: float, within: float) -> None:
     _, timesteps, _ = rollout(ENV, policy, 5000)
@@ -147,7 +147,7 @@ def test_random_play_earns_what_the_rules_say() -> None:
     assert abs(returns(timesteps).mean() - expected) < 0.0006
 
 
-def test_the_script_earns_the_optimum_from_every_start() -> None:
+def test_the_script_earns_what_walking_straight_can_from_every_start() -> None:
     starts = np.array([(x, y) for x in range(-10, 11) for y in range(-10, 11)])
 
     def play_out(values: jax.Array) -> jax.Array:

@@ -155,10 +155,13 @@ def test_what_padding_holds_changes_nothing(name: str) -> None:
         where = where.reshape(*where.shape, *[1] * (x.ndim - where.ndim))
         return jnp.where(where, jnp.asarray(value, x.dtype), x)
 
+    # No available action in one environment, and one that is not the action in another.
+    mask = garbage(batch.action_mask, unused, False)
+    mask = mask.at[:, 1, :, 0].set(batch.action_mask[:, 1, :, 0])
     other = batch._replace(
         observation=garbage(batch.observation, unused, 1e3),
         global_state=garbage(batch.global_state, unused, -1e3),
-        action_mask=garbage(batch.action_mask, unused, False),
+        action_mask=mask,
         action=garbage(batch.action, padding, 2),
         reward=garbage(batch.reward, padding, 1e6),
         discount=garbage(batch.discount, padding, 1.0),
