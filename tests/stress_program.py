@@ -1,7 +1,8 @@
 """Off-policy learning of recurrent Q-networks, eight seeds as one batch, in many calls of one compiled scan.
 
-This is the kind of program that dead-locks jaxlib 0.10 on machines with few cores when nothing guards the backend.
-Run by `test_cpu_backend.py`; on its own: `PJRT_NPROC=2 python tests/stress_program.py 200` (unguarded, on two cores).
+jaxlib 0.10 has been seen to dead-lock in programs of this kind on machines with few cores. It is rare: on the machine
+this was written on, six unguarded runs (`PJRT_NPROC=2 JAX_NUM_CPU_DEVICES=1 python tests/stress_program.py 100`) all
+ended. `test_cpu_backend.py` runs it with the guard, so that a release of JAX that hangs all the same is noticed.
 """
 
 import sys

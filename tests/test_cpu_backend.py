@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
 PROGRAM = "import envs, jax, os; print(os.environ['PJRT_NPROC'], len(jax.devices()))"
 
 
@@ -36,3 +38,17 @@ def test_a_users_own_values_win() -> None:
 def test_import_after_the_backend_has_started() -> None:
     program = "import jax; jax.devices(); import marl_jax; print(len(jax.devices()))"
     assert int(run(program)) == 1
+
+
+def test_many_calls_of_an_off_policy_learner_end() -> None:
+    """The kind of program that has been seen to dead-lock; see `stress_program.py`."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("PJRT_NPROC", "JAX_NUM_CPU_DEVICES")}
+    finished = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "stress_program.py"), "100"],
+        env={**clean, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
+    assert finished.stdout.split()[-1] == "100"
