@@ -5,7 +5,7 @@ import contextlib
 import io
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, TypeVar
 
 import tyro
@@ -55,6 +55,17 @@ def _one_sentence(report: str) -> str:
     if flags and "Unrecognized" in sentence:
         return f"{sentence}; did you mean {flags[0].split()[0]}? --help lists all options."
     return f"{sentence}; --help lists all options."
+
+
+@contextlib.contextmanager
+def writing(path: object, flag: str) -> Iterator[None]:
+    """Around the writing of a user's file: what the system or the format refuses becomes one sentence."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"cannot write {path} ({error}); give {flag} a file that can be written."
+        ) from error
 
 
 def run(main: Callable[[], int]) -> NoReturn:

@@ -64,12 +64,8 @@ def main() -> int:
         print(f"IQM of {len(means)} seeds: {summary(np.array(list(means.values())))}")
     if target is not None:
         best = max(means, key=lambda seed: means[seed])
-        try:
+        with command.writing(target, "--render"):
             policy_of(trainer, state, settings, best).render(target, key)
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot write {target} ({error.strerror}); give --render a file that can be written."
-            ) from error
         print(f"drew an episode of seed {best} to {target}")
     return 0
 

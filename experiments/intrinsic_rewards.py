@@ -80,7 +80,7 @@ def main() -> int:
     positive = sum(row["difference"] > 0 for row in rows)
     print(f"good actions earn more than bad ones in {positive} of {len(rows)} seeds")
     target = Path(args.out)
-    try:
+    with command.writing(target, "--out"):
         with target.with_suffix(".csv").open("w", newline="") as stream:
             writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
             writer.writeheader()
@@ -90,10 +90,6 @@ def main() -> int:
             target,
             f"LIIR on 1D Pursuit: reward of {args.actions} actions, {len(rows)} seeds x {args.episodes} episodes",
         )
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"cannot write {target} ({error}); give --out a picture file that can be written."
-        ) from error
     print(f"picture: {target}")
     return 0
 

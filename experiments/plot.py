@@ -45,12 +45,8 @@ def main() -> int:
             f"IQM of {len(values)} seeds {summary(values[:, -1])}"
         )
     target = Path(args.out)
-    try:
+    with command.writing(target, "--out"):
         learning_curves(curves, target, ", ".join(tasks), args.column.replace("_", " "))
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(
-            f"cannot write {target} ({error}); give --out a picture file that can be written."
-        ) from error
     print(f"picture: {target}")
     return 0
 

@@ -109,7 +109,7 @@ def test_a_seed_hardly_depends_on_the_number_of_devices() -> None:
 
 @pytest.mark.skipif(len(jax.devices()) < 2, reason="one device")
 @pytest.mark.xfail(
-    strict=False,  # whether the last bits agree is up to the compiler and the processor
+    strict=True,
     reason="XLA simplifies programs for one device and for several in another order, which rounds differently",
 )
 def test_a_seed_does_not_depend_on_the_number_of_devices() -> None:
