@@ -5,9 +5,9 @@ from envs.cpu import prepare_cpu_backend
 
 prepare_cpu_backend()
 
-from envs.base import MultiAgentEnv, Observation, check_environment
+from envs.base import MultiAgentEnv, Observation, check_environment, random_action
 from envs.configuration import Config, ConfigurationError, Range
-from envs.registry import make, names, register_with_jumanji, world_class
+from envs.registry import make, names, own_names, register_with_jumanji, world_class
 
 register_with_jumanji()
 
@@ -20,5 +20,7 @@ __all__ = [
     "check_environment",
     "make",
     "names",
+    "own_names",
+    "random_action",
     "world_class",
 ]

@@ -5,7 +5,7 @@ Axes: N agents, A actions, F observation features, G global-state features.
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
@@ -28,6 +28,7 @@ __all__ = [
     "Observation",
     "WorldState",
     "check_environment",
+    "random_action",
 ]
 
 
@@ -66,7 +67,8 @@ class MultiAgentEnv(Environment[StateT, specs.MultiDiscreteArray, Observation], 
     end; such a class sets `time_limit_is_termination`. A world never resets itself.
 
     A subclass defines `Config`, sets `num_agents`, `num_actions`, `time_limit`, `agents_view_size` and
-    `global_state_size` in `_setup`, and implements `reset`, `step`, `scripted_action` and `_make_viewer`.
+    `global_state_size` in `_setup`, and implements `reset`, `step` and `scripted_action`, and `_make_viewer` to
+    be drawn well.
     Options of the constructor are the fields of `Config`.
 
     Attributes:
@@ -111,9 +113,11 @@ class MultiAgentEnv(Environment[StateT, specs.MultiDiscreteArray, Observation], 
     def scripted_action(self, state: StateT) -> jax.Array:
         """The reference policy: [N] int32 actions, computed from the full state."""
 
-    @abc.abstractmethod
     def _make_viewer(self) -> "Viewer[StateT]":
-        """The world's own viewer."""
+        """The world's own viewer; without one, the fields of a state are listed."""
+        from envs.viewer import FieldsViewer
+
+        return FieldsViewer()
 
     def __repr__(self) -> str:
         options = ", ".join(
@@ -205,9 +209,27 @@ class MultiAgentEnv(Environment[StateT, specs.MultiDiscreteArray, Observation], 
         """Draws one state: [height, width, 3] uint8."""
         return self.viewer.render(state)
 
-    def animate(self, states: Sequence[StateT], path: str, frames_per_second: float = 5.0) -> None:
+    def text(self, state: StateT) -> str:
+        """Draws one state for a terminal: lines of at most 80 characters."""
+        return self.viewer.text(state)
+
+    def animate(self, states: Iterable[StateT], path: str, frames_per_second: float = 5.0) -> None:
         """Draws an episode as an animated GIF at `path`."""
         self.viewer.animate(states, path, frames_per_second)
+
+
+def random_action(key: jax.Array, action_mask: jax.Array) -> jax.Array:
+    """Uniformly random legal actions.
+
+    Args:
+        key: random key.
+        action_mask: [..., A] bool, with at least one legal action each.
+
+    Returns:
+        [...] int32.
+    """
+    lots = jnp.where(action_mask, jax.random.uniform(key, action_mask.shape), -1.0)
+    return jnp.argmax(lots, axis=-1).astype(jnp.int32)
 
 
 def check_environment(env: MultiAgentEnv[Any], key: jax.Array, num_episodes: int = 8) -> None:
@@ -221,7 +243,6 @@ def check_environment(env: MultiAgentEnv[Any], key: jax.Array, num_episodes: int
     Raises:
         AssertionError: naming the first broken promise.
     """
-    n, a = env.num_agents, env.num_actions
     _check_structure(env, key)
 
     def episode(key: jax.Array) -> tuple[TimeStep[Observation], TimeStep[Observation]]:
@@ -230,9 +251,7 @@ def check_environment(env: MultiAgentEnv[Any], key: jax.Array, num_episodes: int
 
         def step(carry: Any, key: jax.Array) -> Any:
             state, mask = carry
-            chances = jnp.where(mask, jax.random.uniform(key, (n, a)), -1.0)
-            action = jnp.argmax(chances, axis=-1).astype(jnp.int32)
-            state, timestep = env.step(state, action)
+            state, timestep = env.step(state, random_action(key, mask))
             return (state, timestep.observation.action_mask), timestep
 
         keys = jax.random.split(key, env.time_limit)

@@ -8,6 +8,7 @@ a TOML file, the command line).
 import dataclasses
 import difflib
 import math
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -62,8 +63,8 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> Configurati
 class Config:
     """Base of every configuration: checks each field's type and range when it is made.
 
-    Annotations may be `bool`, `int`, `float`, `str`, `Literal[...]`, `tuple[X, ...]`, and any of these inside
-    `Annotated[..., Range(...)]`.
+    Annotations may be `bool`, `int`, `float`, `str`, `Literal[...]`, `tuple[X, ...]`, any of these inside
+    `Annotated[..., Range(...)]`, and any of these `| None`.
 
     Raises:
         ConfigurationError: if a value has the wrong type or lies outside its range.
@@ -91,6 +92,10 @@ class Config:
 
 
 def _check(name: str, value: Any, hint: Any) -> None:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None:
+            return
+        hint = next(kind for kind in typing.get_args(hint) if kind is not types.NoneType)
     bounds = None
     if typing.get_origin(hint) is typing.Annotated:
         hint, *metadata = typing.get_args(hint)

@@ -5,11 +5,14 @@ with any leading axes. They compare and add instead of indexing: on a CPU, XLA d
 loop that gathers.
 """
 
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import shortest_path
 
 # The first four actions of every grid world.
 UP, DOWN, LEFT, RIGHT = range(4)
@@ -97,3 +100,185 @@ def local_view(offset: jax.Array, offsets: np.ndarray) -> jax.Array:
         [..., K] float32.
     """
     return same_cell(offset[..., None, :], jnp.asarray(offsets)).astype(jnp.float32)
+
+
+def square(radius: int) -> np.ndarray:
+    """The offsets of a square view centred on the viewer, row by row.
+
+    Args:
+        radius: cells seen on each side; 2 gives 5x5.
+
+    Returns:
+        [K, 2] int32 with K = (2 radius + 1)**2.
+    """
+    reach = tuple(range(-radius, radius + 1))
+    return window(reach, reach)
+
+
+def local_map(viewer: jax.Array, things: jax.Array, there: jax.Array, radius: int) -> jax.Array:
+    """What each viewer sees of some things in a square around itself.
+
+    Args:
+        viewer: [..., N, 2] int32, the viewers' cells.
+        things: [..., M, 2] int32, the things' cells.
+        there: [..., M] or [..., N, M] bool, which things exist (for which viewer).
+        radius: cells seen on each side.
+
+    Returns:
+        [..., N, K] float32 with K = (2 radius + 1)**2, row by row: 1 where at least one thing is.
+    """
+    if there.ndim < things.ndim:
+        there = there[..., None, :]
+    offset = things[..., None, :, :] - viewer[..., None, :]
+    seen = same_cell(offset[..., None, :], jnp.asarray(square(radius))) & there[..., None]
+    return jnp.any(seen, axis=-2).astype(jnp.float32)
+
+
+def draw_distinct(key: jax.Array, cells: np.ndarray, num: int) -> jax.Array:
+    """Draws different cells, every choice and order equally likely.
+
+    Each cell gets a uniform float32 with 23 random bits, and the smallest `num` win; of two equal
+    ones, which meet about once in 100,000 draws of 12, the first.
+
+    Args:
+        key: random key.
+        cells: [..., M, 2], the cells to draw from, for each leading index on its own.
+        num: how many, at most M.
+
+    Returns:
+        [..., num, 2] int32.
+    """
+    lots = jax.random.uniform(key, cells.shape[:-1])
+    first = np.tril(np.ones((cells.shape[-2],) * 2, bool), -1)
+    mine, other = lots[..., :, None], lots[..., None, :]
+    rank = jnp.sum((other < mine) | ((other == mine) & first), axis=-1)
+    chosen = rank[..., None, :] == jnp.arange(num)[:, None]
+    return jnp.sum(chosen[..., None] * jnp.asarray(cells, jnp.int32)[..., None, :, :], axis=-2)
+
+
+class Layout:
+    """A map with walls, read from text: one line a row, `#` a wall, anything else a free cell.
+
+    Attributes:
+        height: number of rows, H.
+        width: number of columns, W.
+        walls: [H, W] bool.
+        free: [K, 2] int32, the cells that are no walls, row by row.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Reads the map.
+
+        Args:
+            text: the lines; blank lines before and after are ignored.
+
+        Raises:
+            ValueError: if the lines differ in length.
+        """
+        lines = text.strip("\n").splitlines()
+        if len({len(line) for line in lines}) != 1:
+            raise ValueError("the lines of a map must all have the same length.")
+        self._characters = np.array([list(line) for line in lines])
+        self.height, self.width = self._characters.shape
+        self.walls = self._characters == "#"
+        self.free = np.argwhere(~self.walls).astype(np.int32)
+
+    def cells(self, characters: str) -> np.ndarray:
+        """[K, 2] int32, the cells drawn with any of these characters, row by row."""
+        return np.argwhere(np.isin(self._characters, list(characters))).astype(np.int32)
+
+    def move(self, cell: jax.Array, action: jax.Array) -> jax.Array:
+        """Where a move ends: a wall or the edge of the map stops it.
+
+        Args:
+            cell: [..., 2] int32, free cells of the map.
+            action: [...] int32; every number but `UP`, `DOWN`, `LEFT`, `RIGHT` keeps the cell.
+
+        Returns:
+            [..., 2] int32.
+        """
+        wanted = cell + displacement(action)
+        allowed = inside(wanted, self.height, self.width) & ~self._at(self.walls, wanted)
+        return jnp.where(allowed[..., None], wanted, cell)
+
+    def index(self, cell: jax.Array) -> jax.Array:
+        """[...] int32, the number of a free cell [..., 2] in `free`."""
+        numbers = np.zeros((self.height, self.width), np.int32)
+        numbers[tuple(self.free.T)] = np.arange(len(self.free))
+        return self._at(numbers, cell)
+
+    def wall_view(self, cell: jax.Array, radius: int) -> jax.Array:
+        """The walls around a cell; what lies off the map is wall.
+
+        Args:
+            cell: [..., 2] int32, a cell of the map.
+            radius: cells seen on each side.
+
+        Returns:
+            [..., K] float32 with K = (2 radius + 1)**2, row by row.
+        """
+        return self.map_view(self.walls, cell, radius, outside=True)
+
+    def map_view(self, map_: np.ndarray, cell: jax.Array, radius: int, outside: bool) -> jax.Array:
+        """A fixed map around a cell.
+
+        Args:
+            map_: [H, W] bool.
+            cell: [..., 2] int32, a cell of the map.
+            radius: cells seen on each side.
+            outside: what lies off the map.
+
+        Returns:
+            [..., K] float32 with K = (2 radius + 1)**2, row by row.
+        """
+        padded = np.pad(map_, radius, constant_values=outside)
+        side = 2 * radius + 1
+        views = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
+        return self._at(views.reshape(self.height, self.width, -1).astype(np.float32), cell)
+
+    def distance(self, start: jax.Array, target: jax.Array) -> jax.Array:
+        """Steps of the shortest way between free cells; for scripts, it looks up a large table.
+
+        Args:
+            start: [..., 2] int32.
+            target: [..., 2] int32, of a shape that broadcasts with `start`.
+
+        Returns:
+            [...] float32, infinite if there is no way.
+        """
+        table, _ = self._ways
+        return jnp.asarray(table)[self.index(start), self.index(target)]
+
+    def towards(self, start: jax.Array, target: jax.Array) -> jax.Array:
+        """The first action of a shortest way between free cells.
+
+        Args:
+            start: [..., 2] int32.
+            target: [..., 2] int32, of a shape that broadcasts with `start`.
+
+        Returns:
+            [...] int32 in `UP`, `DOWN`, `LEFT`, `RIGHT`; -1 at the target and where there is no
+            way.
+        """
+        _, table = self._ways
+        return jnp.asarray(table)[self.index(start), self.index(target)]
+
+    @functools.cached_property
+    def _ways(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distances and first actions between all pairs of free cells, [K, K] each."""
+        steps = np.abs(self.free[:, None] - self.free[None]).sum(-1)
+        distances = shortest_path(csr_array(steps == 1), unweighted=True).astype(np.float32)
+        actions = np.full(distances.shape, -1, np.int32)
+        numbers = {tuple(cell): i for i, cell in enumerate(self.free.tolist())}
+        moves = {UP: (-1, 0), DOWN: (1, 0), LEFT: (0, -1), RIGHT: (0, 1)}
+        for (row, column), start in numbers.items():
+            for action, (down, right) in moves.items():
+                neighbour = numbers.get((row + down, column + right))
+                if neighbour is not None:
+                    nearer = distances[neighbour] < distances[start]
+                    actions[start, nearer] = action
+        return distances, actions
+
+    def _at(self, table: np.ndarray, cell: jax.Array) -> jax.Array:
+        """[...] + the table's further axes: `table` [H, W, ...] at cells [..., 2]."""
+        return jnp.asarray(table)[cell[..., 0], cell[..., 1]]

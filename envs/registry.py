@@ -8,31 +8,55 @@ from typing import Any
 
 import jumanji
 
+from envs import bridges
 from envs.base import MultiAgentEnv
 from envs.configuration import unknown_name
 
 # Name -> (module, class, jumanji id). A world's version goes up when its dynamics change.
 _WORLDS = {
     "turn": ("envs.turn", "Turn", "Turn-v0"),
+    "pac_men": ("envs.pac_men", "PacMen", "PacMen-v0"),
+    "sparse_pac_men": ("envs.pac_men", "SparsePacMen", "SparsePacMen-v0"),
+    "windy_maze": ("envs.windy_maze", "WindyMaze", "WindyMaze-v0"),
+    "firefighters": ("envs.firefighters", "Firefighters", "Firefighters-v0"),
+    "push_box": ("envs.push_box", "PushBox", "PushBox-v0"),
+    "secret_room": ("envs.secret_room", "SecretRoom", "SecretRoom-v0"),
     "pursuit_1d": ("envs.pursuit_1d", "Pursuit1D", "Pursuit1D-v0"),
 }
 
 
-def names() -> tuple[str, ...]:
-    """All names that `make` knows, sorted."""
+def own_names() -> tuple[str, ...]:
+    """The names of this project's own worlds, sorted."""
     return tuple(sorted(_WORLDS))
+
+
+def names() -> tuple[str, ...]:
+    """All names that `make` knows: this project's own worlds, then those of other libraries.
+
+    The latter are known whether their library is installed or not.
+    """
+    return own_names() + bridges.names()
 
 
 def world_class(name: str) -> type[MultiAgentEnv[Any]]:
     """The class behind a name.
 
     Raises:
-        ConfigurationError: if there is no such world.
+        ConfigurationError: if there is no such world, or it needs a library that is not installed.
     """
+    if name in bridges.names():
+        return bridges.bridged_class(name)
     if name not in _WORLDS:
-        raise unknown_name("environment", name, _WORLDS)
+        raise unknown_name("environment", name, names())
     module, attribute, _ = _WORLDS[name]
     return getattr(importlib.import_module(module), attribute)
+
+
+def summary(name: str) -> str:
+    """What a world is, in one line."""
+    if name in bridges.names():
+        return bridges.summary(name)
+    return (world_class(name).__doc__ or "").strip().splitlines()[0]
 
 
 def make(name: str, **options: Any) -> MultiAgentEnv[Any]:
@@ -43,13 +67,14 @@ def make(name: str, **options: Any) -> MultiAgentEnv[Any]:
         **options: fields of the world's `Config`.
 
     Raises:
-        ConfigurationError: if the name or an option is unknown, or a value is not allowed.
+        ConfigurationError: if the name or an option is unknown, a value is not allowed, or the world
+            needs a library that is not installed.
     """
     return world_class(name)(**options)
 
 
 def register_with_jumanji() -> None:
-    """Registers every world with jumanji, so that `jumanji.make("Turn-v0")` works."""
+    """Registers every world of our own with jumanji, so that `jumanji.make("Turn-v0")` works."""
     for module, attribute, jumanji_id in _WORLDS.values():
         if jumanji_id not in jumanji.registered_environments():
             jumanji.register(jumanji_id, entry_point=f"{module}:{attribute}")

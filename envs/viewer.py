@@ -4,7 +4,8 @@ Matplotlib and Pillow are imported only when something is drawn.
 """
 
 import abc
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import jax
@@ -33,7 +34,7 @@ _DOTS_PER_INCH = 100
 
 
 class Viewer(abc.ABC, Generic[StateT]):
-    """Draws the states of one world. A subclass implements `draw`.
+    """Draws the states of one world. A subclass implements `draw` and `text`.
 
     It uses no display and none of pyplot's global figures, so any number of viewers may work side
     by side.
@@ -55,6 +56,14 @@ class Viewer(abc.ABC, Generic[StateT]):
             state: one state, its arrays as NumPy arrays.
         """
 
+    @abc.abstractmethod
+    def text(self, state: StateT) -> str:
+        """Draws a state for a terminal: lines of at most 80 characters, the same number every time.
+
+        Args:
+            state: one state, without a batch axis.
+        """
+
     def render(self, state: StateT) -> np.ndarray:
         """Draws one state.
 
@@ -70,18 +79,15 @@ class Viewer(abc.ABC, Generic[StateT]):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        if np.ndim(state.step_count) != 0:  # type: ignore[attr-defined]
-            raise ValueError(
-                "this is a batch of states; draw one of them: jax.tree.map(lambda x: x[0], states)."
-            )
+        state = one_state(state)
         size = (self.width / _DOTS_PER_INCH, self.height / _DOTS_PER_INCH)
         figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, facecolor="white")
         canvas = FigureCanvasAgg(figure)
-        self.draw(figure, jax.tree.map(_to_numpy, state))
+        self.draw(figure, state)
         canvas.draw()
         return np.array(canvas.buffer_rgba())[..., :3]
 
-    def animate(self, states: Sequence[StateT], path: str, frames_per_second: float = 5.0) -> None:
+    def animate(self, states: Iterable[StateT], path: str, frames_per_second: float = 5.0) -> None:
         """Writes an animated GIF that repeats for ever.
 
         Successive states that look the same share a frame, which is shown for as long as all of
@@ -98,11 +104,11 @@ class Viewer(abc.ABC, Generic[StateT]):
         """
         from PIL import Image
 
-        if len(states) == 0:
-            raise ValueError("states is empty; an animation needs at least one.")
         if not frames_per_second > 0:
             raise ValueError(f"frames_per_second is {frames_per_second!r}; it must be above 0.")
         frames = [Image.fromarray(self.render(state)) for state in states]
+        if not frames:
+            raise ValueError("states is empty; an animation needs at least one.")
         frames[0].save(
             path,
             format="GIF",
@@ -111,6 +117,37 @@ class Viewer(abc.ABC, Generic[StateT]):
             duration=max(10, round(1000 / frames_per_second)),
             loop=0,
         )
+
+
+class FieldsViewer(Viewer[StateT]):
+    """Lists the fields of a state, for a world that has no viewer of its own."""
+
+    def draw(self, figure: "Figure", state: StateT) -> None:
+        """Draws one state; see the base class."""
+        figure.text(0.03, 0.97, self.text(state), va="top", family="monospace", fontsize=9)
+
+    def text(self, state: StateT) -> str:
+        """Draws a state for a terminal; see the base class."""
+        state = one_state(state)
+        values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}  # type: ignore[arg-type]
+        del values["key"]
+        return "\n".join(
+            f"{name}: " + np.array2string(value, max_line_width=56, threshold=40, precision=3)
+            for name, value in values.items()
+        )
+
+
+def one_state(state: StateT) -> StateT:
+    """A state with NumPy arrays for JAX arrays.
+
+    Raises:
+        ValueError: if it has a batch axis.
+    """
+    if np.ndim(state.step_count) != 0:  # type: ignore[attr-defined]
+        raise ValueError(
+            "this is a batch of states; draw one of them: jax.tree.map(lambda x: x[0], states)."
+        )
+    return jax.tree.map(_to_numpy, state)
 
 
 def _to_numpy(x: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 import envs
+from envs.registry import summary
 from experiments import command
 from marl_jax import ConfigurationError, methods
 from marl_jax.api import run_training
@@ -127,15 +128,15 @@ def _refuse_difference(run: RunDirectory, settings: RunSettings) -> None:
 
 
 def _listing() -> str:
-    def lines(classes: dict[str, type]) -> str:
-        width = max(map(len, classes))
-        return "\n".join(
-            f"  {name:{width}}  {(cls.__doc__ or '').strip().splitlines()[0]}"
-            for name, cls in classes.items()
-        )
+    def lines(texts: dict[str, str]) -> str:
+        width = max(map(len, texts))
+        return "\n".join(f"  {name:{width}}  {text}" for name, text in texts.items())
 
-    known_methods: dict[str, type] = {n: methods.method_class(n) for n in methods.names()}
-    known_envs: dict[str, type] = {n: envs.world_class(n) for n in envs.names()}
+    known_methods = {
+        name: (methods.method_class(name).__doc__ or "").strip().splitlines()[0]
+        for name in methods.names()
+    }
+    known_envs = {name: summary(name) for name in envs.names()}
     return f"methods:\n{lines(known_methods)}\nenvironments:\n{lines(known_envs)}"
 
 

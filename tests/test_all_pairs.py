@@ -20,7 +20,12 @@ def quick_compilation() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.mark.parametrize("env", envs.names())
+# Of JaxMARL's: one scenario of SMAX (units die, actions are masked), and the tasks of MPE whose
+# agents differ from each other.
+BRIDGED = ("smax/3m", "mpe/simple_speaker_listener", "mpe/simple_adversary")
+
+
+@pytest.mark.parametrize("env", [*envs.own_names(), *BRIDGED])
 @pytest.mark.parametrize("method", methods.names())
 def test_pair(method: str, env: str) -> None:
     result = marl_jax.train(method, env, seeds=2, **tiny.options(1))

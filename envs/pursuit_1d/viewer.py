@@ -1,9 +1,9 @@
 """Pictures of `Pursuit1D`."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from envs.pursuit_1d.env import REWARD, State
-from envs.viewer import AGENT_NAMES, BLACK, BLUE, GREEN, GREY, ORANGE, Viewer
+from envs.viewer import AGENT_NAMES, BLACK, BLUE, GREEN, GREY, ORANGE, Viewer, one_state
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,26 +30,11 @@ class Pursuit1DViewer(Viewer[State]):
         """Draws one state; see the base class."""
         from matplotlib.patches import Circle
 
-        figure.text(
-            0.5,
-            0.935,
-            "1D Pursuit: both must approach 0",
-            ha="center",
-            va="center",
-            fontsize=14,
-            weight="bold",
-        )
-        figure.text(
-            0.5,
-            0.855,
-            f"step {int(state.step_count)}/{self._time_limit}    "
-            f"good moves: {int(state.good_actions)}    "
-            f"bad moves: {int(state.bad_actions)}    "
-            f"return {REWARD * int(state.net_joint_moves):+.2f}",
-            ha="center",
-            va="center",
-            fontsize=9.5,
-        )
+        title, status, values = self._lines(state)
+        centre: Any = {"ha": "center", "va": "center"}
+        figure.text(0.5, 0.935, title, fontsize=14, weight="bold", **centre)
+        figure.text(0.5, 0.855, status, fontsize=9.5, **centre)
+        figure.text(0.5, 0.1, values, fontsize=9.5, **centre)
 
         # One unit is as long upwards as sideways, so that discs are round.
         axes = figure.add_axes((0.02, 0.13, 0.96, 0.67))
@@ -92,12 +77,36 @@ class Pursuit1DViewer(Viewer[State]):
                     label, side, shift = f"\N{LEFTWARDS ARROW} {value}", "left", 1.5
                 axes.text(x + shift, y + 0.2, label, ha=side, va="bottom", fontsize=10)
 
-        a, b = (int(v) for v in state.values)
-        figure.text(
-            0.5,
-            0.1,
+    def text(self, state: State) -> str:
+        """Draws a state for a terminal; see the base class."""
+        state = one_state(state)
+        title, status, values = self._lines(state)
+        line = range(-_EDGE, _EDGE + 1)
+        picture = [_row({0: "target"})]
+        for name, value in zip(AGENT_NAMES, state.values.tolist(), strict=False):
+            x = max(-_EDGE, min(_EDGE, value))
+            beyond = {-1: f"<{name} ", 0: name, 1: f" {name}>"}[(value > x) - (value < x)]
+            picture.append(_row({**dict.fromkeys(line, "."), 0: "|", x: beyond}))
+        picture.append(_row({x: str(x) for x in line if x % 5 == 0}))
+        return "\n".join([title, status, "", *picture, "", values])
+
+    def _lines(self, state: State) -> tuple[str, str, str]:
+        """The title, the line under it and the one at the bottom."""
+        a, b = (int(value) for value in state.values)
+        return (
+            "1D Pursuit: both must approach 0",
+            f"step {int(state.step_count)}/{self._time_limit}    "
+            f"good moves: {int(state.good_actions)}    "
+            f"bad moves: {int(state.bad_actions)}    "
+            f"return {REWARD * int(state.net_joint_moves):+.2f}",
             f"A = {a}, B = {b}.  The agents do not know where the target is.",
-            ha="center",
-            va="center",
-            fontsize=9.5,
         )
+
+
+def _row(marks: dict[int, str]) -> str:
+    """Marks on the number line, each centred on its value; later ones cover earlier ones."""
+    row = [" "] * (2 * (2 * _EDGE + 1) + 4)
+    for x, mark in marks.items():
+        start = 2 * (x + _EDGE) + 2 - len(mark) // 2
+        row[start : start + len(mark)] = mark
+    return "".join(row).rstrip()

@@ -3,7 +3,17 @@
 from typing import TYPE_CHECKING, Any
 
 from envs.turn.env import SIZE, State
-from envs.viewer import AGENT_NAMES, BLACK, BLUE, GREEN, GREY, ORANGE, VERMILLION, Viewer
+from envs.viewer import (
+    AGENT_NAMES,
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILLION,
+    Viewer,
+    one_state,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,25 +37,10 @@ class TurnViewer(Viewer[State]):
     def draw(self, figure: "Figure", state: State) -> None:
         """Draws one state; see the base class."""
         free = int(state.turn)
-        apples, penalties = int(state.apples_eaten), int(state.penalties)
-        figure.text(
-            0.5,
-            0.96,
-            f"Turn: agent {AGENT_NAMES[free]} is free, {AGENT_NAMES[1 - free]} is trapped",
-            ha="center",
-            va="center",
-            fontsize=14,
-            weight="bold",
-        )
-        figure.text(
-            0.5,
-            0.915,
-            f"step {int(state.step_count)}/{self._time_limit}    apples eaten {apples}    "
-            f"return so far {10 * apples - penalties:+d}",
-            ha="center",
-            va="center",
-            fontsize=11,
-        )
+        title, status = self._headlines(state)
+        centre: Any = {"ha": "center", "va": "center"}
+        figure.text(0.5, 0.96, title, fontsize=14, weight="bold", **centre)
+        figure.text(0.5, 0.915, status, fontsize=11, **centre)
 
         field = _axes(figure, (0.09, 0.11, 0.82, 0.7289), (-0.5, SIZE - 0.5), (SIZE - 0.5, -0.5))
         field.set_xticks(range(SIZE))
@@ -67,6 +62,29 @@ class TurnViewer(Viewer[State]):
         _apple(legend, 7.7, 0.45, 0.22)
         legend.text(8.05, 0.45, "apple: +10", va="center", fontsize=9.5)
         legend.axis("off")
+
+    def text(self, state: State) -> str:
+        """Draws a state for a terminal; see the base class."""
+        state = one_state(state)
+        free = int(state.turn)
+        names = list(AGENT_NAMES[:2])
+        names[1 - free] = f"[{names[1 - free]}]"
+        cells = [["" for _ in range(SIZE)] for _ in range(SIZE)]
+        for name, (row, column) in zip((*names, "o"), (*state.positions, state.apple), strict=True):
+            cells[row][column] += name
+        field = ["".join(f"{cell or '.':<6}" for cell in row).rstrip() for row in cells]
+        legend = f"{names[free]} free: moves, eats   {names[1 - free]} trapped: must stay   "
+        return "\n".join([*self._headlines(state), "", *field, "", legend + "o apple: +10"])
+
+    def _headlines(self, state: State) -> tuple[str, str]:
+        """The title and the line under it."""
+        free = int(state.turn)
+        apples, penalties = int(state.apples_eaten), int(state.penalties)
+        return (
+            f"Turn: agent {AGENT_NAMES[free]} is free, {AGENT_NAMES[1 - free]} is trapped",
+            f"step {int(state.step_count)}/{self._time_limit}    apples eaten {apples}    "
+            f"return so far {10 * apples - penalties:+d}",
+        )
 
 
 def _axes(figure: "Figure", box: Any, x: tuple[float, float], y: tuple[float, float]) -> "Axes":

@@ -1,8 +1,9 @@
 """Vectorised episodes for the tests of the worlds."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,18 @@ def random_policy(env: MultiAgentEnv[Any]) -> Policy:
 def scripted_policy(env: MultiAgentEnv[Any]) -> Policy:
     """The world's reference policy."""
     return lambda state, key: env.scripted_action(state)
+
+
+def mixed_policy(env: MultiAgentEnv[Any], scripted: float = 0.5) -> Policy:
+    """Each agent follows the script or chance, anew at every step: things succeed and go wrong."""
+    draw = random_policy(env)
+
+    def choose(state: Any, key: jax.Array) -> jax.Array:
+        which, key = jax.random.split(key)
+        follows = jax.random.bernoulli(which, scripted, (env.num_agents,))
+        return jnp.where(follows, env.scripted_action(state), draw(state, key))
+
+    return choose
 
 
 def constant_policy(*actions: int) -> Policy:
@@ -71,3 +84,114 @@ def returns(timesteps: TimeStep[Observation]) -> np.ndarray:
     last = np.asarray(timesteps.step_type) == 2
     alive = np.cumsum(last, axis=1) - last == 0
     return (np.asarray(timesteps.reward)[..., 0] * alive).sum(axis=1)
+
+
+class Twin(Protocol):
+    """A world once more, in plain NumPy, for B episodes at a time.
+
+    It is made from the batch of states after the reset. Of chance it learns through `after`, our
+    own state after the step, from which it may take nothing else.
+    """
+
+    def step(self, action: np.ndarray, after: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Plays actions [B, N]; returns the reward [B] or [B, N], and whether the task ended [B]."""
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Fields of our state, all but `key` and `step_count`."""
+
+    def agents_view(self) -> np.ndarray:
+        """[B, N, F]."""
+
+    def action_mask(self) -> np.ndarray:
+        """[B, N, A]."""
+
+    def global_state(self) -> np.ndarray:
+        """[B, G]."""
+
+    def extras(self) -> dict[str, np.ndarray]:
+        """[B] each."""
+
+
+def side_by_side(
+    env: MultiAgentEnv[Any],
+    make_twin: Callable[[Any], Twin],
+    policy: Policy,
+    num_episodes: int,
+    seed: int = 0,
+) -> np.ndarray:
+    """Steps a world and its twin beside each other, and compares everything up to each episode's end.
+
+    Args:
+        env: the world.
+        make_twin: makes the twin from the batch of states after the reset.
+        policy: chooses the actions.
+        num_episodes: B, all at once; nothing is kept from one step to the next.
+        seed: of the episodes.
+
+    Returns:
+        [B] the returns of the first agent.
+    """
+
+    @jax.jit
+    def advance(state: Any, keys: jax.Array) -> Any:
+        action = jax.vmap(policy)(state, keys)
+        return action, *jax.vmap(env.step)(state, action)
+
+    split = jax.jit(jax.vmap(lambda key: tuple(jax.random.split(key))))
+    keys, reset_keys = split(jax.random.split(jax.random.key(seed), num_episodes))
+    state, timestep = jax.jit(jax.vmap(env.reset))(reset_keys)
+    twin = make_twin(jax.device_get(dataclasses.replace(state, key=None)))
+    reward = np.zeros(num_episodes)
+    terminated = np.zeros(num_episodes, bool)
+    alive = np.ones(num_episodes, bool)
+    total = np.zeros(num_episodes)
+    for t in range(env.time_limit + 1):
+        if t > 0:
+            keys, step_keys = split(keys)
+            action, state, timestep = advance(state, step_keys)
+            after = jax.device_get(dataclasses.replace(state, key=None))
+            reward, terminated = twin.step(np.asarray(action), after)
+        ours, numbers = jax.device_get((timestep, dataclasses.replace(state, key=None)))
+        over = terminated | (t == env.time_limit)
+        failed = terminated | (over & env.time_limit_is_termination)
+        team = (num_episodes, env.num_agents)
+        expected = {
+            "reward": np.broadcast_to(np.reshape(reward, (num_episodes, -1)), team),
+            "discount": np.broadcast_to(1.0 - failed[:, None], team),
+            "step_type": np.where(over, 2, 0 if t == 0 else 1),
+            "agents_view": twin.agents_view(),
+            "action_mask": twin.action_mask(),
+            "global_state": twin.global_state(),
+            "clock": np.full(num_episodes, t),
+            "step_count": np.full(num_episodes, t),
+            **twin.state(),
+            **{f"extras {name}": value for name, value in twin.extras().items()},
+        }
+        found = {
+            "reward": ours.reward,
+            "discount": ours.discount,
+            "step_type": np.asarray(ours.step_type),
+            "agents_view": ours.observation.agents_view,
+            "action_mask": ours.observation.action_mask,
+            "global_state": ours.observation.global_state,
+            "clock": ours.observation.step_count,
+            **{
+                field.name: getattr(numbers, field.name)
+                for field in dataclasses.fields(numbers)
+                if field.name != "key"
+            },
+            **{f"extras {name}": value for name, value in ours.extras.items()},
+        }
+        assert set(expected) == set(found), set(expected) ^ set(found)
+        for name, value in expected.items():
+            x, y = found[name][alive], value[alive].astype(found[name].dtype)
+            if not np.array_equal(x, y):
+                # XLA divides by a constant with an error in the last digit.
+                tolerance = 1e-6 if x.dtype == np.float32 else 0.0
+                np.testing.assert_allclose(x, y, tolerance, err_msg=f"{name} at step {t}")
+        total[alive] += ours.reward[alive, 0]
+        alive &= ~over
+        if not alive.any():
+            break
+    assert not alive.any()
+    return total

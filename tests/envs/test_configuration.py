@@ -17,6 +17,8 @@ class Example(Config):
     name: str = "a"
     kind: Literal["soft", "hard"] = "soft"
     sizes: tuple[Annotated[int, Range(minimum=1)], ...] = (64, 64)
+    limit: Annotated[int, Range(minimum=1)] | None = None
+    mode: Literal["x", "y"] | None = None
 
 
 def test_defaults_and_good_values_are_accepted() -> None:
@@ -26,11 +28,16 @@ def test_defaults_and_good_values_are_accepted() -> None:
     )
     assert made == Example(flag=False, count=9, rate=1, name="b", kind="hard", sizes=(8,))
     assert made.sizes == (8,), "a list becomes a tuple"
+    assert Example(limit=5, mode="y").limit == 5
+    assert Example(limit=None, mode=None) == Example()
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        ({"limit": 0}, "limit is 0; it must be at least 1."),
+        ({"limit": "5"}, "limit is '5'; it must be a whole number at least 1."),
+        ({"mode": "z"}, "mode is 'z'; it must be one of: x, y."),
         ({"flag": 1}, "flag is 1; it must be true or false."),
         ({"count": 0}, "count is 0; it must be at least 1 and at most 9."),
         ({"count": 10}, "count is 10; it must be at least 1 and at most 9."),
@@ -48,12 +55,14 @@ def test_defaults_and_good_values_are_accepted() -> None:
         ({"sizes": (64, 0)}, "sizes is 0; it must be at least 1."),
         (
             {"cuont": 3},
-            "unknown option of Example 'cuont'; choose from: count, flag, kind, name, plain, rate, "
+            "unknown option of Example 'cuont'; choose from: count, flag, kind, limit, mode, name, "
+            "plain, rate, "
             "sizes. Did you mean 'count'?",
         ),
         (
             {"zzz": 3},
-            "unknown option of Example 'zzz'; choose from: count, flag, kind, name, plain, rate, "
+            "unknown option of Example 'zzz'; choose from: count, flag, kind, limit, mode, name, plain, "
+            "rate, "
             "sizes.",
         ),
     ],

@@ -1,4 +1,4 @@
-"""1D Pursuit: hand-worked transitions, known returns, a plain-Python twin, pictures."""
+"""1D Pursuit: hand-worked transitions, known returns, a plain-NumPy twin, pictures."""
 
 import dataclasses
 from typing import Any
@@ -14,10 +14,12 @@ from envs.pursuit_1d import Pursuit1D, State
 from tests.envs.rollouts import (
     Policy,
     constant_policy,
+    mixed_policy,
     random_policy,
     returns,
     rollout,
     scripted_policy,
+    side_by_side,
 )
 from tests.envs.twins.pursuit_1d import Pursuit1DTwin
 
@@ -207,60 +209,27 @@ def test_what_may_never_happen(values: tuple[int, int], actions: tuple[int, int]
 
 
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"clip": 10, "time_limit": 60}, {"terminate_at_target": True}],
+    ("options", "num_random", "num_mixed"),
+    [
+        ({}, 10_000, 5000),
+        ({"clip": 10, "time_limit": 60}, 2000, 2000),
+        ({"terminate_at_target": True}, 2000, 2000),
+    ],
     ids=["default", "clip", "terminate"],
 )
-def test_the_twin_agrees_at_every_step(options: dict[str, Any]) -> None:
+def test_the_twin_agrees_at_every_step(
+    options: dict[str, Any], num_random: int, num_mixed: int
+) -> None:
     env = Pursuit1D(**options)
-    draw = random_policy(env)
 
-    def half_scripted(state: Any, key: jax.Array) -> jax.Array:
-        """Each agent follows the script or chance, so that targets are reached."""
-        which, key = jax.random.split(key)
-        return jnp.where(
-            jax.random.bernoulli(which, 0.5, (2,)), env.scripted_action(state), draw(state, key)
-        )
+    def make_twin(start: State) -> Pursuit1DTwin:
+        return Pursuit1DTwin(start.values, **options)
 
-    for policy in (draw, half_scripted):
-        states, timesteps, actions = rollout(env, policy, 500)
-        kinds = np.asarray(env.classify_actions(states.values[:, :-1], actions))
-        chosen, views, global_states, rewards = ([] for _ in range(4))
-        discounts, step_types, values, counts = ([] for _ in range(4))
-        for episode, episode_actions in enumerate(actions.tolist()):
-            twin = Pursuit1DTwin(states.values[episode, 0].tolist(), **options)
-            for t in range(env.time_limit + 1):
-                reward, ended, over = 0.0, False, False
-                if t > 0:
-                    reward, ended, over, kind = twin.step(episode_actions[t - 1])
-                    assert kinds[episode, t - 1].tolist() == kind
-                chosen.append((episode, t))
-                views.append(twin.views())
-                global_states.append(twin.global_state())
-                rewards.append(reward)
-                discounts.append(0.0 if ended else 1.0)
-                step_types.append(2 if over else int(t > 0))
-                values.append(list(twin.values))
-                counts.append((twin.good, twin.bad, twin.net))
-                if over:
-                    break
-        rows, columns = np.array(chosen).T
-
-        def pick(x: Any, rows: Any = rows, columns: Any = columns) -> np.ndarray:
-            return np.asarray(x)[rows, columns]
-
-        equal, close = np.testing.assert_array_equal, np.testing.assert_allclose
-        observation = timesteps.observation
-        close(pick(observation.agents_view), views, rtol=1e-6)
-        close(pick(observation.global_state), global_states, rtol=1e-6)
-        equal(pick(observation.action_mask), np.ones((len(rows), 2, 3), bool))
-        equal(pick(observation.step_count), columns)
-        close(pick(timesteps.reward), np.array(rewards)[:, None] * [1, 1], rtol=1e-6)
-        equal(pick(timesteps.discount), np.array(discounts)[:, None] * [1, 1])
-        equal(pick(timesteps.step_type), step_types)
-        equal(pick(states.values), values)
-        for i, name in enumerate(("good_actions", "bad_actions", "net_joint_moves")):
-            equal(pick(timesteps.extras[name]), np.array(counts)[:, i])
+    totals = side_by_side(env, make_twin, random_policy(env), num_random)
+    assert (totals > 0).any()
+    assert (totals < 0).any()
+    totals = side_by_side(env, make_twin, mixed_policy(env), num_mixed)
+    assert totals.mean() > 0.01, "no target was reached"
 
 
 def test_pictures_tell_states_apart() -> None:
@@ -269,3 +238,25 @@ def test_pictures_tell_states_apart() -> None:
         assert (ENV.render(other) != base).any()
     # Values that lie beyond the drawn line still differ in the picture.
     assert (ENV.render(make_state(17, 0)) != ENV.render(make_state(18, 0))).any()
+
+
+def test_text_by_hand() -> None:
+    state = make_state(3, -20, step_count=7)
+    state = dataclasses.replace(state, good_actions=jnp.int32(4), net_joint_moves=jnp.int32(-2))
+    assert ENV.text(state).splitlines() == [
+        "1D Pursuit: both must approach 0",
+        "step 7/20    good moves: 4    bad moves: 0    return -0.02",
+        "",
+        "                           target",
+        "  . . . . . . . . . . . . . . | . . A . . . . . . . . . . .",
+        " <B . . . . . . . . . . . . . | . . . . . . . . . . . . . .",
+        "         -10       -5         0         5        10",
+        "",
+        "A = 3, B = -20.  The agents do not know where the target is.",
+    ]
+    beyond = ENV.text(make_state(0, 14)), ENV.text(make_state(15, 14))
+    assert beyond[0].splitlines()[4:6] == [
+        "  . . . . . . . . . . . . . . A . . . . . . . . . . . . . .",
+        "  . . . . . . . . . . . . . . | . . . . . . . . . . . . . B",
+    ]
+    assert beyond[1].splitlines()[4].endswith(". . A>")

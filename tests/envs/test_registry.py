@@ -5,16 +5,27 @@ import jumanji
 import pytest
 
 import envs
+from envs import bridges
 from envs.registry import register_with_jumanji, world_class
 
-IDS = {"turn": "Turn-v0", "pursuit_1d": "Pursuit1D-v0"}
+IDS = {
+    "turn": "Turn-v0",
+    "pac_men": "PacMen-v0",
+    "sparse_pac_men": "SparsePacMen-v0",
+    "windy_maze": "WindyMaze-v0",
+    "firefighters": "Firefighters-v0",
+    "push_box": "PushBox-v0",
+    "secret_room": "SecretRoom-v0",
+    "pursuit_1d": "Pursuit1D-v0",
+}
 
 
 def test_names_are_sorted_and_complete() -> None:
-    assert list(envs.names()) == sorted(IDS)
+    assert list(envs.own_names()) == sorted(IDS)
+    assert envs.names() == (*sorted(IDS), *bridges.names())
 
 
-@pytest.mark.parametrize("name", envs.names())
+@pytest.mark.parametrize("name", envs.own_names())
 def test_make_passes_the_options_on(name: str) -> None:
     env = envs.make(name, time_limit=7)
     assert isinstance(env, world_class(name))
@@ -22,7 +33,7 @@ def test_make_passes_the_options_on(name: str) -> None:
     assert "time_limit=7" in repr(env)
 
 
-@pytest.mark.parametrize("name", envs.names())
+@pytest.mark.parametrize("name", envs.own_names())
 def test_jumanji_makes_the_same_world(name: str) -> None:
     env = jumanji.make(IDS[name], time_limit=5)
     assert type(env) is world_class(name)
@@ -40,9 +51,11 @@ def test_registering_twice_is_harmless() -> None:
 def test_an_unknown_world_is_refused() -> None:
     with pytest.raises(envs.ConfigurationError) as caught:
         envs.make("trun")
-    assert str(caught.value) == (
-        "unknown environment 'trun'; choose from: pursuit_1d, turn. Did you mean 'turn'?"
+    sentence = str(caught.value)
+    assert sentence.startswith(
+        "unknown environment 'trun'; choose from: firefighters, mpe/simple_a"
     )
+    assert sentence.endswith(", turn, windy_maze. Did you mean 'turn'?")
 
 
 @pytest.mark.parametrize(

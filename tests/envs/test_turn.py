@@ -1,4 +1,4 @@
-"""Turn: hand-worked transitions, known returns, a plain-Python twin, pictures."""
+"""Turn: hand-worked transitions, known returns, a plain-NumPy twin, pictures."""
 
 import dataclasses
 from typing import Any
@@ -15,10 +15,12 @@ from envs.turn.viewer import TurnViewer
 from tests.envs.rollouts import (
     Policy,
     constant_policy,
+    mixed_policy,
     random_policy,
     returns,
     rollout,
     scripted_policy,
+    side_by_side,
 )
 from tests.envs.twins.turn import TurnTwin
 
@@ -264,65 +266,28 @@ def test_what_may_never_happen(cells: Any, turn: int, actions: tuple[int, int]) 
     assert [part.sum() for part in np.split(state, [25, 50, 75])] == [1, 1, 1, 1]
 
 
-@pytest.mark.parametrize("punish_trapped_eat", [True, False])
-def test_the_twin_agrees_at_every_step(punish_trapped_eat: bool) -> None:
-    env = Turn(punish_trapped_eat=punish_trapped_eat)
-    draw = random_policy(env)
-
-    def half_scripted(state: Any, key: jax.Array) -> jax.Array:
-        """Each agent follows the script or chance: apples are eaten and mistakes are made."""
-        which, key = jax.random.split(key)
-        return jnp.where(
-            jax.random.bernoulli(which, 0.5, (2,)), env.scripted_action(state), draw(state, key)
-        )
-
-    # Random play alone eats too rarely to test what follows.
-    num_episodes = 500 if punish_trapped_eat else 100
-    for policy in (draw, half_scripted):
-        compare_with_twin(env, policy, num_episodes, punish_trapped_eat)
-
-
-def compare_with_twin(
-    env: Turn, policy: Policy, num_episodes: int, punish_trapped_eat: bool
+@pytest.mark.parametrize(
+    ("options", "num_random", "num_mixed"),
+    [
+        ({}, 10_000, 1000),
+        ({"punish_trapped_eat": False}, 500, 500),
+        ({"time_limit": 7}, 500, 500),
+    ],
+    ids=["default", "paper", "short"],
+)
+def test_the_twin_agrees_at_every_step(
+    options: dict[str, Any], num_random: int, num_mixed: int
 ) -> None:
-    states, timesteps, actions = rollout(env, policy, num_episodes)
-    apples = states.apple.tolist()
-    views, globals_, rewards, overs, positions, turns, counts = ([] for _ in range(7))
-    for episode, episode_actions in enumerate(actions.tolist()):
-        twin = TurnTwin(tuple(apples[episode][0]), punish_trapped_eat=punish_trapped_eat)
-        rewards.append(0.0)
-        overs.append(False)
-        for t in range(len(episode_actions) + 1):
-            if t > 0:
-                reward, over = twin.step(episode_actions[t - 1], tuple(apples[episode][t]))
-                rewards.append(reward)
-                overs.append(over)
-            views.append(twin.views())
-            globals_.append(twin.global_state())
-            positions.append([*twin.agents, twin.apple])
-            turns.append(twin.free)
-            counts.append((twin.eaten, twin.fines))
+    env = Turn(**options)
+    rules = {name: value for name, value in options.items() if name != "time_limit"}
 
-    def flat(x: Any) -> np.ndarray:
-        x = np.asarray(x)
-        return x.reshape(-1, *x.shape[2:])
+    def make_twin(start: State) -> TurnTwin:
+        return TurnTwin(start.apple, **rules)
 
-    assert len(rewards) == num_episodes * 101
-    over = np.array(overs)
-    equal = np.testing.assert_array_equal
-    equal(flat(timesteps.observation.agents_view), views)
-    equal(flat(timesteps.observation.global_state), globals_)
-    equal(flat(timesteps.observation.action_mask), np.ones((len(over), 2, 6), bool))
-    equal(flat(timesteps.reward), np.repeat(np.array(rewards)[:, None], 2, axis=1))
-    equal(flat(timesteps.discount), np.repeat(1.0 - over[:, None], 2, axis=1))
-    step = np.tile(np.arange(101), num_episodes)
-    equal(flat(timesteps.step_type), np.where(step == 0, 0, np.where(over, 2, 1)))
-    equal(flat(timesteps.observation.step_count), step)
-    equal(flat(states.positions), np.array(positions)[:, :2])
-    equal(flat(states.apple), np.array(positions)[:, 2])
-    equal(flat(states.turn), turns)
-    equal(flat(timesteps.extras["apples_eaten"]), np.array(counts)[:, 0])
-    equal(flat(timesteps.extras["penalties"]), np.array(counts)[:, 1])
+    side_by_side(env, make_twin, random_policy(env), num_random)
+    # Random play alone eats too rarely to test what follows.
+    totals = side_by_side(env, make_twin, mixed_policy(env), num_mixed)
+    assert (totals > 0).any(), "no apple was eaten"
 
 
 def test_pictures_tell_states_apart() -> None:
@@ -337,6 +302,30 @@ def test_pictures_tell_states_apart() -> None:
     ):
         assert (ENV.render(other) != base).any()
     np.testing.assert_array_equal(ENV.render(make_state()), base)
+
+
+def test_text_by_hand() -> None:
+    state = make_state(a=(1, 2), b=(1, 2), apple=(1, 2), turn=1, step_count=7)
+    state = dataclasses.replace(state, apples_eaten=jnp.int32(2), penalties=jnp.int32(3))
+    assert ENV.text(state).splitlines() == [
+        "Turn: agent B is free, A is trapped",
+        "step 7/100    apples eaten 2    return so far +17",
+        "",
+        ".     .     .     .     .",
+        ".     .     [A]Bo .     .",
+        ".     .     .     .     .",
+        ".     .     .     .     .",
+        ".     .     .     .     .",
+        "",
+        "B free: moves, eats   [A] trapped: must stay   o apple: +10",
+    ]
+    assert ENV.text(make_state()).splitlines()[3:8] == [
+        "A     .     .     .     .",
+        ".     .     .     .     .",
+        ".     .     o     .     .",
+        ".     .     .     .     .",
+        ".     .     .     .     [B]",
+    ]
 
 
 def test_make_with_a_viewer_of_ones_own() -> None:

@@ -1,70 +1,76 @@
-"""1D Pursuit in plain Python. The starting values come from outside."""
+"""1D Pursuit in plain NumPy, for B episodes at a time. The starting values come from outside."""
+
+from typing import Any
 
 import numpy as np
 
-CHANGES = (+1, -1, 0)
+CHANGES = np.array([+1, -1, 0])
 
 
 class Pursuit1DTwin:
-    """One episode of 1D Pursuit.
+    """B episodes of 1D Pursuit.
 
     Args:
-        values: the starting values.
-        time_limit: steps of the episode.
+        values: [B, 2] the starting values.
+        time_limit: steps of an episode.
         clip: bound of the values, 0 for none.
         terminate_at_target: whether both at 0 ends the episode.
     """
 
     def __init__(
         self,
-        values: list[int],
+        values: np.ndarray,
         time_limit: int = 20,
         clip: int = 0,
         terminate_at_target: bool = False,
     ) -> None:
-        self.values = list(values)
+        self.values = np.array(values)
         self.time_limit = time_limit
-        self.clip = clip
+        self.bound = clip or np.inf
         self.terminate_at_target = terminate_at_target
         self.steps = 0
-        self.good = 0
-        self.bad = 0
-        self.net = 0
+        self.good, self.bad, self.net = np.zeros((3, len(values)), int)
 
-    def step(self, actions: list[int]) -> tuple[float, bool, bool, list[int]]:
-        """Plays a step.
-
-        Returns:
-            The team's reward, whether the task has ended, whether the episode is over, and for
-            each agent 1 (approached), -1 (moved away) or 0.
-        """
-        kinds = []
-        for agent in range(2):
-            before = self.values[agent]
-            after = before + CHANGES[actions[agent]]
-            if self.clip and abs(after) > self.clip:
-                after = before
-            self.values[agent] = after
-            if abs(after) < abs(before):
-                kinds.append(1)
-                self.good += 1
-            elif abs(after) > abs(before):
-                kinds.append(-1)
-                self.bad += 1
-            else:
-                kinds.append(0)
-        reward = {(1, 1): 0.01, (-1, -1): -0.01}.get(tuple(kinds), 0.0)
-        self.net += round(100 * reward)
+    def step(self, action: np.ndarray, after: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Plays a step; nothing is left to chance."""
+        wanted = self.values + CHANGES[action]
+        distance = abs(self.values)
+        self.values = np.where(abs(wanted) > self.bound, self.values, wanted)
+        closer, farther = abs(self.values) < distance, abs(self.values) > distance
+        self.good += closer[:, 0].astype(int) + closer[:, 1]
+        self.bad += farther[:, 0].astype(int) + farther[:, 1]
+        both = np.select([closer.all(axis=1), farther.all(axis=1)], [1, -1], 0)
+        self.net += both
         self.steps += 1
-        ended = self.terminate_at_target and self.values == [0, 0]
-        return reward, ended, ended or self.steps == self.time_limit, kinds
+        ended = (self.values == 0).all(axis=1) & self.terminate_at_target
+        return np.choose(both + 1, [-0.01, 0.0, 0.01]), ended
 
-    def views(self) -> np.ndarray:
-        """[2, 2]."""
-        x, y = self.values
-        return np.array([[x / 10, y / 10], [y / 10, x / 10]], np.float32)
+    def state(self) -> dict[str, np.ndarray]:
+        """Fields of our state."""
+        return {
+            "values": self.values,
+            "good_actions": self.good,
+            "bad_actions": self.bad,
+            "net_joint_moves": self.net,
+        }
+
+    def agents_view(self) -> np.ndarray:
+        """[B, 2, 2]: each agent's own value first."""
+        return np.stack([self.values, self.values[:, [1, 0]]], axis=1) / 10
+
+    def action_mask(self) -> np.ndarray:
+        """Everything is allowed always."""
+        return np.ones((len(self.values), 2, 3), bool)
 
     def global_state(self) -> np.ndarray:
-        """[3]."""
-        x, y = self.values
-        return np.array([x / 10, y / 10, self.steps / self.time_limit], np.float32)
+        """[B, 3]."""
+        clock = np.full(len(self.values), self.steps / self.time_limit)
+        return np.column_stack([self.values / 10, clock])
+
+    def extras(self) -> dict[str, np.ndarray]:
+        """The counts."""
+        return {
+            "good_actions": self.good,
+            "bad_actions": self.bad,
+            "net_joint_moves": self.net,
+        }

@@ -1,79 +1,78 @@
-"""Turn in plain Python. The apples come from outside."""
+"""Turn in plain NumPy, for B episodes at a time. The apples come from outside."""
+
+from typing import Any
 
 import numpy as np
 
 MOVES = {0: (-1, 0), 1: (1, 0), 2: (0, -1), 3: (0, 1)}
+EAT, STAY = 4, 5
 
 
 class TurnTwin:
-    """One episode of Turn.
+    """B episodes of Turn.
 
     Args:
-        apple: (row, column) of the first apple.
-        time_limit: steps of the episode.
+        apple: [B, 2] (row, column) of the first apples.
         punish_trapped_eat: whether the trapped agent pays for "eat".
     """
 
-    def __init__(
-        self, apple: tuple[int, int], time_limit: int = 100, punish_trapped_eat: bool = True
-    ) -> None:
-        self.agents = [(0, 0), (4, 4)]
-        self.apple = apple
-        self.free = 0
-        self.steps = 0
-        self.eaten = 0
-        self.fines = 0
-        self.time_limit = time_limit
-        self.tolerated_when_trapped = {5} if punish_trapped_eat else {4, 5}
+    def __init__(self, apple: np.ndarray, punish_trapped_eat: bool = True) -> None:
+        self.episodes = np.arange(len(apple))
+        self.agents = np.tile([(0, 0), (4, 4)], (len(apple), 1, 1))
+        self.apple = np.array(apple)
+        self.free = np.zeros(len(apple), int)
+        self.eaten = np.zeros(len(apple), int)
+        self.fines = np.zeros(len(apple), int)
+        self.free_of_charge = [STAY] if punish_trapped_eat else [EAT, STAY]
 
-    def step(self, actions: list[int], next_apple: tuple[int, int]) -> tuple[float, bool]:
-        """Plays a step; `next_apple` is used only if this step eats the apple.
+    def step(self, action: np.ndarray, after: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Plays a step; `after.apple` is used only where this step eats the apple."""
+        mover = (self.episodes, self.free)
+        fines = (~np.isin(action[self.episodes, 1 - self.free], self.free_of_charge)).astype(int)
+        ate = (action[mover] == EAT) & (self.agents[mover] == self.apple).all(axis=1)
+        for number, change in MOVES.items():
+            walks = np.flatnonzero(action[mover] == number)
+            target = self.agents[walks, self.free[walks]] + change
+            off = ((target < 0) | (target > 4)).any(axis=1)
+            fines[walks[off]] += 1
+            self.agents[walks[~off], self.free[walks[~off]]] = target[~off]
+        self.apple[ate] = after.apple[ate]
+        self.free[ate] = 1 - self.free[ate]
+        self.eaten += ate
+        self.fines += fines
+        return 10 * ate - fines, np.zeros(len(ate), bool)
 
-        Returns:
-            The team's reward, and whether the episode is over.
-        """
-        reward = 0.0
-        somebody_ate = False
+    def state(self) -> dict[str, np.ndarray]:
+        """Fields of our state."""
+        return {
+            "positions": self.agents,
+            "apple": self.apple,
+            "turn": self.free,
+            "apples_eaten": self.eaten,
+            "penalties": self.fines,
+        }
+
+    def agents_view(self) -> np.ndarray:
+        """[B, 2, 18]: negative indices are left to wrap, as in CIA's code."""
+        view = np.zeros((len(self.episodes), 2, 2, 3, 3))
         for agent in range(2):
-            action = actions[agent]
-            if agent != self.free:
-                if action not in self.tolerated_when_trapped:
-                    reward -= 1
-                    self.fines += 1
-                continue
-            if action == 4:
-                somebody_ate = self.agents[agent] == self.apple
-                reward += 10 if somebody_ate else 0
-            elif action in MOVES:
-                row = self.agents[agent][0] + MOVES[action][0]
-                column = self.agents[agent][1] + MOVES[action][1]
-                if 0 <= row <= 4 and 0 <= column <= 4:
-                    self.agents[agent] = (row, column)
-                else:
-                    reward -= 1
-                    self.fines += 1
-        if somebody_ate:
-            self.eaten += 1
-            self.free = 1 - self.free
-            self.apple = next_apple
-        self.steps += 1
-        return reward, self.steps == self.time_limit
+            for layer, thing in enumerate((self.agents[:, 1 - agent], self.apple)):
+                offset = thing - self.agents[:, agent]
+                near = np.flatnonzero((abs(offset) <= 1).all(axis=1))
+                view[near, agent, layer, offset[near, 0], offset[near, 1]] = 1.0
+        return view.reshape(-1, 2, 18)
 
-    def views(self) -> np.ndarray:
-        """[2, 18]: indices are left to wrap, as in CIA's code."""
-        out = np.zeros((2, 2, 3, 3), np.float32)
-        for agent in range(2):
-            row, column = self.agents[agent]
-            for layer, thing in enumerate((self.agents[1 - agent], self.apple)):
-                down, right = thing[0] - row, thing[1] - column
-                if abs(down) <= 1 and abs(right) <= 1:
-                    out[agent, layer, down, right] = 1.0
-        return out.reshape(2, 18)
+    def action_mask(self) -> np.ndarray:
+        """Everything is allowed always."""
+        return np.ones((len(self.episodes), 2, 6), bool)
 
     def global_state(self) -> np.ndarray:
-        """[77]."""
-        maps = np.zeros((3, 5, 5), np.float32)
-        for layer, cell in enumerate((self.apple, *self.agents)):
-            maps[layer][cell] = 1.0
-        flags = [float(self.free == 0), float(self.free == 1)]
-        return np.concatenate([maps.reshape(-1), np.array(flags, np.float32)])
+        """[B, 77]."""
+        maps = np.zeros((len(self.episodes), 3, 5, 5))
+        for layer, cell in enumerate((self.apple, self.agents[:, 0], self.agents[:, 1])):
+            maps[self.episodes, layer, cell[:, 0], cell[:, 1]] = 1.0
+        return np.column_stack([maps.reshape(-1, 75), self.free == 0, self.free == 1])
+
+    def extras(self) -> dict[str, np.ndarray]:
+        """The counts."""
+        return {"apples_eaten": self.eaten, "penalties": self.fines}

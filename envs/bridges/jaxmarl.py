@@ -1,0 +1,725 @@
+"""SMAX and MPE of JaxMARL as worlds of ours. Importing this module needs JaxMARL.
+
+Source: github.com/FLAIROx/JaxMARL, version 0.2.0, jaxmarl/environments/smax and .../mpe.
+Paper: Rutherford et al., "JaxMARL: Multi-Agent RL Environments and Algorithms in JAX".
+Tags in the docstrings: [R] JaxMARL's code, [S] a choice of this project, [C] computed by this
+project.
+
+What the bridge changes [S]:
+    - Dictionaries of agents become an array axis; where agents differ in what they see or may do,
+      views are padded with zeros at the end, and the actions that an agent lacks are masked.
+    - JaxMARL's `done` is split into termination (discount 0) and truncation by the clock (1).
+    - JaxMARL's `max_steps` of M makes episodes of M + 1 steps. `time_limit` is the true number.
+    - Nothing resets itself, and chance comes from `fold_in(state.key, step_count)`.
+"""
+
+import abc
+import dataclasses
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jumanji.types import TimeStep
+
+from envs.base import MultiAgentEnv, Observation, StateT
+from envs.bridges import require_jaxmarl
+from envs.configuration import Config, Range
+from envs.viewer import Viewer
+
+require_jaxmarl()
+from jaxmarl.environments.mpe import SimpleAdversaryMPE, SimpleSpeakerListenerMPE, SimpleSpreadMPE
+from jaxmarl.environments.smax import HeuristicEnemySMAX, Scenario, map_name_to_scenario
+from jaxmarl.environments.smax.heuristic_enemy import (
+    HeuristicPolicyState,
+    create_heuristic_policy,
+)
+
+__all__ = [
+    "MPE",
+    "SMAX",
+    "MPEConfig",
+    "MPEState",
+    "SMAXConfig",
+    "SMAXState",
+    "SimpleAdversary",
+    "SimpleAdversaryConfig",
+    "SimpleSpeakerListener",
+    "SimpleSpread",
+    "SimpleSpreadConfig",
+]
+
+_MARINE, _ZEALOT, _ZERGLING = 0, 3, 4
+# What JaxMARL lacks: (allies, enemies).
+_OWN_SCENARIOS = {
+    "corridor": ([_ZEALOT] * 6, [_ZERGLING] * 24),
+    "8m_vs_9m": ([_MARINE] * 8, [_MARINE] * 9),
+}
+# Folded into an episode's key for the scripted policy's own chance; no step has this number.
+_SCRIPT = 2**31 - 1
+# An agent this near to a landmark has covered or reached it; the original MPE's bound.
+REACHED = 0.1
+# [5, 2] (x, y), the directions of MPE's moving actions.
+_DIRECTIONS = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
+
+
+class _Bridge(MultiAgentEnv[StateT]):
+    """What SMAX and MPE have in common: dictionaries in, arrays out.
+
+    Attributes:
+        source: JaxMARL's environment.
+    """
+
+    source: Any
+
+    @abc.abstractmethod
+    def _make_source(self) -> Any:
+        """JaxMARL's environment, made from `self.config`."""
+
+    def _setup(self) -> None:
+        self.source = self._make_source()
+        self._names = tuple(self.source.agents)
+        # What JaxMARL declares in `observation_spaces` is not always what it returns.
+        views, _ = jax.eval_shape(self.source.reset, jax.random.key(0))
+        counts = jnp.array([self.source.action_space(name).n for name in self._names])
+        self.num_agents = len(self._names)
+        self.num_actions = int(counts.max())
+        self.time_limit = self.config.time_limit
+        self.agents_view_size = max(views[name].size for name in self._names)
+        self._own_actions = jnp.arange(self.num_actions) < counts[:, None]
+
+    def _agents_view(self, views: dict[str, jax.Array]) -> jax.Array:
+        """[N, F], each agent's view with zeros behind it."""
+        size = self.agents_view_size
+        return jnp.stack([jnp.pad(views[i], (0, size - views[i].size)) for i in self._names])
+
+    def _play(self, key: jax.Array, inner: Any, action: jax.Array) -> tuple[Any, Any, jax.Array]:
+        """JaxMARL's step: its views, its next state, the reward [N]."""
+        actions = {name: action[i] for i, name in enumerate(self._names)}
+        views, inner, rewards, _, _ = self.source.step_env(key, inner, actions)
+        return views, inner, jnp.stack([rewards[name] for name in self._names])
+
+
+# --- SMAX ---
+
+
+@dataclasses.dataclass(frozen=True)
+class SMAXConfig(Config):
+    """Options of `SMAX`; the defaults are JaxMARL's [R].
+
+    Attributes:
+        time_limit: steps of an episode at the latest. JaxMARL's own default plays 101, see the
+            module's docstring [S].
+        observation_type: "unit_list" has a place for every other unit; "conic" has two for each of
+            32 directions. JaxMARL's "conic" never shows ally 0 to anybody and goes on
+            showing the dead [R, C].
+        see_enemy_actions: whether an agent sees what the enemies in its sight did last.
+        enemy_attack_mode: whom an enemy shoots at among those in range, until that one is dead.
+        enemy_shoots: whether the enemies shoot at all.
+        walls_cause_death: whether a unit that touches the border of the map dies.
+        won_battle_bonus: reward for a victory; damage earns 1 in all.
+    """
+
+    time_limit: Annotated[int, Range(minimum=1)] = 100
+    observation_type: Literal["unit_list", "conic"] = "unit_list"
+    see_enemy_actions: bool = True
+    enemy_attack_mode: Literal["closest", "random"] = "closest"
+    enemy_shoots: bool = True
+    walls_cause_death: bool = True
+    won_battle_bonus: Annotated[float, Range(minimum=0.0)] = 1.0
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class SMAXState:
+    """Everything that `SMAX` needs to go on.
+
+    Attributes:
+        key: random key of the episode; it stays the same, each step folds its own number into it.
+        step_count: [] int32, steps since the reset.
+        inner: JaxMARL's state: `inner.state` has the units, allies first,
+            `inner.enemy_policy_state` what the enemies remember.
+        ally_targets: [N, 2] float32, (x, y) where the scripted policy sends each ally while it sees
+            no enemy: its start, mirrored at the centre of the map.
+    """
+
+    key: jax.Array
+    step_count: jax.Array
+    inner: Any
+    ally_targets: jax.Array
+
+
+class SMAX(_Bridge[SMAXState]):
+    """SMAX: N allies fight E enemies who follow JaxMARL's heuristic.
+
+    Tags: [R] JaxMARL's code, [S] a choice of this project, [C] computed by this project.
+
+    Scenarios: `scenario` is a name of JaxMARL's, "corridor" (6 zealots against 24 zerglings) or
+    "8m_vs_9m" [S]; `bridged_class("smax/NAME")` is the class of one. The map is an open square of 32 x 32, whatever
+    the scenario: SMAX's corridor has no corridor. Allies start around (8, 16), enemies around
+    (24, 16), each up to 2 off in x and in y and then pushed apart; in smacv2_* places and types are
+    drawn anew for each episode. [R]
+
+    Actions [R], [N] int32, A = 5 + E:
+        0 up (+y), 1 right (+x), 2 down, 3 left, 4 stop, 5 + j attack enemy j.
+    `action_mask` [N, A] bool: "attack" needs a living enemy in range; the dead may only stop.
+
+    One step [R] is half a second of battle, in eight parts; within it a unit goes on with what it
+    was told to do, and shoots as often as its weapon allows.
+
+    Reward [R], [N] float32, the same number for all, also for the dead: the enemies' loss of health
+    as fractions of their full health, averaged over enemies, plus `won_battle_bonus` for a victory.
+    At most 1 + `won_battle_bonus` an episode. (Enemies who touch the border pay out too.)
+
+    End [R, S]: when all allies or all enemies are dead: discount 0. At `time_limit` = 100 steps:
+    discount 1, unless the battle ends in that very step. A victory needs a living ally; if the last
+    units of both sides die together it is a draw.
+
+    Observation [R]: `agents_view` [N, F] float32, for each agent with "unit_list" (F = 13 (N - 1 +
+    E) + 10), for every other ally, then every enemy, in order of their number: health (fraction of
+    its full health), offset x and y (in own sight ranges), last movement x and y, last action if it
+    was an attack (as a fraction of the highest number), weapon cooldown (fraction), type one-hot
+    [6]; all 0 if that unit is out of sight or dead. Then its own health, x / 32, y / 32, weapon
+    cooldown, type one-hot [6]. The dead see zeros. No agent's number is in it; since nobody lists
+    itself, place k is ally k for some agents and ally k + 1 for others. Types: marine, marauder,
+    stalker, zealot, zergling, hydralisk.
+
+    `global_state` [12 (N + E)] float32 [R]: for every unit, allies first, health (fraction), x, y
+    (0 to 32), weapon cooldown in seconds (which sinks by half a second with every step that the
+    unit does not shoot, far below 0), type one-hot [6], zeros for the dead; then every unit's team
+    (0, 1); then every unit's type (0..5). Nothing is scaled.
+
+    `extras` [S]: `won` int32 0 or 1, `allies_alive` and `enemies_alive` int32.
+
+    Chance: starts, and each cooldown after a shot. Step t plays with `fold_in(state.key, t)`;
+    `state.key` stays the same for the episode. [S]
+
+    `scripted_action` is JaxMARL's heuristic, the enemies' own, for the allies. Mean returns [C]
+    over 512 episodes of uniformly random legal actions (hardly ever a victory) and of the scripted
+    ones, and how many of the latter are victories; standard errors are below 0.03 and 2.3%:
+
+        3m            0.17  1.40  49%        2s3z             0.21  1.41  50%
+        8m            0.18  1.33  43%        3s5z             0.20  1.36  44%
+        25m           0.21  1.43  50%        3s5z_vs_3s6z     0.18  0.62   0%
+        5m_vs_6m      0.14  0.57   0%        3s_vs_5z         0.22  0.30   0%
+        10m_vs_11m    0.17  0.74   3%        6h_vs_8z         0.33  0.62   0%
+        27m_vs_30m    0.19  0.72   1%        corridor         0.14  0.25   0%
+        8m_vs_9m      0.15  0.68   2%
+        smacv2: 5 units 0.26 1.40 53%, 10 units 0.29 1.39 52%, 20 units 0.31 1.42 53%
+    """
+
+    Config: ClassVar[type[Config]] = SMAXConfig
+    scenario: ClassVar[str] = "3m"
+
+    def _make_source(self) -> HeuristicEnemySMAX:
+        config = self.config
+        return HeuristicEnemySMAX(
+            scenario=_scenario(self.scenario),
+            max_steps=config.time_limit - 1,
+            observation_type=config.observation_type,
+            see_enemy_actions=config.see_enemy_actions,
+            attack_mode=config.enemy_attack_mode,
+            enemy_shoots=config.enemy_shoots,
+            walls_cause_death=config.walls_cause_death,
+            won_battle_bonus=float(config.won_battle_bonus),
+        )
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.global_state_size = self.source.state_size
+        self._heuristic = create_heuristic_policy(self.source, team=0)
+
+    def reset(self, key: jax.Array) -> tuple[SMAXState, TimeStep[Observation]]:
+        """Starts an episode.
+
+        Args:
+            key: random key, typed (`jax.random.key`) or raw (`jax.random.PRNGKey`).
+
+        Returns:
+            The state and the first time step.
+        """
+        key, reset_key = jax.random.split(key)
+        views, inner = self.source.reset(reset_key)
+        size = jnp.array([self.source.map_width, self.source.map_height], jnp.float32)
+        state = SMAXState(
+            key=key,
+            step_count=jnp.zeros((), jnp.int32),
+            inner=inner,
+            ally_targets=size - inner.state.unit_positions[: self.num_agents],
+        )
+        return state, self._restart(self._observe(state, views), self._count(state)[1])
+
+    def step(self, state: SMAXState, action: jax.Array) -> tuple[SMAXState, TimeStep[Observation]]:
+        """Plays one step.
+
+        Args:
+            state: the state so far.
+            action: [N] int32, each in 0..A-1.
+
+        Returns:
+            The next state and its time step.
+        """
+        step_count = state.step_count + 1
+        key = jax.random.fold_in(state.key, step_count)
+        views, inner, reward = self._play(key, state.inner, action)
+        state = dataclasses.replace(state, step_count=step_count, inner=inner)
+        over, extras = self._count(state)
+        return state, self._transition(self._observe(state, views), reward, over, extras)
+
+    def scripted_action(self, state: SMAXState) -> jax.Array:
+        """JaxMARL's heuristic: shoot at whom you shot last, else at the closest; else walk.
+
+        It walks towards a random enemy in sight, or to `ally_targets`. What JaxMARL's own form of
+        it remembers is read off the state here, so that it needs no memory.
+
+        Args:
+            state: the state, of which each ally uses its own view, range and last target only.
+
+        Returns:
+            [N] int32.
+        """
+        battle, n = state.inner.state, self.num_agents
+        views = self.source.get_obs_unit_list(battle)
+        # An attack stays recorded here, as 5 + enemy, until the unit does something else.
+        last_target = battle.prev_attack_actions[:n] - self.source.num_movement_actions
+        memory = HeuristicPolicyState(
+            default_target=state.ally_targets, last_attacked_enemy=jnp.maximum(last_target, -1)
+        )
+        key = jax.random.fold_in(jax.random.fold_in(state.key, _SCRIPT), state.step_count)
+        action, _ = jax.vmap(self._heuristic)(
+            jax.random.split(key, n), memory, jnp.stack([views[name] for name in self._names])
+        )
+        stop = self.source.num_movement_actions - 1
+        return jnp.where(battle.unit_alive[:n], action, stop).astype(jnp.int32)
+
+    def _count(self, state: SMAXState) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Whether the battle is over, and the extras."""
+        alive = state.inner.state.unit_alive
+        allies = jnp.sum(alive[: self.num_agents], dtype=jnp.int32)
+        enemies = jnp.sum(alive[self.num_agents :], dtype=jnp.int32)
+        won = ((enemies == 0) & (allies > 0)).astype(jnp.int32)
+        extras = {"won": won, "allies_alive": allies, "enemies_alive": enemies}
+        return (allies == 0) | (enemies == 0), extras
+
+    def _observe(self, state: SMAXState, views: dict[str, jax.Array]) -> Observation:
+        legal = self.source.get_avail_actions(state.inner)
+        return Observation(
+            agents_view=self._agents_view(views),
+            action_mask=jnp.stack([legal[name] for name in self._names]).astype(bool),
+            global_state=views["world_state"],
+            step_count=state.step_count,
+        )
+
+    def _make_viewer(self) -> Viewer[SMAXState]:
+        from envs.bridges.viewer import SMAXViewer
+
+        return SMAXViewer(self.scenario, self.source, self.time_limit)
+
+
+def _scenario(name: str) -> Scenario:
+    if name not in _OWN_SCENARIOS:
+        return map_name_to_scenario(name)
+    allies, enemies = _OWN_SCENARIOS[name]
+    types = jnp.array(allies + enemies, jnp.uint8)
+    return Scenario(types, len(allies), len(enemies), False, False)
+
+
+# --- MPE ---
+
+
+@dataclasses.dataclass(frozen=True)
+class MPEConfig(Config):
+    """Options of every task of `MPE`.
+
+    Attributes:
+        time_limit: steps of an episode: 25 in the original MPE. JaxMARL's own default plays 26, see
+            the module's docstring [S].
+    """
+
+    time_limit: Annotated[int, Range(minimum=1)] = 25
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class MPEState:
+    """Everything that a task of `MPE` needs to go on.
+
+    Attributes:
+        key: random key of the episode; it stays the same, each step folds its own number into it.
+        step_count: [] int32, steps since the reset.
+        inner: JaxMARL's state: `p_pos` and `p_vel` [N + L, 2] float32, agents first, then L
+            landmarks; `c` [N, C] float32, what was said; `goal` [] int32, a landmark, or None.
+        totals: sums over the steps so far of what `extras` counts or averages, [] each.
+    """
+
+    key: jax.Array
+    step_count: jax.Array
+    inner: Any
+    totals: dict[str, jax.Array]
+
+
+class MPE(_Bridge[MPEState]):
+    """The particle world: agents are discs that push themselves about in the plane.
+
+    Tags: [R] JaxMARL's code, [S] a choice of this project, [C] computed by this project.
+
+    Physics [R]: positions start uniformly in [-1, 1]^2 and are not bounded, at rest. Each step
+    lasts 0.1: the position moves by 0.1 velocity, then the velocity loses a quarter and gains 0.5
+    in the direction of the action. So the speed stays below 2, pushes apart, and an action shows in
+    the position one step late.
+
+    Moving actions [R]: 0 nothing, 1 left (-x), 2 right (+x), 3 down (-y), 4 up (+y).
+
+    End [R]: after `time_limit` = 25 steps, and only then; it is a truncation, discount 1.
+
+    Chance: the start, nothing else. Step t plays with `fold_in(state.key, t)` all the same. [S]
+    """
+
+    totalled: ClassVar[tuple[str, ...]] = ()
+
+    @abc.abstractmethod
+    def _hidden(self, inner: Any) -> tuple[jax.Array, ...]:
+        """What belongs to the global state besides positions and velocities."""
+
+    @abc.abstractmethod
+    def _measure(self, inner: Any) -> dict[str, jax.Array]:
+        """What can be said about one state in numbers, [] each."""
+
+    def _extras(self, state: MPEState, now: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """The extras, from what was measured now and from `state.totals`."""
+        return now
+
+    def _setup(self) -> None:
+        super()._setup()
+        _, inner = jax.eval_shape(self.source.reset, jax.random.key(0))
+        self.global_state_size = jax.eval_shape(self._global_state, inner).size
+
+    def reset(self, key: jax.Array) -> tuple[MPEState, TimeStep[Observation]]:
+        """Starts an episode.
+
+        Args:
+            key: random key, typed (`jax.random.key`) or raw (`jax.random.PRNGKey`).
+
+        Returns:
+            The state and the first time step.
+        """
+        key, reset_key = jax.random.split(key)
+        views, inner = self.source.reset(reset_key)
+        now = self._measure(inner)
+        state = MPEState(
+            key=key,
+            step_count=jnp.zeros((), jnp.int32),
+            inner=inner,
+            totals={name: jnp.zeros_like(now[name]) for name in self.totalled},
+        )
+        return state, self._restart(self._observe(state, views), self._extras(state, now))
+
+    def step(self, state: MPEState, action: jax.Array) -> tuple[MPEState, TimeStep[Observation]]:
+        """Plays one step.
+
+        Args:
+            state: the state so far.
+            action: [N] int32, each in 0..A-1.
+
+        Returns:
+            The next state and its time step.
+        """
+        step_count = state.step_count + 1
+        key = jax.random.fold_in(state.key, step_count)
+        views, inner, reward = self._play(key, state.inner, action)
+        now = self._measure(inner)
+        totals = {name: total + now[name] for name, total in state.totals.items()}
+        state = MPEState(key=state.key, step_count=step_count, inner=inner, totals=totals)
+        never = jnp.zeros((), bool)
+        observation, extras = self._observe(state, views), self._extras(state, now)
+        return state, self._transition(observation, reward, never, extras)
+
+    def _observe(self, state: MPEState, views: dict[str, jax.Array]) -> Observation:
+        return Observation(
+            agents_view=self._agents_view(views),
+            action_mask=self._own_actions,
+            global_state=self._global_state(state.inner),
+            step_count=state.step_count,
+        )
+
+    def _places(self, inner: Any) -> tuple[jax.Array, jax.Array]:
+        """[N, 2] positions of the agents, [L, 2] of the landmarks."""
+        return inner.p_pos[: self.num_agents], inner.p_pos[self.num_agents :]
+
+    def _global_state(self, inner: Any) -> jax.Array:
+        velocities = inner.p_vel[: self.num_agents]
+        parts = [inner.p_pos, velocities, *self._hidden(inner)]
+        return jnp.concatenate([part.ravel() for part in parts])
+
+
+@dataclasses.dataclass(frozen=True)
+class SimpleSpreadConfig(MPEConfig):
+    """Options of `SimpleSpread`.
+
+    Attributes:
+        num_agents: N, which is also the number of landmarks. [R: 3]
+        local_ratio: the share of an agent's own collisions in its reward; the rest is the team's
+            distance to the landmarks. [R: 0.5]
+    """
+
+    num_agents: Annotated[int, Range(minimum=1)] = 3
+    local_ratio: Annotated[float, Range(minimum=0.0, maximum=1.0)] = 0.5
+
+
+class SimpleSpread(MPE):
+    """Simple spread, or cooperative navigation: N agents are to cover N landmarks.
+
+    Physics, moving actions, end and chance are those of `MPE`. Tags as there.
+
+    Actions, [N] int32: the five moving actions, for every agent; `action_mask` [N, 5] is all true.
+
+    Reward [R], [N] float32: -(1 - local_ratio) times the sum over landmarks of the distance to the
+    nearest agent, -local_ratio times the number of agents that this agent touches. So rewards
+    differ between agents. Agents are discs of radius 0.15 and push each other off.
+
+    Observation [R]: `agents_view` [N, 6 N] float32, for each agent its velocity (2), its position
+    (2), the offsets to the landmarks (2 N), the offsets to the other agents in order of their
+    number (2 (N - 1)), and 2 (N - 1) zeros, where JaxMARL carries a channel that nobody can speak
+    in. Nothing in it says which agent it is.
+
+    `global_state` [6 N] float32 [S]: positions of agents (2 N), of landmarks (2 N), velocities of
+    agents (2 N).
+
+    `extras` [S]: `distance` float32, the sum over landmarks of the distance to the nearest agent,
+    now; `mean_distance`, its mean over the steps so far; `collisions` int32, touching pairs, summed
+    over the steps so far; `covered` int32, landmarks with an agent within 0.1 [the original MPE's
+    bound].
+
+    `scripted_action` gives every agent a landmark of its own, so that the sum of distances is
+    least, and steers it there. It ignores collisions.
+
+    Mean returns of an agent [C], N = 3, 4,096 episodes: uniformly random actions -26.2 (standard
+    deviation 7.8), `scripted_action` -7.5 (3.4).
+    """
+
+    Config: ClassVar[type[Config]] = SimpleSpreadConfig
+    totalled: ClassVar[tuple[str, ...]] = ("distance", "collisions")
+
+    def _make_source(self) -> SimpleSpreadMPE:
+        config = self.config
+        return SimpleSpreadMPE(
+            num_agents=config.num_agents,
+            num_landmarks=config.num_agents,
+            local_ratio=config.local_ratio,
+            max_steps=config.time_limit - 1,
+        )
+
+    def scripted_action(self, state: MPEState) -> jax.Array:
+        """Best assignment of agents to landmarks, then straight there.
+
+        Args:
+            state: the state, of which it sees everything.
+
+        Returns:
+            [N] int32.
+        """
+        agents, landmarks = self._places(state.inner)
+        goals = landmarks[_assign(_distances(agents, landmarks))]
+        return jax.vmap(_steer)(agents, state.inner.p_vel[: self.num_agents], goals)
+
+    def _hidden(self, inner: Any) -> tuple[jax.Array, ...]:
+        return ()
+
+    def _measure(self, inner: Any) -> dict[str, jax.Array]:
+        agents, landmarks = self._places(inner)
+        nearest = _distances(landmarks, agents).min(axis=1)
+        touching = _distances(agents, agents) < 2 * self.source.rad[0]
+        pairs = (jnp.sum(touching, dtype=jnp.int32) - self.num_agents) // 2
+        covered = jnp.sum(nearest < REACHED, dtype=jnp.int32)
+        return {"distance": nearest.sum(), "collisions": pairs, "covered": covered}
+
+    def _extras(self, state: MPEState, now: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        steps = jnp.maximum(state.step_count, 1)
+        return {
+            "distance": now["distance"],
+            "mean_distance": state.totals["distance"] / steps,
+            "collisions": state.totals["collisions"],
+            "covered": now["covered"],
+        }
+
+    def _make_viewer(self) -> Viewer[MPEState]:
+        from envs.bridges.viewer import SimpleSpreadViewer
+
+        return SimpleSpreadViewer(self.source, self.time_limit)
+
+
+class SimpleSpeakerListener(MPE):
+    """Simple speaker-listener: one agent knows the goal and only speaks, the other only moves.
+
+    Physics, moving actions, end and chance are those of `MPE`. Tags as there.
+
+    Agents: 0 the speaker, 1 the listener.
+
+    Actions, [2] int32: the speaker says 0, 1 or 2, `action_mask` masks its 3 and 4; the listener
+    has the five moving actions. `action_mask` is [2, 5].
+
+    Reward [R], [2] float32, the same number for both: minus the square of the distance between the
+    listener and the goal, which is one of three landmarks.
+
+    Observation [R]: `agents_view` [2, 11] float32. The speaker's: 0.65 at the goal's number, 0.15
+    elsewhere (3), then 8 zeros of padding [S]. The listener's: its velocity (2), the offsets to the
+    three landmarks (6), what the speaker said in the last step, one-hot (3). No identity is in it,
+    but the two look so different that each can tell which one it is.
+
+    `global_state` [20] float32 [S]: positions of speaker, listener and landmarks (10), velocities
+    of speaker and listener (4), the goal one-hot (3), what was said one-hot, zeros at first (3).
+
+    `extras` [S]: `distance` float32, from the listener to the goal, now; `reached` int32, whether
+    it is below 0.1.
+
+    `scripted_action`: the speaker says the goal's number, the listener steers to the goal.
+
+    Mean returns [C], 4,096 episodes: uniformly random actions -39.4 (standard deviation 32.2),
+    `scripted_action` -7.3 (7.8), which reaches the goal in all of them.
+    """
+
+    Config: ClassVar[type[Config]] = MPEConfig
+
+    def _make_source(self) -> SimpleSpeakerListenerMPE:
+        return SimpleSpeakerListenerMPE(max_steps=self.config.time_limit - 1)
+
+    def scripted_action(self, state: MPEState) -> jax.Array:
+        """The speaker names the goal, the listener goes there.
+
+        Args:
+            state: the state, of which it sees everything (the listener need not wait for the word).
+
+        Returns:
+            [2] int32.
+        """
+        inner = state.inner
+        agents, landmarks = self._places(inner)
+        move = _steer(agents[1], inner.p_vel[1], landmarks[inner.goal])
+        return jnp.stack([inner.goal.astype(jnp.int32), move])
+
+    def _hidden(self, inner: Any) -> tuple[jax.Array, ...]:
+        return jax.nn.one_hot(inner.goal, self.source.num_landmarks), inner.c[0]
+
+    def _measure(self, inner: Any) -> dict[str, jax.Array]:
+        agents, landmarks = self._places(inner)
+        distance = jnp.linalg.norm(agents[1] - landmarks[inner.goal])
+        return {"distance": distance, "reached": (distance < REACHED).astype(jnp.int32)}
+
+    def _make_viewer(self) -> Viewer[MPEState]:
+        from envs.bridges.viewer import SimpleSpeakerListenerViewer
+
+        return SimpleSpeakerListenerViewer(self.source, self.time_limit)
+
+
+@dataclasses.dataclass(frozen=True)
+class SimpleAdversaryConfig(MPEConfig):
+    """Options of `SimpleAdversary`.
+
+    Attributes:
+        num_good_agents: how many good agents; there are as many landmarks. [R: 2]
+    """
+
+    num_good_agents: Annotated[int, Range(minimum=1)] = 2
+
+
+class SimpleAdversary(MPE):
+    """Simple adversary, or physical deception: good agents hide their target from an adversary.
+
+    Physics, moving actions, end and chance are those of `MPE`. Tags as there.
+
+    Agents: 0 the adversary, 1..N-1 the good ones. As many landmarks as good agents; one is the
+    target, which only the good ones know. All pass through each other.
+
+    Actions, [N] int32: the five moving actions, for every agent; `action_mask` [N, 5] is all true.
+
+    Reward [R], [N] float32: the adversary pays its distance to the target; each good agent earns
+    the adversary's distance to the target, less the distance of the good agent nearest to it. So
+    this is no common reward, and its mean over agents means little.
+
+    Observation [R]: `agents_view` [N, 2 + 4 (N - 1)] float32. A good agent's: the offsets to the
+    target (2), to every landmark (2 (N - 1)), to the other agents in order of their number
+    (2 (N - 1)). The adversary's lacks the first two and has two zeros of padding at the end [S]. No
+    speed, no position and no identity is in it, but the target in front tells a good agent from the
+    adversary.
+
+    `global_state` [2 N + 2 (N - 1) + 2 N + (N - 1)] float32 [S]: positions of agents and of
+    landmarks, velocities of agents, the target one-hot.
+
+    `extras` [S]: `good_distance` float32, from the target to the nearest good agent, now;
+    `adversary_distance`, to the adversary; `good_reached` and `adversary_reached` int32, whether
+    they are below 0.16, two landmarks' radii [the bound in the original MPE's sparse reward].
+
+    `scripted_action`: the good agents spread over all landmarks; the adversary cannot know better
+    than to go to the landmark that a good agent is nearest to.
+
+    Mean returns of the adversary and of a good agent [C], 4,096 episodes: uniformly random actions
+    -28.2 and 7.3 (standard deviations 12.8 and 15.6), `scripted_action` -16.2 and 10.9 (10.3 and
+    9.1); at the end of the latter the adversary is at the target in 33%, a good agent in all.
+    """
+
+    Config: ClassVar[type[Config]] = SimpleAdversaryConfig
+
+    def _make_source(self) -> SimpleAdversaryMPE:
+        n = self.config.num_good_agents
+        return SimpleAdversaryMPE(
+            num_good_agents=n, num_obs=n, max_steps=self.config.time_limit - 1
+        )
+
+    def scripted_action(self, state: MPEState) -> jax.Array:
+        """Good agents cover all landmarks, the target among them; the adversary follows them.
+
+        Args:
+            state: the state, of which nobody uses the target.
+
+        Returns:
+            [N] int32.
+        """
+        agents, landmarks = self._places(state.inner)
+        between = _distances(agents[1:], landmarks)
+        goals = landmarks[jnp.append(between.min(axis=0).argmin(), _assign(between))]
+        return jax.vmap(_steer)(agents, state.inner.p_vel[: self.num_agents], goals)
+
+    def _hidden(self, inner: Any) -> tuple[jax.Array, ...]:
+        return (jax.nn.one_hot(inner.goal, self.source.num_landmarks),)
+
+    def _measure(self, inner: Any) -> dict[str, jax.Array]:
+        agents, landmarks = self._places(inner)
+        distances = jnp.linalg.norm(agents - landmarks[inner.goal], axis=1)
+        adversary, good, bound = distances[0], distances[1:].min(), 2 * self.source.rad[-1]
+        return {
+            "good_distance": good,
+            "adversary_distance": adversary,
+            "good_reached": (good < bound).astype(jnp.int32),
+            "adversary_reached": (adversary < bound).astype(jnp.int32),
+        }
+
+    def _make_viewer(self) -> Viewer[MPEState]:
+        from envs.bridges.viewer import SimpleAdversaryViewer
+
+        return SimpleAdversaryViewer(self.source, self.time_limit)
+
+
+def _distances(ours: jax.Array, theirs: jax.Array) -> jax.Array:
+    """[A, 2] and [B, 2] positions to [A, B] distances."""
+    return jnp.linalg.norm(ours[:, None] - theirs, axis=-1)
+
+
+def _assign(costs: jax.Array) -> jax.Array:
+    """[N] int32, the column of each row that makes the sum of `costs` [N, N] least."""
+    from optax.assignment import hungarian_algorithm
+
+    rows, columns = hungarian_algorithm(costs)
+    return jnp.zeros_like(columns).at[rows].set(columns)
+
+
+def _steer(position: jax.Array, velocity: jax.Array, goal: jax.Array) -> jax.Array:
+    """[] int32, the moving action that brings an agent nearest to `goal`.
+
+    It counts the squared distances at the first two positions that the action has a part in, with
+    nothing done in between.
+    """
+    position = position + 0.1 * velocity
+    velocities = 0.75 * velocity + 0.5 * _DIRECTIONS
+    first = position + 0.1 * velocities
+    second = first + 0.075 * velocities
+    return jnp.argmin(jnp.sum((first - goal) ** 2 + (second - goal) ** 2, axis=1)).astype(jnp.int32)
