@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import tyro
@@ -55,6 +56,20 @@ def _one_sentence(report: str) -> str:
     if flags and "Unrecognized" in sentence:
         return f"{sentence}; did you mean {flags[0].split()[0]}? --help lists all options."
     return f"{sentence}; --help lists all options."
+
+
+def gif(name: str, flag: str) -> Path:
+    """The path of an animation to be written.
+
+    Raises:
+        ConfigurationError: if it is no .gif file in a folder that exists.
+    """
+    target = Path(name)
+    if target.suffix.lower() != ".gif" or not target.parent.is_dir():
+        raise ConfigurationError(
+            f"{flag} is {name}; it must be a .gif file in a folder that exists."
+        )
+    return target
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Evaluates and draws what a run learned: `experiments/evaluate.py --run DIR --episodes 100 --render out.gif`."""
 
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 import jax
@@ -39,13 +38,7 @@ def main() -> int:
         raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
     if args.episode_seed < 0:
         raise ConfigurationError(f"--episode-seed is {args.episode_seed}; it must be at least 0.")
-    target = None
-    if args.render is not None:
-        target = Path(args.render)
-        if target.suffix.lower() != ".gif" or not target.parent.is_dir():
-            raise ConfigurationError(
-                f"--render is {args.render}; it must be a .gif file in a folder that exists."
-            )
+    target = None if args.render is None else command.gif(args.render, "--render")
     trainer, state, settings = load(args.run)
     seeds = (
         [args.seed]

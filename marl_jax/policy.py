@@ -2,15 +2,62 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from envs.base import MultiAgentEnv, Observation
 from marl_jax.methods.base import Method
 from marl_jax.rollout import rollout
 from marl_jax.types import EpisodeBatch, Metrics
+
+
+class Episode(NamedTuple):
+    """One episode of one environment, off the device.
+
+    Attributes:
+        states: the environment's states, T+1 of them, the first from the reset.
+        reward: [T, N] float32.
+        extras: the environment's extras at the end.
+    """
+
+    states: list[Any]
+    reward: np.ndarray
+    extras: dict[str, float]
+
+
+# (memory, state, observation without a batch axis, key) -> memory, actions [N].
+Act = Callable[[Any, Any, Observation, jax.Array], tuple[Any, jax.Array]]
+
+
+def play_episode(env: MultiAgentEnv[Any], act: Act, memory: Any, key: jax.Array) -> Episode:
+    """Plays one episode step by step, keeping every state.
+
+    Args:
+        env: the world.
+        act: chooses the actions; it is compiled.
+        memory: what `act` gets at the first step.
+        key: random key.
+    """
+    reset_key, key = jax.random.split(key)
+    state, timestep = jax.jit(env.reset)(reset_key)
+
+    @jax.jit
+    def advance(memory: Any, state: Any, observation: Observation, key: jax.Array) -> Any:
+        memory, action = act(memory, state, observation, key)
+        return memory, *env.step(state, action)
+
+    states, rewards = [state], []
+    while not timestep.last():
+        key, step_key = jax.random.split(key)
+        memory, state, timestep = advance(memory, state, timestep.observation, step_key)
+        states.append(state)
+        rewards.append(np.asarray(timestep.reward))
+    extras = {name: float(value) for name, value in timestep.extras.items()}
+    return Episode(states, np.array(rewards), extras)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,21 +123,18 @@ class Policy:
             static_argnums=(2, 3),
         )
 
-    def episode(self, key: jax.Array) -> list[Any]:
-        """Plays one greedy episode; returns the environment's states, the first included."""
-        reset_key, memory_key, key = jax.random.split(key, 3)
-        state, timestep = jax.jit(self.env.reset)(reset_key)
-        step = jax.jit(self.env.step)
-        memory, states = self.initial_memory(1, memory_key), [state]
-        while not timestep.last():
-            key, act_key = jax.random.split(key)
-            observation = jax.tree.map(lambda x: x[None], timestep.observation)
-            action, memory = self(observation, memory, act_key)
-            state, timestep = step(state, action[0])
-            states.append(state)
-        return states
+    def episode(self, key: jax.Array) -> Episode:
+        """Plays one greedy episode."""
+
+        def act(memory: Any, state: Any, observation: Observation, key: jax.Array) -> Any:
+            batch = jax.tree.map(lambda x: x[None], observation)
+            memory, action, _ = self.method.act(self.state, memory, batch, key, False)
+            return memory, action[0]
+
+        memory_key, key = jax.random.split(key)
+        return play_episode(self.env, act, self.initial_memory(1, memory_key), key)
 
     def render(self, path: str | Path, key: jax.Array | None = None) -> None:
         """Plays one greedy episode and draws it as an animated GIF."""
         key = jax.random.key(0) if key is None else key
-        self.env.animate(self.episode(key), str(path))
+        self.env.animate(self.episode(key).states, str(path))

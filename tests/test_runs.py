@@ -155,7 +155,7 @@ def test_policy_of_a_run(finished: Path) -> None:
     batch, extras = policy.play(jax.random.key(0), num_episodes=3)
     assert batch.reward.shape == (5, 3, 2)
     assert extras["penalties"].shape == (3,)
-    assert len(policy.episode(jax.random.key(0))) == 6
+    assert len(policy.episode(jax.random.key(0)).states) == 6
     with pytest.raises(marl_jax.ConfigurationError, match="one of 0 to 2"):
         marl_jax.load_policy(finished, seed=3)
 
