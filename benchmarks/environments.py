@@ -1,12 +1,17 @@
 """Environment steps a second with random actions.
 
-    python benchmarks/environments.py --num-envs 1024 --episodes 10
+    python benchmarks/environments.py --num-envs 1024
 
 Each timed run is one compiled program: in every environment whole episodes, each from its own
 reset, actions drawn inside. After every step the whole time step is part of the loop's carry, so
-nothing of it can be optimised away. JaxMARL's MPE_simple_spread_v3 goes through the same loop in
-the same process, if the package `jaxmarl` is installed. On a CPU the environments are spread over
-one JAX device a core (`--devices`).
+nothing of it can be optimised away. The programs take turns, run by run, so that all of them meet
+the same machine; medians are printed.
+
+If the package `jaxmarl` is installed, two kinds of references go through the same loop: its
+MPE_simple_spread_v3 as its users step it (`step`, which resets itself), and, for each world that
+comes through the bridge, JaxMARL called directly with the same stepping as the bridge (`step_env`;
+in SMAX also `get_avail_actions`, without which nobody can act). On a CPU the environments are spread
+over one JAX device a core (`--devices`).
 """
 
 import dataclasses
@@ -32,17 +37,19 @@ class Arguments:
 
     Attributes:
         num_envs: environments stepped side by side, over all devices.
-        episodes: episodes of each environment in one timed run.
+        steps: steps of each environment in one timed run, rounded up to whole episodes.
         runs: timed runs, of which the median counts.
         devices: JAX devices that share the environments on a CPU; 0 takes one a core.
-        envs: worlds to measure.
+        envs: worlds of our own to measure; all of them if none is named.
+        bridged: worlds of JaxMARL, through the bridge and directly.
     """
 
     num_envs: int = 1024
-    episodes: int = 10
-    runs: int = 7
+    steps: int = 200
+    runs: int = 9
     devices: int = 0
-    envs: tuple[str, ...] = ("turn", "pursuit_1d")
+    envs: tuple[str, ...] = ()
+    bridged: tuple[str, ...] = ("mpe/simple_spread", "smax/3m", "smax/3s5z")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +64,8 @@ class Task:
         num_agents: actions drawn for each step.
         num_actions: actions to choose from.
         note: printed behind the line.
+        needs_keys: whether `step` wants a key.
+        reference: the task that its speed is divided by.
     """
 
     name: str
@@ -66,6 +75,8 @@ class Task:
     num_agents: int
     num_actions: int
     note: str = ""
+    needs_keys: bool = False
+    reference: str = REFERENCE
 
 
 def own_task(name: str) -> Task:
@@ -101,7 +112,44 @@ def reference_task() -> Task:
 
     num_actions = env.action_space(env.agents[0]).n
     note = "reference; resets itself inside step"
-    return Task(REFERENCE, env.max_steps, reset, step, env.num_agents, num_actions, note)
+    return Task(
+        REFERENCE, env.max_steps, reset, step, env.num_agents, num_actions, note, needs_keys=True
+    )
+
+
+def bridged_tasks(name: str) -> tuple[Task, Task]:
+    """A world of JaxMARL, called directly and through the bridge."""
+    bridged = own_task(name)
+    import envs
+
+    env: Any = envs.make(name)
+    source = env.source
+    sizes = [source.action_space(agent).n for agent in source.agents]
+
+    def with_masks(state: Any) -> Any:
+        return source.get_avail_actions(state) if name.startswith("smax") else None
+
+    def step(carry: Any, key: jax.Array | None, action: jax.Array) -> Any:
+        # An action that an agent lacks is not to be given to JaxMARL; the bridge gets the same.
+        actions = {agent: action[i] for i, agent in enumerate(source.agents)}
+        out = source.step_env(key, carry[1], actions)
+        return *out, with_masks(out[1])
+
+    def reset(key: jax.Array) -> Any:
+        observation, state = source.reset(key)
+        actions = dict.fromkeys(source.agents, jnp.zeros((), jnp.int32))
+        shapes = jax.eval_shape(source.step_env, key, state, actions)
+        rest = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[2:])
+        return observation, state, *rest, with_masks(state)
+
+    label = f"{name} directly"
+    direct = Task(
+        label, env.time_limit, reset, step, len(sizes), min(sizes), "JaxMARL's step_env", True, ""
+    )
+    bridged = dataclasses.replace(
+        bridged, num_actions=min(sizes), note="through the bridge", reference=label
+    )
+    return direct, bridged
 
 
 def make_run(task: Task, num_envs: int, episodes: int) -> Callable[[jax.Array], Any]:
@@ -117,14 +165,13 @@ def make_run(task: Task, num_envs: int, episodes: int) -> Callable[[jax.Array], 
     """
     devices = jax.devices()
     local = num_envs // len(devices)
-    needs_keys = task.name == REFERENCE
 
     def step(carry: Any, key: jax.Array) -> tuple[Any, None]:
         action_key, step_key = jax.random.split(key)
         shape = (local, task.num_agents)
         action = jax.random.randint(action_key, shape, 0, task.num_actions, jnp.int32)
-        keys = jax.random.split(step_key, local) if needs_keys else None
-        axes = (0, 0 if needs_keys else None, 0)
+        keys = jax.random.split(step_key, local) if task.needs_keys else None
+        axes = (0, 0 if task.needs_keys else None, 0)
         return jax.vmap(task.step, axes)(carry, keys, action), None
 
     def episode(carry: Any, key: jax.Array) -> tuple[Any, None]:
@@ -147,27 +194,36 @@ def make_run(task: Task, num_envs: int, episodes: int) -> Callable[[jax.Array], 
     )
 
 
-def measure(task: Task, arguments: Arguments) -> tuple[float, float]:
-    """Times one task.
+def measure(tasks: list[Task], arguments: Arguments) -> dict[str, tuple[float, float]]:
+    """Times the tasks, taking turns.
 
     Returns:
-        The time to compile in seconds, and the environment steps a second, all environments
-        together.
+        For each task's name the time to compile in seconds, and the environment steps a second, all
+        environments together.
     """
     count = jax.device_count()
     keys = [jax.random.split(jax.random.PRNGKey(i), count) for i in range(arguments.runs)]
-    start = time.perf_counter()
-    run = make_run(task, arguments.num_envs, arguments.episodes)
-    compiled = run.lower(keys[0]).compile()  # type: ignore[attr-defined]
-    compile_seconds = time.perf_counter() - start
-    jax.block_until_ready(compiled(keys[0]))
-    seconds = []
-    for key in keys:
+    programs, compile_seconds, steps = {}, {}, {}
+    for task in tasks:
+        episodes = -(-arguments.steps // task.episode_length)
         start = time.perf_counter()
-        jax.block_until_ready(compiled(key))
-        seconds.append(time.perf_counter() - start)
-    steps = arguments.num_envs * arguments.episodes * task.episode_length
-    return compile_seconds, steps / statistics.median(seconds)
+        run = make_run(task, arguments.num_envs, episodes)
+        programs[task.name] = run.lower(keys[0]).compile()  # type: ignore[attr-defined]
+        compile_seconds[task.name] = time.perf_counter() - start
+        steps[task.name] = arguments.num_envs * episodes * task.episode_length
+        jax.block_until_ready(programs[task.name](keys[0]))
+        print(f"compiled {task.name}", file=sys.stderr, flush=True)
+    seconds: dict[str, list[float]] = {task.name: [] for task in tasks}
+    for number, key in enumerate(keys):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program(key))
+            seconds[name].append(time.perf_counter() - start)
+        print(f"run {number + 1} of {len(keys)}", file=sys.stderr, flush=True)
+    return {
+        name: (compile_seconds[name], steps[name] / statistics.median(times))
+        for name, times in seconds.items()
+    }
 
 
 def main(arguments: Arguments) -> None:
@@ -175,33 +231,32 @@ def main(arguments: Arguments) -> None:
     devices = arguments.devices or os.cpu_count() or 1
     # Must come before the backend starts.
     jax.config.update("jax_num_cpu_devices", devices)
-    tasks = [own_task(name) for name in arguments.envs]
+    import envs
+
+    tasks = [own_task(name) for name in arguments.envs or envs.own_names()]
     count = jax.device_count()
     if arguments.num_envs % count:
         sys.exit(f"--num-envs is {arguments.num_envs}; it must be a multiple of {count} (devices).")
     print(
         f"{jax.devices()[0].device_kind} x {count}, jax {jax.__version__}; "
-        f"{arguments.num_envs} environments, {arguments.episodes} episodes a run, "
+        f"{arguments.num_envs} environments, {arguments.steps} steps or more a run, "
         f"median of {arguments.runs} runs"
     )
     if importlib.util.find_spec("jaxmarl") is not None:
         tasks.insert(0, reference_task())
+        tasks += [task for name in arguments.bridged for task in bridged_tasks(name)]
     else:
-        print("jaxmarl is not installed: there is no reference to compare with")
+        print("jaxmarl is not installed: there is nothing to compare with")
 
-    print(f"{'environment':<22}{'compile s':>11}{'env steps/s':>14}{'ratio':>8}{'peak MiB':>10}")
-    base = None
+    speeds = measure(tasks, arguments)
+    print(f"{'environment':<28}{'compile s':>11}{'env steps/s':>14}{'ratio':>8}")
     for task in tasks:
-        compile_seconds, speed = measure(task, arguments)
-        base = speed if task.name == REFERENCE else base
-        ratio = f"{speed / base:.1f}" if base else "-"
-        # The most that this process has used so far: it never falls from one line to the next.
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(
-            f"{task.name:<22}{compile_seconds:>11.2f}{speed:>14,.0f}{ratio:>8}{peak:>10,.0f}  "
-            f"{task.note}",
-            flush=True,
-        )
+        compile_seconds, speed = speeds[task.name]
+        ratio = f"{speed / speeds[task.reference][1]:.2f}" if task.reference in speeds else "-"
+        print(f"{task.name:<28}{compile_seconds:>11.2f}{speed:>14,.0f}{ratio:>8}  {task.note}")
+    # The most that this process has used, over all programs.
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"peak memory {peak:,.0f} MiB")
 
 
 if __name__ == "__main__":
