@@ -1,8 +1,8 @@
 """Pure grid arithmetic that the grid worlds share.
 
 A cell is (row, column), int32, row 0 at the top, column 0 at the left. Every function takes arrays
-with any leading axes. They compare and add instead of indexing: on a CPU, XLA does not vectorise a
-loop that gathers.
+with any leading axes. They compare and add instead of indexing where they can: on a CPU, XLA does not
+vectorise a loop that gathers. `Layout` looks a few entries of fixed maps up, which was no slower.
 """
 
 import functools
@@ -115,23 +115,43 @@ def square(radius: int) -> np.ndarray:
     return window(reach, reach)
 
 
-def local_map(viewer: jax.Array, things: jax.Array, there: jax.Array, radius: int) -> jax.Array:
-    """What each viewer sees of some things in a square around itself.
+def local_bits(viewer: jax.Array, things: jax.Array, there: jax.Array, radius: int) -> jax.Array:
+    """What each viewer sees of some things in a square around itself, one bit for each cell.
+
+    Bits are as good as maps and much cheaper to make: one operation for a thing instead of one for
+    each cell of the view. `unpack` makes maps of them.
 
     Args:
         viewer: [..., N, 2] int32, the viewers' cells.
         things: [..., M, 2] int32, the things' cells.
         there: [..., M] or [..., N, M] bool, which things exist (for which viewer).
-        radius: cells seen on each side.
+        radius: cells seen on each side, at most 2.
 
     Returns:
-        [..., N, K] float32 with K = (2 radius + 1)**2, row by row: 1 where at least one thing is.
+        [..., N] int32: bit k is set if at least one thing is in cell k of the view, row by row.
     """
     if there.ndim < things.ndim:
         there = there[..., None, :]
-    offset = things[..., None, :, :] - viewer[..., None, :]
-    seen = same_cell(offset[..., None, :], jnp.asarray(square(radius))) & there[..., None]
-    return jnp.any(seen, axis=-2).astype(jnp.float32)
+    side = 2 * radius + 1
+    place = things[..., None, :, :] - viewer[..., None, :] + radius
+    seen = inside(place, side, side) & there
+    bit = jnp.where(seen, 1 << jnp.where(seen, place[..., 0] * side + place[..., 1], 0), 0)
+    return jax.lax.reduce(bit, np.int32(0), jax.lax.bitwise_or, (bit.ndim - 1,))
+
+
+def unpack(bits: jax.Array, size: int) -> jax.Array:
+    """Bits as numbers.
+
+    Args:
+        bits: [...] int32.
+        size: how many, from the lowest on.
+
+    Returns:
+        [..., size] float32, 0 or 1.
+    """
+    # Without the barrier XLA would make the bits anew for every number.
+    bits = jax.lax.optimization_barrier(bits)
+    return ((bits[..., None] >> jnp.arange(size)) & 1).astype(jnp.float32)
 
 
 def draw_distinct(key: jax.Array, cells: np.ndarray, num: int) -> jax.Array:
@@ -207,34 +227,35 @@ class Layout:
         numbers[tuple(self.free.T)] = np.arange(len(self.free))
         return self._at(numbers, cell)
 
-    def wall_view(self, cell: jax.Array, radius: int) -> jax.Array:
-        """The walls around a cell; what lies off the map is wall.
+    def wall_bits(self, cell: jax.Array, radius: int) -> jax.Array:
+        """The walls around a cell, one bit for each cell as in `local_bits`; off the map is wall.
 
         Args:
             cell: [..., 2] int32, a cell of the map.
-            radius: cells seen on each side.
+            radius: cells seen on each side, at most 2.
 
         Returns:
-            [..., K] float32 with K = (2 radius + 1)**2, row by row.
+            [...] int32.
         """
-        return self.map_view(self.walls, cell, radius, outside=True)
+        return self.map_bits(self.walls, cell, radius, outside=True)
 
-    def map_view(self, map_: np.ndarray, cell: jax.Array, radius: int, outside: bool) -> jax.Array:
-        """A fixed map around a cell.
+    def map_bits(self, map_: np.ndarray, cell: jax.Array, radius: int, outside: bool) -> jax.Array:
+        """A fixed map around a cell, one bit for each cell as in `local_bits`.
 
         Args:
             map_: [H, W] bool.
             cell: [..., 2] int32, a cell of the map.
-            radius: cells seen on each side.
+            radius: cells seen on each side, at most 2.
             outside: what lies off the map.
 
         Returns:
-            [..., K] float32 with K = (2 radius + 1)**2, row by row.
+            [...] int32.
         """
         padded = np.pad(map_, radius, constant_values=outside)
         side = 2 * radius + 1
         views = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
-        return self._at(views.reshape(self.height, self.width, -1).astype(np.float32), cell)
+        bits = np.sum(views.reshape(*map_.shape, -1) << np.arange(side * side), axis=-1)
+        return self._at(bits.astype(np.int32), cell)
 
     def distance(self, start: jax.Array, target: jax.Array) -> jax.Array:
         """Steps of the shortest way between free cells; for scripts, it looks up a large table.

@@ -33,7 +33,7 @@ _FLOOR = "#F4F4F4"
 
 StateT = TypeVar("StateT")
 
-Shape = Literal["tile", "wind", "disc", "flame", "square", "diamond", "arrow", "ring", "letter"]
+Shape = Literal["tile", "wind", "disc", "flame", "square", "ring", "letter"]
 _FLAT = ("tile", "wind")
 
 _LINE = 24.3  # pixels from one line of text to the next
@@ -86,7 +86,7 @@ class GridViewer(Viewer[StateT]):
     """Draws a grid world. A subclass implements `scene`.
 
     In a picture an agent is a disc with its letter; agents in one cell stand beside each other. In
-    a terminal it is its letter, and a number where several agents share a cell.
+    a terminal it is its letter, and an asterisk where several agents share a cell.
     """
 
     def __init__(self, height: int, width: int, legend: Sequence[Kind]) -> None:
@@ -115,7 +115,9 @@ class GridViewer(Viewer[StateT]):
         centre: Any = {"ha": "center", "va": "center"}
         line = _LINE / self.height
         figure.text(0.5, 1 - 0.78 * line, scene.title, fontsize=14, weight="bold", **centre)
-        figure.text(0.5, 1 - 1.73 * line, scene.status, fontsize=10.5, **centre)
+        # A long line is set smaller, so that it stays within the picture.
+        size = 10.5 * min(1.0, 0.125 * self.width / len(scene.status))
+        figure.text(0.5, 1 - 1.73 * line, scene.status, fontsize=size, **centre)
         entries = len(self._legend) + 1
         lines = math.ceil(entries / 3)
         bottom = (0.45 + lines) * line
@@ -174,12 +176,12 @@ class GridViewer(Viewer[StateT]):
                 grid[row, column] = kind.character
         for agent, cell in enumerate(map(tuple, scene.agents.tolist())):
             here = int((scene.agents == cell).all(-1).sum())
-            grid[cell] = AGENT_NAMES[agent] if here == 1 else str(here)
+            grid[cell] = AGENT_NAMES[agent] if here == 1 else "*"
         kinds = [kind for kind in self._legend if kind.character]
         # No line breaks within an entry.
         entries = [f"{kind.character} {kind.name}".replace(" ", "\0") for kind in kinds]
         legend = textwrap.fill("   ".join(entries), 80).replace("\0", " ")
-        shared = "2, 3, ... agents in one cell"
+        shared = "* several agents in one cell"
         places = "  ".join(
             f"{AGENT_NAMES[i]} at ({row}, {column})"
             for i, (row, column) in enumerate(scene.agents.tolist())
@@ -265,7 +267,9 @@ def _letter(axes: "Axes", x: float, y: float, character: str) -> None:
     axes.add_patch(PathPatch(place.transform_path(path), facecolor=BLACK, linewidth=0, zorder=4))
 
 
-def _fill(axes: "Axes", corner: tuple[float, float], width: float, height: float, colour: str):  # type: ignore[no-untyped-def]
+def _fill(
+    axes: "Axes", corner: tuple[float, float], width: float, height: float, colour: str
+) -> None:
     from matplotlib.patches import Rectangle
 
     axes.add_patch(Rectangle(corner, width, height, facecolor=colour, linewidth=0, zorder=0))
@@ -292,17 +296,8 @@ def _thing(axes: "Axes", x: float, y: float, kind: Kind) -> None:
         _letter(axes, x, y, kind.character)
     elif kind.shape == "square":
         axes.add_patch(Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, **style))
-    else:
-        outlines = {
-            "flame": [
-                *((-0.3, 0.35), (-0.4, 0.0), (-0.2, -0.15), (0, -0.48)),
-                *((0.2, -0.1), (0.4, 0.1), (0.28, 0.35)),
-            ],
-            "diamond": [(0, -0.45), (0.45, 0), (0, 0.45), (-0.45, 0)],
-            "arrow": [
-                *((-0.4, -0.1), (0.05, -0.1), (0.05, -0.3), (0.42, 0)),
-                *((0.05, 0.3), (0.05, 0.1), (-0.4, 0.1)),
-            ],
-        }
-        points = [(x + right, y + down) for right, down in outlines[kind.shape]]
+    elif kind.shape == "flame":
+        left_half = ((-0.3, 0.35), (-0.4, 0.0), (-0.2, -0.15), (0, -0.48))
+        right_half = ((0.2, -0.1), (0.4, 0.1), (0.28, 0.35))
+        points = [(x + right, y + down) for right, down in left_half + right_half]
         axes.add_patch(Polygon(points, closed=True, **style))

@@ -31,6 +31,7 @@ AGENT_NAMES = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 StateT = TypeVar("StateT")
 
 _DOTS_PER_INCH = 100
+_LAST_FRAME = 1500  # milliseconds
 
 
 class Viewer(abc.ABC, Generic[StateT]):
@@ -88,7 +89,7 @@ class Viewer(abc.ABC, Generic[StateT]):
         return np.array(canvas.buffer_rgba())[..., :3]
 
     def animate(self, states: Iterable[StateT], path: str, frames_per_second: float = 5.0) -> None:
-        """Writes an animated GIF that repeats for ever.
+        """Writes an animated GIF that repeats for ever and rests on its last frame.
 
         Successive states that look the same share a frame, which is shown for as long as all of
         them.
@@ -109,12 +110,13 @@ class Viewer(abc.ABC, Generic[StateT]):
         frames = [Image.fromarray(self.render(state)) for state in states]
         if not frames:
             raise ValueError("states is empty; an animation needs at least one.")
+        duration = max(10, round(1000 / frames_per_second))
         frames[0].save(
             path,
             format="GIF",
             save_all=True,
             append_images=frames[1:],
-            duration=max(10, round(1000 / frames_per_second)),
+            duration=[duration] * (len(frames) - 1) + [max(duration, _LAST_FRAME)],
             loop=0,
         )
 

@@ -19,11 +19,13 @@ from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import load_policy
 from marl_jax.policy import Episode, play_episode
+from marl_jax.settings import MAX_SEED
 
 DESCRIPTION = """Plays one episode of an environment and shows it: as text in the terminal, or with --render as an
 animated GIF. --policy is "random" (uniform over the legal actions), "scripted" (the environment's reference policy,
 which sees its whole state) or the folder of a run (greedy; --env and its options are then those of the run). Options
-of the environment are --env.NAME; this page shows those of the one named on the command line (turn if none is)."""
+of the environment are --env.NAME; this page shows those of the one named on the command line (turn if none is);
+[P] marks what a paper says, [R] a public code, [S] a choice of this project. run.py --list shows all environments."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: list[str]) -> Any:
     """The command line, with the options of the environment that it names."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--env")
+    for flag in ("--env", "--policy"):
+        first.add_argument(flag)
     try:
         name = first.parse_known_args(arguments)[0].env
     except argparse.ArgumentError as error:
@@ -76,9 +79,17 @@ def _parse(arguments: list[str]) -> Any:
         """Steps shown a second."""
         env_options: Annotated[Any, tyro.conf.arg(name="env", constructor=type(options))] = options
 
+    # A run brings the options of its environment along.
+    policy = first.parse_known_args(arguments)[0].policy or "scripted"
+    options_given = [a.split("=")[0] for a in arguments if a.startswith(("--env.", "--no-env."))]
+    if Path(policy).is_dir() and options_given:
+        raise ConfigurationError(
+            f"{options_given[0]} is given with --policy {policy}; a run plays its own environment, only random and "
+            "scripted take options."
+        )
     args = command.parse(Arguments, DESCRIPTION, arguments)
-    if args.seed < 0:
-        raise ConfigurationError(f"--seed is {args.seed}; it must be at least 0.")
+    if not 0 <= args.seed <= MAX_SEED:
+        raise ConfigurationError(f"--seed is {args.seed}; it must be one of 0 to {MAX_SEED}.")
     if not 0 < args.frames_per_second <= 100:
         raise ConfigurationError(
             f"--frames-per-second is {args.frames_per_second}; it must be above 0 and at most 100."

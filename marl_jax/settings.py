@@ -137,7 +137,17 @@ def read_task_defaults(method: str, env: str) -> dict[str, dict[str, Any]]:
 
 def environment_record() -> dict[str, Any]:
     """Where a run ran: versions, commit and hardware."""
-    packages = ("marl-jax", "jax", "jaxlib", "flax", "optax", "distrax", "jumanji", "rlax")
+    packages = (
+        "marl-jax",
+        "jax",
+        "jaxlib",
+        "flax",
+        "optax",
+        "distrax",
+        "jumanji",
+        "rlax",
+        "jaxmarl",
+    )
     devices = jax.devices()
     return {
         "versions": {name: _version(name) for name in packages},

@@ -1,5 +1,8 @@
 """The command that plays an episode and shows it."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import envs
 import marl_jax
 from experiments import play
 from tests import tiny
-from tests.test_command_line import call
+from tests.test_command_line import ROOT, call
 
 SHORT = ["--env.time-limit", "4"]
 
@@ -21,8 +24,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("name", [*envs.own_names(), "smax/3m", "mpe/simple_spread"])
-@pytest.mark.parametrize("policy", ["random", "scripted"])
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        *((name, "scripted") for name in envs.own_names()),
+        ("turn", "random"),
+        ("smax/3m", "random"),
+        ("mpe/simple_spread", "scripted"),
+    ],
+)
 def test_every_world_is_played_as_text(
     name: str, policy: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,6 +96,20 @@ def test_a_run_plays_its_own_world(
     assert gif.read_bytes().startswith(b"GIF89a")
 
 
+def test_a_reader_who_leaves_is_no_error() -> None:
+    program = f"{sys.executable} experiments/play.py --env turn --policy random"
+    shell = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {program} | head -1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert shell.stdout.startswith("Turn")
+    assert "Error" not in shell.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -96,7 +120,10 @@ def test_a_run_plays_its_own_world(
         (["--policy", ".", "--env", "turn"], "a run plays its own environment"),
         (["--policy", "RUN", "--run-seed", "2"], "seed is 2; it must be one of 0 to 1."),
         (["--env", "turn", "--run-seed", "0"], "--policy scripted is no run."),
-        (["--env", "turn", "--seed", "-1"], "--seed is -1; it must be at least 0."),
+        (["--policy", "RUN", "--env.time-limit", "3"], "--env.time-limit is given with --policy"),
+        (["--policy", "RUN", "--env.stem=3"], "--env.stem is given with --policy"),
+        (["--env", "turn", "--seed", "-1"], "--seed is -1; it must be one of 0 to 4294967295."),
+        (["--env", "turn", "--seed", "4294967296"], "it must be one of 0 to 4294967295."),
         (["--env", "turn", "--frames-per-second", "0"], "must be above 0 and at most 100."),
         (["--env", "turn", "--render", "x.png"], "--render is x.png; it must be a .gif file in"),
         (["--env", "turn", "--render", "no/x.gif"], "it must be a .gif file in a folder that"),

@@ -104,8 +104,8 @@ def require_jaxmarl() -> None:
         if error.name != "jaxmarl":
             raise
         raise ConfigurationError(
-            'SMAX and MPE need JaxMARL; install it with: pip install "marl-jax[jaxmarl]" '
-            '(from a clone: pip install -e ".[jaxmarl]").'
+            "SMAX and MPE need JaxMARL; install it with, in the clone of marl_jax: "
+            'pip install -e ".[jaxmarl]".'
         ) from error
     finally:
         for name, stream in streams.items():

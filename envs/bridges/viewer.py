@@ -239,8 +239,8 @@ def _write(axes: "Axes", x: float, y: float, letter: str, size: float, layer: fl
 
 # --- SMAX ---
 
-ALLY = Look("ally (filled: health)", "ABC", "disc", BLUE)
-ENEMY = Look("enemy", "abc", "square", VERMILLION)
+ALLY = Look("ally (filled: health)", "capital", "disc", BLUE)
+ENEMY = Look("enemy", "small", "square", VERMILLION)
 DEAD = Look("dead", "x", "cross", GREY)
 SHOT = Look("shoots at", "", "line", BLACK)
 # Of marine, marauder, stalker, zealot, zergling, hydralisk; in a terminal, enemies are small.

@@ -222,15 +222,18 @@ class WindyMaze(MultiAgentEnv[State]):
         return (cell[..., 0] == 0) & (cell[..., 1] >= self.config.arm + self.config.wind_from)
 
     def _observe(self, state: State) -> Observation:
-        walls = self.layout.wall_view(state.positions, VIEW_RADIUS)
-        dots = grid.local_map(state.positions, jnp.asarray(self.ends), state.dots, VIEW_RADIUS)
-        offset = state.positions[::-1] - state.positions
-        others = grid.local_view(offset, grid.square(VIEW_RADIUS))
+        others = ~jnp.eye(2, dtype=bool)
+        bits = [
+            self.layout.wall_bits(state.positions, VIEW_RADIUS),
+            grid.local_bits(state.positions, jnp.asarray(self.ends), state.dots, VIEW_RADIUS),
+            grid.local_bits(state.positions, state.positions, others, VIEW_RADIUS),
+        ]
+        maps = grid.unpack(jnp.stack(bits, axis=-1), len(grid.square(VIEW_RADIUS)))
         clock = state.step_count.astype(jnp.float32) / self.time_limit
         here = grid.same_cell(state.positions[:, None], jnp.asarray(self.layout.free))
         parts = [here.ravel().astype(jnp.float32), state.dots.astype(jnp.float32), clock[None]]
         return Observation(
-            agents_view=jnp.concatenate([walls, dots, others], axis=1),
+            agents_view=maps.reshape(2, -1),
             action_mask=jnp.ones((2, self.num_actions), bool),
             global_state=jnp.concatenate(parts),
             step_count=state.step_count,

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jumanji.wrappers import JumanjiToGymWrapper, MultiToSingleWrapper, VmapAutoResetWrapper
 
 import envs
 from envs import bridges
@@ -641,8 +642,8 @@ def run(program: str) -> str:
 
 def test_without_jaxmarl_a_sentence_says_what_to_install() -> None:
     sentence = (
-        'SMAX and MPE need JaxMARL; install it with: pip install "marl-jax[jaxmarl]" (from a '
-        'clone: pip install -e ".[jaxmarl]").'
+        "SMAX and MPE need JaxMARL; install it with, in the clone of marl_jax: "
+        'pip install -e ".[jaxmarl]".'
     )
     assert run(WITHOUT).splitlines() == [sentence] * 3
 
@@ -699,6 +700,44 @@ def test_a_world_of_ours_steps_the_same_in_jaxmarls_hands() -> None:
         assert infos["discount"].tolist() == [float(t < 6)] * 2
         assert infos["apples_eaten"].tolist() == [int(timestep.extras["apples_eaten"])] * 2
         assert (int(state.step), bool(state.done)) == (t, t == 6)
+
+
+@needs_jaxmarl
+@pytest.mark.parametrize("name", envs.own_names())
+def test_every_world_of_ours_can_be_played_in_jaxmarls_hands(name: str) -> None:
+    bridges.require_jaxmarl()
+    from envs.bridges.to_jaxmarl import AsJaxMARL
+
+    world = envs.make(name, time_limit=2)
+    env = AsJaxMARL(world)
+    reset, step = jax.jit(env.reset), jax.jit(env.step)
+    views, state = reset(jax.random.PRNGKey(0))
+    for t in range(1, 4):
+        for i, agent in enumerate(env.agents):
+            assert views[agent].shape == env.observation_space(agent).shape
+            np.testing.assert_array_equal(views[agent], state.observation.agents_view[i])
+        actions = {agent: jnp.int32(0) for agent in env.agents}
+        views, state, rewards, dones, _ = step(jax.random.PRNGKey(t), state, actions)
+        assert len(rewards) == world.num_agents
+        assert bool(dones["__all__"]) == (t == 2)
+
+
+@needs_jaxmarl
+@pytest.mark.parametrize("name", ["mpe/simple_speaker_listener", "smax/3m"])
+def test_jumanjis_wrappers_take_a_bridged_world(name: str) -> None:
+    env = make(name, time_limit=2)
+    wrapped = VmapAutoResetWrapper(env)
+    state, timestep = jax.jit(wrapped.reset)(jax.random.split(jax.random.PRNGKey(0), 2))
+    step = jax.jit(wrapped.step)
+    # Always the first legal action.
+    for t in range(1, 5):
+        action = jnp.argmax(timestep.observation.action_mask, axis=-1).astype(jnp.int32)
+        state, timestep = step(state, action)
+        assert timestep.last().tolist() == [t % 2 == 0] * 2
+        assert timestep.observation.step_count.tolist() == [t % 2] * 2
+    gym = JumanjiToGymWrapper(MultiToSingleWrapper(env, reward_aggregator=jnp.mean))
+    observation, _ = gym.reset(seed=0)
+    assert observation["agents_view"].shape == (env.num_agents, env.agents_view_size)
 
 
 @needs_jaxmarl

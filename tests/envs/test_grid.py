@@ -89,11 +89,13 @@ def test_walls_and_edges_stop_moves() -> None:
 
 def test_a_map_around_a_cell() -> None:
     layout = grid.Layout("..\n#.")
-    view = layout.wall_view(jnp.array([[0, 0], [1, 1]]), 1).reshape(2, 3, 3)
+    bits = layout.wall_bits(jnp.array([[0, 0], [1, 1]]), 1)
+    view = grid.unpack(bits, 9).reshape(2, 3, 3)
     assert view[0].tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
     assert view[1].tolist() == [[0, 0, 1], [1, 0, 1], [1, 1, 1]]
     river = np.array([[False, True], [False, False]])
-    view = layout.map_view(river, jnp.array([0, 0]), 1, outside=False).reshape(3, 3)
+    bits = layout.map_bits(river, jnp.array([0, 0]), 1, outside=False)
+    view = grid.unpack(bits, 9).reshape(3, 3)
     assert view.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 0]]
 
 
@@ -118,16 +120,16 @@ def test_shortest_ways() -> None:
     assert layout.index(free).tolist() == list(range(7))
 
 
-def test_local_map_by_hand() -> None:
+def test_local_bits_by_hand() -> None:
     viewers = jnp.array([[0, 0], [2, 2]])
     things = jnp.array([[0, 1], [2, 2], [1, 1], [1, 1]])
     there = jnp.array([True, True, True, False])
-    maps = grid.local_map(viewers, things, there, 1).reshape(2, 3, 3)
+    maps = grid.unpack(grid.local_bits(viewers, things, there, 1), 9).reshape(2, 3, 3)
     assert maps[0].tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 1]]
     assert maps[1].tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 0]]
     # Which things there are may differ from viewer to viewer.
     each = jnp.array([[True, False, False, False], [False, False, False, True]])
-    maps = grid.local_map(viewers, things, each, 1).reshape(2, 3, 3)
+    maps = grid.unpack(grid.local_bits(viewers, things, each, 1), 9).reshape(2, 3, 3)
     assert np.argwhere(np.asarray(maps)).tolist() == [[0, 1, 2], [1, 0, 0]]
 
 

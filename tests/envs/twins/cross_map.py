@@ -54,6 +54,28 @@ SMALL = """
 #########################
 """
 
+
+def _large() -> str:
+    """CDS's slices of its 33x33 map; the bottom dots in the bottom room, where CDS fails to put them."""
+    map_ = np.full((33, 33), "#")
+    for rows, columns in (
+        ((2, 6), (15, 17)),
+        ((26, 30), (15, 17)),
+        ((19, 21), (2, 6)),
+        ((19, 21), (26, 30)),
+        ((7, 18), (16, 16)),
+        ((22, 25), (16, 16)),
+        ((20, 20), (7, 14)),
+        ((20, 20), (18, 25)),
+    ):
+        map_[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1] = "."
+    map_[19:22, 15:18] = "A"
+    map_[2:6, 15:18] = map_[27:31, 15:18] = map_[19:22, 2:6] = map_[19:22, 27:31] = "d"
+    return "\n".join("".join(row) for row in map_)
+
+
+LARGE = _large()
+
 MOVES = {0: (-1, 0), 1: (1, 0), 2: (0, -1), 3: (0, 1)}
 
 

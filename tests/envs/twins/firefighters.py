@@ -8,10 +8,11 @@ from tests.envs.twins.cross_map import TINI, crop, letters, others, room_cells, 
 
 
 class FirefightersTwin:
-    """B episodes of Firefighters on the default map.
+    """B episodes of Firefighters.
 
     Args:
         start: the batch of states after the reset.
+        text: the map.
         time_limit: steps of an episode.
         tank: units of water at the start.
         capacity: what the tank holds at most, or None.
@@ -23,6 +24,7 @@ class FirefightersTwin:
     def __init__(
         self,
         start: Any,
+        text: str = TINI,
         time_limit: int = 30,
         tank: int = 4,
         capacity: int | None = None,
@@ -30,7 +32,7 @@ class FirefightersTwin:
         see_tank: bool = False,
         stop_when_out: bool = False,
     ) -> None:
-        self.map = letters(TINI)
+        self.map = letters(text)
         top, bottom, left, right = room_cells(self.map)
         self.areas = [bottom, top]
         self.river = np.zeros(self.map.shape, bool)
@@ -109,11 +111,7 @@ class FirefightersTwin:
 
     def global_state(self) -> np.ndarray:
         fires = [self.fire[:, r, c] for area in self.areas for r, c in area]
-        agents = np.zeros((self.count, 4, *self.map.shape), np.float32)
-        for agent in range(4):
-            row, column = self.agents[:, agent].T
-            agents[np.arange(self.count), agent, row, column] = 1
-        free = agents[:, :, self.map != "#"].reshape(self.count, -1)
+        agents = (self.agents / len(self.map)).reshape(self.count, -1)
         clock = np.full(self.count, np.float32(self.steps) / np.float32(self.time_limit))
         rest = np.stack([self.tank / 16, clock], axis=1)
-        return np.concatenate([np.stack(fires, axis=1), free, rest], axis=1).astype(np.float32)
+        return np.concatenate([np.stack(fires, axis=1), agents, rest], axis=1).astype(np.float32)

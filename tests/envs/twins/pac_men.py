@@ -110,13 +110,9 @@ class PacMenTwin:
         if self.values:
             return self.cds_state()
         food = [self.food[:, r, c] for room in self.rooms for r, c in room]
-        agents = np.zeros((self.count, 4, *self.map.shape), np.float32)
-        for agent in range(4):
-            row, column = self.agents[:, agent].T
-            agents[np.arange(self.count), agent, row, column] = 1
-        free = agents[:, :, self.map != "#"].reshape(self.count, -1)
+        agents = (self.agents / len(self.map)).reshape(self.count, -1)
         clock = np.full((self.count, 1), np.float32(self.steps) / np.float32(self.time_limit))
-        return np.concatenate([np.stack(food, axis=1), free, clock], axis=1).astype(np.float32)
+        return np.concatenate([np.stack(food, axis=1), agents, clock], axis=1).astype(np.float32)
 
     def cds_state(self) -> np.ndarray:
         """Slices of the map around its middle, as CDS takes them."""
