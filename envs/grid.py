@@ -135,7 +135,20 @@ def local_bits(viewer: jax.Array, things: jax.Array, there: jax.Array, radius: i
     side = 2 * radius + 1
     place = things[..., None, :, :] - viewer[..., None, :] + radius
     seen = inside(place, side, side) & there
-    bit = jnp.where(seen, 1 << jnp.where(seen, place[..., 0] * side + place[..., 1], 0), 0)
+    return pack(place[..., 0] * side + place[..., 1], seen)
+
+
+def pack(number: jax.Array, there: jax.Array) -> jax.Array:
+    """Sets one bit for each thing.
+
+    Args:
+        number: [..., M] int32, each thing's bit, 0 to 30 where it is there.
+        there: [..., M] bool, which things are there.
+
+    Returns:
+        [...] int32.
+    """
+    bit = jnp.where(there, 1 << jnp.where(there, number, 0), 0)
     return jax.lax.reduce(bit, np.int32(0), jax.lax.bitwise_or, (bit.ndim - 1,))
 
 

@@ -285,11 +285,12 @@ class Firefighters(MultiAgentEnv[State]):
         if self.config.observe_tank:
             views.append(jnp.broadcast_to(tank, (NUM_AGENTS, 1)))
 
-        areas = jnp.asarray(self._map.rooms[list(_AREAS)])
-        burns = grid.same_cell(areas[:, :, None], state.fires[:, None]) & state.burning[:, None]
+        # The rooms' cells row by row; both areas are three cells wide.
+        place = state.fires - self._map.rooms[list(_AREAS), 0][:, None]
+        burns = grid.unpack(grid.pack(3 * place[..., 0] + place[..., 1], state.burning), 15)
         agents = positions / layout.height
         clock = state.step_count / self.time_limit
-        parts = [jnp.any(burns, axis=-1).ravel(), agents.ravel(), tank[None], clock[None]]
+        parts = [burns.ravel(), agents.ravel(), tank[None], clock[None]]
         return Observation(
             agents_view=jnp.concatenate(views, axis=-1),
             action_mask=jnp.ones((NUM_AGENTS, self.num_actions), bool),

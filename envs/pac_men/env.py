@@ -324,8 +324,11 @@ class PacMen(MultiAgentEnv[State]):
             views = jnp.where(others > 0, AGENT_VALUE, WALL_VALUE * walls + DOT_VALUE * food)
 
         if self._options.state == "maps":
-            inner = jnp.asarray(self._map.inner)
-            room_maps = jax.vmap(_covered)(inner, state.dots, state.left)
+            inner = self._map.inner
+            width = inner[:, -1, 1] - inner[:, 0, 1] + 1
+            place = state.dots - inner[:, :1]
+            number = width[:, None] * place[..., 0] + place[..., 1]
+            room_maps = grid.unpack(grid.pack(number, state.left), inner.shape[1])
             agents = positions / self._map.layout.height
             clock = state.step_count / self.time_limit
             parts = [room_maps.ravel(), agents.ravel(), clock[None]]

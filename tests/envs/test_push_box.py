@@ -724,7 +724,7 @@ def test_text() -> None:
     text = ENV.text(make_state((3, 1), (3, 1), (5, 5), step_count=4)).split("\n")
     assert text[1].startswith("step 4/300    boxes delivered 0")
     assert text[3] == " ".join("#" * 15)
-    assert text[6] == "# 2 . . . . . . . . . . . . #"
+    assert text[6] == "# * . . . . . . . . . . . . #"
     assert text[8] == "# . . . . X . . . . . . . . #"
     text = CMAE.text(make_state((3, 1), (3, 2), (5, 5))).split("\n")
     assert text[6] == ", A B . . . . . . . . . . . ,"
