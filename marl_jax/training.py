@@ -16,9 +16,10 @@ from envs.base import MultiAgentEnv
 from envs.configuration import Config, Range
 from marl_jax.evaluation import evaluate
 from marl_jax.methods.base import Method
+from marl_jax.replay import ReplayState
 from marl_jax.rollout import rollout
 from marl_jax.runtime import SEED_AXIS, seed_mesh, seed_sharding
-from marl_jax.types import Metrics
+from marl_jax.types import EpisodeBatch, Metrics
 
 EVALUATION_KEY = 20_190_408
 """Seed of the keys that every evaluation plays, the same for all seeds and all times."""
@@ -45,12 +46,14 @@ class RunState(NamedTuple):
 
     Attributes:
         method: the learner.
+        replay: what it draws from, if it keeps a replay; else None.
         key: random key of what is still to come.
         iteration: iterations done.
         env_steps: environment steps taken.
     """
 
     method: Any
+    replay: ReplayState | None
     key: jax.Array
     iteration: Int[Array, ""]
     env_steps: Int[Array, ""]
@@ -111,7 +114,12 @@ class Trainer:
         def init(seed: jax.Array) -> RunState:
             key, method_key = jax.random.split(jax.random.key(seed))
             zero = jnp.zeros((), jnp.int32)
-            return RunState(self.method.init(method_key), key, zero, zero)
+            method = self.method.init(method_key)
+            replay = None
+            if self.method.replay is not None:
+                example = jax.eval_shape(self._play, method, key)
+                replay = self.method.replay.init(example)
+            return RunState(method, replay, key, zero, zero)
 
         seeds = jnp.arange(self.first_seed, self.first_seed + self.num_seeds, dtype=jnp.uint32)
         # `map`, not `vmap`: a seed's first parameters must not depend on how many others are drawn.
@@ -127,18 +135,23 @@ class Trainer:
             jax.eval_shape(self.init),
         )
 
+    def _play(self, method_state: Any, key: jax.Array) -> EpisodeBatch:
+        """One iteration's episodes."""
+        num_envs = self.method.num_envs
+        return rollout(self.env, self.method, method_state, key, num_envs, explore=True)[0]
+
     def train_seed(self, state: RunState) -> tuple[RunState, ChunkMetrics]:
         """One chunk of one seed: some iterations, then an evaluation."""
 
         def iteration(state: RunState, _: Any) -> tuple[RunState, Metrics]:
             key, rollout_key, update_key = jax.random.split(state.key, 3)
-            batch, _ = rollout(
-                self.env, self.method, state.method, rollout_key, self.method.num_envs, explore=True
-            )
-            method, metrics = self.method.update(state.method, batch, None, update_key)
+            batch, replay = self._play(state.method, rollout_key), state.replay
+            if self.method.replay is not None and replay is not None:
+                replay = self.method.replay.add(replay, batch)
+            method, metrics = self.method.update(state.method, batch, replay, update_key)
             env_steps = state.env_steps + jnp.sum(batch.valid, dtype=jnp.int32)
             metrics = {"train_return": batch.team_return.mean(), **metrics}
-            return RunState(method, key, state.iteration + 1, env_steps), metrics
+            return RunState(method, replay, key, state.iteration + 1, env_steps), metrics
 
         state, training = jax.lax.scan(iteration, state, length=self.iterations_per_chunk)
         evaluation = self.evaluate_seed(state)

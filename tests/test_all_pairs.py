@@ -1,4 +1,4 @@
-"""Every method fits every world, and takes a few steps, in every variant of its networks."""
+"""Methods take a few steps on every world, and fit every kind of world, in every variant of their networks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -31,15 +31,21 @@ WORLDS = [*envs.own_names(), *BRIDGED]
 
 # The methods that run everywhere: one without and one with gradients of gradients.
 RUN_EVERYWHERE = ("iac", "liir")
+THE_OTHERS = sorted(set(methods.names()) - set(RUN_EVERYWHERE))
+# Worlds that differ in kind: many agents, early ends, unavailable actions, rewards of their own.
+KINDS = ("firefighters", "secret_room", *BRIDGED)
 
 
-@pytest.mark.parametrize("env", WORLDS)
-@pytest.mark.parametrize("method", methods.names())
+@pytest.mark.parametrize("env", KINDS)
+@pytest.mark.parametrize("method", THE_OTHERS)
 def test_pair_fits(method: str, env: str) -> None:
     """Traced but not compiled: a chunk of training maps the run state to one of the same form."""
     world = envs.make(env, **tiny.ENV)
     trainer = Trainer(
-        world, methods.make(method, world, **tiny.METHOD), TrainingConfig(**tiny.TRAINING), 2
+        world,
+        methods.make(method, world, **tiny.method_options(method)),
+        TrainingConfig(**tiny.TRAINING),
+        2,
     )
     before = trainer.abstract_state()
     after, metrics = jax.eval_shape(trainer.train_chunk, before)
@@ -54,22 +60,22 @@ def form(tree: Any) -> Any:
 @pytest.mark.parametrize("env", WORLDS)
 @pytest.mark.parametrize("method", RUN_EVERYWHERE)
 def test_pair_runs(method: str, env: str) -> None:
-    result = marl_jax.train(method, env, seeds=2, **tiny.options(1))
+    result = marl_jax.train(method, env, seeds=2, **tiny.options(1, method))
     assert not result.failures
     assert np.isfinite(result.final_returns).all()
 
 
-@pytest.mark.parametrize("method", sorted(set(methods.names()) - set(RUN_EVERYWHERE)))
+@pytest.mark.parametrize("method", THE_OTHERS)
 def test_the_others_run(method: str) -> None:
-    result = marl_jax.train(method, "turn", seeds=2, **tiny.options(1))
+    result = marl_jax.train(method, "turn", seeds=2, **tiny.options(1, method))
     assert not result.failures
     assert np.isfinite(result.final_returns).all()
 
 
 @pytest.mark.parametrize("method", methods.names())
 def test_recurrent_and_independent(method: str) -> None:
-    options = tiny.options(1)
-    options["method_options"] = {**tiny.METHOD, "agent": "gru", "sharing": "independent"}
+    options = tiny.options(1, method)
+    options["method_options"] |= {"agent": "gru", "sharing": "independent"}
     result = marl_jax.train(method, "turn", seeds=1, **options)
     assert not result.failures
 
@@ -83,7 +89,7 @@ def test_recurrent_and_independent(method: str) -> None:
     ],
 )
 def test_variants_of_liir(variant: dict[str, object]) -> None:
-    options = tiny.options(1)
-    options["method_options"] = {**tiny.METHOD, **variant}
+    options = tiny.options(1, "liir")
+    options["method_options"] |= variant
     result = marl_jax.train("liir", "pursuit_1d", seeds=1, **options)
     assert not result.failures

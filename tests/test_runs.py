@@ -67,10 +67,11 @@ def test_results_follow_marl_evals_schema(finished: Path) -> None:
     assert np.mean(seeds["seed_0"]["step_2"]["return"]) == pytest.approx(row["eval_return_mean"])
 
 
-@pytest.mark.parametrize("method", ["iac", "liir"])
+@pytest.mark.parametrize("method", ["iac", "liir", "qmix"])
 def test_resume_is_exact(method: str, tmp_path: Path) -> None:
-    whole = marl_jax.train(method, "turn", seeds=3, out=str(tmp_path / "whole"), **tiny.options(4))
-    marl_jax.train(method, "turn", seeds=3, out=str(tmp_path / "half"), **tiny.options(2))
+    four, two = tiny.options(4, method), tiny.options(2, method)
+    whole = marl_jax.train(method, "turn", seeds=3, out=str(tmp_path / "whole"), **four)
+    marl_jax.train(method, "turn", seeds=3, out=str(tmp_path / "half"), **two)
     resumed = marl_jax.resume(tmp_path / "half", total_steps=80, progress=False)
     assert rows_of(tmp_path / "half") == rows_of(tmp_path / "whole")
     assert_same_state(resumed.state, whole.state)

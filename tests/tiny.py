@@ -1,6 +1,9 @@
 """A run so small that it trains in a moment: 2 iterations of 2 episodes of 5 steps between evaluations."""
 
+import dataclasses
 from typing import Any
+
+from marl_jax.methods import method_class
 
 CHUNK_STEPS = 20
 TRAINING = {"eval_interval": CHUNK_STEPS, "eval_episodes": 2}
@@ -11,6 +14,8 @@ METHOD: dict[str, Any] = {
     "critic_hidden": (4,),
     "agent": "mlp",
     "epsilon_anneal_steps": 50,
+    "batch_size": 2,
+    "replay_capacity": 4,
 }
 _FLAGS = """
     --eval-interval 20 --eval-episodes 2 --env.time-limit 5 --method.num-envs 2 --method.hidden-size 4
@@ -19,12 +24,18 @@ _FLAGS = """
 FLAGS = _FLAGS.split()
 
 
-def options(chunks: int) -> dict[str, Any]:
+def method_options(method: str) -> dict[str, Any]:
+    """Those of `METHOD` that a method has."""
+    fields = {field.name for field in dataclasses.fields(method_class(method).Config)}
+    return {name: value for name, value in METHOD.items() if name in fields}
+
+
+def options(chunks: int, method: str = "iac") -> dict[str, Any]:
     """Arguments of `marl_jax.train` for a run of so many chunks."""
     return {
         "total_steps": chunks * CHUNK_STEPS,
         "training_options": TRAINING,
-        "method_options": METHOD,
+        "method_options": method_options(method),
         "env_options": ENV,
         "progress": False,
     }

@@ -1,5 +1,11 @@
 """Pure functions on arrays, one equation each, tested against numbers worked out by hand."""
 
+from marl_jax.losses.credit import (
+    contrastive_identity_loss,
+    credit_entropy,
+    credit_vectors,
+    identity_classification_loss,
+)
 from marl_jax.losses.policy_gradient import (
     counterfactual_advantage,
     importance_weighted_objective,
@@ -8,12 +14,38 @@ from marl_jax.losses.policy_gradient import (
     policy_gradient_loss,
 )
 from marl_jax.losses.returns import lambda_returns
+from marl_jax.losses.td import (
+    UNAVAILABLE,
+    action_values,
+    central_weights,
+    greedy_values,
+    mask_unavailable,
+    one_step_targets,
+    optimistic_weights,
+    qtran_nopt_loss,
+    qtran_opt_loss,
+    td_loss,
+)
 
 __all__ = [
+    "UNAVAILABLE",
+    "action_values",
+    "central_weights",
+    "contrastive_identity_loss",
     "counterfactual_advantage",
+    "credit_entropy",
+    "credit_vectors",
+    "greedy_values",
+    "identity_classification_loss",
     "importance_weighted_objective",
     "lambda_returns",
+    "mask_unavailable",
     "masked_mean",
     "normalise",
+    "one_step_targets",
+    "optimistic_weights",
     "policy_gradient_loss",
+    "qtran_nopt_loss",
+    "qtran_opt_loss",
+    "td_loss",
 ]

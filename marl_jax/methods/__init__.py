@@ -4,15 +4,21 @@ from typing import Any
 
 from envs.base import MultiAgentEnv
 from envs.configuration import unknown_name
-from marl_jax.methods.actor_critic import COMA, IAC, ActorCritic, CentralV
+from marl_jax.methods.actor_critic import COMA, IAC, CentralV
 from marl_jax.methods.base import Method, Sizes
 from marl_jax.methods.liir import LIIR
+from marl_jax.methods.team import TeamMethod
+from marl_jax.methods.value_decomposition import IQL, QMIXMethod, QPLEXMethod, VDNMethod
 
-_METHODS: dict[str, type[ActorCritic]] = {
+_METHODS: dict[str, type[TeamMethod]] = {
     "central_v": CentralV,
     "coma": COMA,
     "iac": IAC,
+    "iql": IQL,
     "liir": LIIR,
+    "qmix": QMIXMethod,
+    "qplex": QPLEXMethod,
+    "vdn": VDNMethod,
 }
 
 __all__ = ["Method", "Sizes", "make", "method_class", "names"]
@@ -23,7 +29,7 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(_METHODS))
 
 
-def method_class(name: str) -> type[ActorCritic]:
+def method_class(name: str) -> type[TeamMethod]:
     """The class behind a name.
 
     Raises:

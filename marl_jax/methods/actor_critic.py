@@ -11,7 +11,7 @@ Sources: PyMARL `coma_learner.py`, `critics/coma.py`; MAVEN's copy of PyMARL, `a
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from envs.base import Observation
-from envs.configuration import Config, Range
+from envs.configuration import Range
 from marl_jax.distributions import floored_categorical, greedy_action
 from marl_jax.losses import (
     counterfactual_advantage,
@@ -28,41 +28,32 @@ from marl_jax.losses import (
     normalise,
     policy_gradient_loss,
 )
-from marl_jax.methods.base import Sizes
-from marl_jax.networks import (
-    MLP,
-    GRUAgent,
-    MLPAgent,
-    Params,
-    Sharing,
-    TeamAgent,
-    apply_per_agent,
-    init_per_agent,
+from marl_jax.methods.team import (
+    AgentMemory,
+    NotNegative,
+    Positive,
+    TeamConfig,
+    TeamMethod,
+    Unit,
 )
+from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
 from marl_jax.optimizers import OptimizerName, make_optimizer
 from marl_jax.types import EpisodeBatch, Metrics
 
-Positive = Range(above=0)
-NotNegative = Range(minimum=0)
-Unit = Range(minimum=0, maximum=1)
-
 
 @dataclasses.dataclass(frozen=True)
-class ActorCriticConfig(Config):
-    """What IAC, Central-V, COMA and LIIR have in common; defaults are LIIR's own (LIIR 5.2.1, `liir_smac.yaml`)."""
+class ActorCriticConfig(TeamConfig):
+    """What IAC, Central-V, COMA and LIIR have in common; defaults are LIIR's own (LIIR 5.2.1, `liir_smac.yaml`).
+
+    The exploration rate is the weight of the uniform law in the policy.
+    """
 
     num_envs: Annotated[int, Range(minimum=1)] = 32
     """Environments played side by side; every iteration learns once from one episode of each."""
-    agent: Literal["gru", "mlp"] = "gru"
-    """Network of one agent: recurrent, or feed-forward."""
-    hidden_size: Annotated[int, Range(minimum=1)] = 64
-    """Units of the agent network."""
-    sharing: Sharing = "shared"
-    """Whether agents share parameters (actor, and the critics that are one per agent) or have their own."""
-    observe_last_action: bool = True
-    """Whether the actor sees its own last action."""
-    observe_identity: bool = True
-    """Whether the actor sees which agent it is."""
+    epsilon_start: Annotated[float, Unit] = 0.5
+    """Exploration rate at the start."""
+    epsilon_finish: Annotated[float, Unit] = 0.01
+    """Exploration rate in the end."""
     critic_hidden: tuple[int, ...] = (128, 128)
     """Units of the critic's hidden layers."""
     gamma: Annotated[float, Unit] = 0.99
@@ -79,12 +70,6 @@ class ActorCriticConfig(Config):
     """Learning rate of the critic."""
     max_grad_norm: Annotated[float, NotNegative] = 10.0
     """Global norm to which the gradients of actor and critic are clipped; 0 for never."""
-    epsilon_start: Annotated[float, Unit] = 0.5
-    """Weight of the uniform law in the policy at the start."""
-    epsilon_finish: Annotated[float, Unit] = 0.01
-    """Its weight in the end."""
-    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 50_000
-    """Environment steps over which it falls linearly."""
     mask_before_softmax: bool = False
     """Whether unavailable actions are removed before the softmax or after it."""
     normalise_advantage: bool = False
@@ -107,13 +92,6 @@ class ActorCriticState(NamedTuple):
     optimizer: dict[str, optax.OptState]
     critic_steps: Int[Array, ""]
     env_steps: Int[Array, ""]
-
-
-class ActorMemory(NamedTuple):
-    """What the actors carry: the network's memory and the last action, one-hot."""
-
-    hidden: Float[Array, "B N H"]
-    last_action: Float[Array, "B N A"]
 
 
 class CriticSweep(NamedTuple):
@@ -174,33 +152,10 @@ def sweep_critic(
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorCritic(abc.ABC):
-    """Base of the family: acting, the policy-gradient step, the target critic.
-
-    Attributes:
-        config: hyper-parameters.
-        sizes: sizes of the task.
-    """
+class ActorCritic(TeamMethod):
+    """Base of the family: acting, the policy-gradient step, the target critic."""
 
     Config: ClassVar[type[ActorCriticConfig]]
-
-    config: Any
-    sizes: Sizes
-
-    @property
-    def num_envs(self) -> int:
-        """B."""
-        return self.config.num_envs
-
-    @property
-    def agent(self) -> TeamAgent:
-        """The actors."""
-        network = GRUAgent if self.config.agent == "gru" else MLPAgent
-        return TeamAgent(
-            network(self.sizes.num_actions, self.config.hidden_size),
-            self.sizes.num_agents,
-            self.config.sharing,
-        )
 
     def _optimizer(self, learning_rate: float) -> optax.GradientTransformation:
         return make_optimizer(self.config.optimizer, learning_rate, self.config.max_grad_norm)
@@ -231,11 +186,8 @@ class ActorCritic(abc.ABC):
     def init(self, key: jax.Array) -> ActorCriticState:
         """Draws the parameters."""
         actor_key, critic_key = jax.random.split(key)
-        n, a = self.sizes.num_agents, self.sizes.num_actions
-        actor_inputs = self.sizes.observation
-        actor_inputs += a * self.config.observe_last_action + n * self.config.observe_identity
         params = {
-            "actor": self.agent.init(actor_key, actor_inputs),
+            "actor": self.agent.init(actor_key, self.agent_input_size),
             "critic": self._init_critic(critic_key),
         }
         optimizer = {
@@ -247,22 +199,16 @@ class ActorCritic(abc.ABC):
         target = jax.tree.map(jnp.copy, params["critic"])
         return ActorCriticState(params, target, optimizer, zero, zero)
 
-    def initial_memory(self, state: ActorCriticState, num_envs: int, key: jax.Array) -> ActorMemory:
-        """Zeros, and no last action."""
-        del state, key
-        n, a = self.sizes.num_agents, self.sizes.num_actions
-        return ActorMemory(self.agent.initial_memory(num_envs), jnp.zeros((num_envs, n, a)))
-
     def act(
         self,
         state: ActorCriticState,
-        memory: ActorMemory,
+        memory: AgentMemory,
         observation: Observation,
         key: jax.Array,
         explore: bool,
-    ) -> tuple[ActorMemory, jax.Array, tuple[()]]:
+    ) -> tuple[AgentMemory, jax.Array, tuple[()]]:
         """Samples from the floored policy, or takes the most probable action."""
-        x = self._actor_inputs(observation.agents_view, memory.last_action)
+        x = self._agent_inputs(observation.agents_view, memory.last_action)
         hidden, logits = self.agent.step(state.params["actor"], memory.hidden, x)
         if explore:
             policy = floored_categorical(
@@ -275,29 +221,9 @@ class ActorCritic(abc.ABC):
         else:
             action = greedy_action(logits, observation.action_mask)
         last_action = jax.nn.one_hot(action, self.sizes.num_actions)
-        return ActorMemory(hidden, last_action), action, ()
+        return AgentMemory(hidden, last_action), action, ()
 
     # Parts that the members share.
-
-    def epsilon(self, state: ActorCriticState) -> Float[Array, ""]:
-        """Weight of the uniform law in the policy."""
-        c = self.config
-        fraction = jnp.minimum(state.env_steps / c.epsilon_anneal_steps, 1.0)
-        return c.epsilon_start + fraction * (c.epsilon_finish - c.epsilon_start)
-
-    def _identity(self, shape: tuple[int, ...]) -> Float[Array, "*shape N N"]:
-        n = self.sizes.num_agents
-        return jnp.broadcast_to(jnp.eye(n), (*shape, n, n))
-
-    def _actor_inputs(
-        self, observation: Float[Array, "*shape N F"], last_action: Float[Array, "*shape N A"]
-    ) -> Float[Array, "*shape N I"]:
-        parts = [observation]
-        if self.config.observe_last_action:
-            parts.append(last_action)
-        if self.config.observe_identity:
-            parts.append(self._identity(observation.shape[:-2]))
-        return jnp.concatenate(parts, axis=-1)
 
     def _local_inputs(self, batch: EpisodeBatch) -> Float[Array, "T+1 B N I"]:
         """Own observation, own last action, own identity: what a decentralised critic sees."""
@@ -421,7 +347,7 @@ class _BaselineMethod(ActorCritic):
         epsilon, mask = self.epsilon(state), self._agent_mask(fresh)
 
         # One forward pass serves the policy's probabilities and, through `backward`, its gradient.
-        inputs = self._actor_inputs(batch.observation, batch.last_action)
+        inputs = self._agent_inputs(batch.observation, batch.last_action)
         logits, backward = jax.vjp(lambda p: self.agent.unroll(p, inputs), params["actor"])
         probs = self._probs(logits, batch.action_mask, epsilon)
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from envs.base import MultiAgentEnv, Observation
+from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -34,11 +35,18 @@ class Method(Protocol):
 
     Attributes:
         num_envs: B, the environments it plays side by side in every iteration.
+        replay: the replay it learns from; None if it learns from fresh episodes only. The training loop
+            keeps what is in it and adds every iteration's episodes before the update.
     """
 
     @property
     def num_envs(self) -> int:
         """B."""
+        ...
+
+    @property
+    def replay(self) -> EpisodeReplay | None:
+        """The replay."""
         ...
 
     def init(self, key: jax.Array) -> Any:
@@ -67,7 +75,7 @@ class Method(Protocol):
         ...
 
     def update(
-        self, state: Any, fresh: EpisodeBatch, replay: Any, key: jax.Array
+        self, state: Any, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
     ) -> tuple[Any, Metrics]:
-        """Learns from this iteration's episodes and, if it keeps one, from its replay."""
+        """Learns from this iteration's episodes or, if it keeps one, from its replay."""
         ...

@@ -336,7 +336,7 @@ class LIIR(ActorCritic):
 
     def prepare(self, state: ActorCriticState, batch: EpisodeBatch, key: jax.Array) -> UpdateData:
         """One forward pass of the policy, and the inputs of the critics."""
-        actor_inputs = self._actor_inputs(batch.observation, batch.last_action)
+        actor_inputs = self._agent_inputs(batch.observation, batch.last_action)
         logits, backward = jax.vjp(
             lambda actor: self.agent.unroll(actor, actor_inputs), state.params["actor"]
         )

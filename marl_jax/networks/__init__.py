@@ -10,15 +10,37 @@ from marl_jax.networks.agents import (
     init_per_agent,
 )
 from marl_jax.networks.layers import MLP, Linear
+from marl_jax.networks.mixers import (
+    QMIX,
+    QPLEX,
+    VDN,
+    CentralMixer,
+    JointValues,
+    Mixed,
+    MixerInputs,
+    QTRANJoint,
+    permute_agents,
+    temporal_credits,
+)
 
 __all__ = [
     "MLP",
+    "QMIX",
+    "QPLEX",
+    "VDN",
+    "CentralMixer",
     "GRUAgent",
+    "JointValues",
     "Linear",
     "MLPAgent",
+    "Mixed",
+    "MixerInputs",
     "Params",
+    "QTRANJoint",
     "Sharing",
     "TeamAgent",
     "apply_per_agent",
     "init_per_agent",
+    "permute_agents",
+    "temporal_credits",
 ]

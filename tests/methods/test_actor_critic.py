@@ -232,7 +232,7 @@ def test_inputs_of_the_actor_and_of_the_decentralised_and_central_critics() -> N
             observe_last_action="last" in observed,
             observe_identity="identity" in observed,
         )
-        inputs = dataclasses.replace(method, config=config)._actor_inputs(
+        inputs = dataclasses.replace(method, config=config)._agent_inputs(
             batch.observation, batch.last_action
         )
         expected = np.concatenate([view, *(parts[name] for name in observed)], axis=-1)
@@ -251,7 +251,7 @@ def test_acting_and_learning_see_the_same_policy(agent: str) -> None:
     act = fast_jit(method.act, static_argnames="explore")
     memory = method.initial_memory(state, 3, jax.random.key(0))
     logits = method.agent.unroll(
-        state.params["actor"], method._actor_inputs(batch.observation, batch.last_action)
+        state.params["actor"], method._agent_inputs(batch.observation, batch.last_action)
     )
     greedy = np.argmax(np.where(batch.action_mask, logits, -np.inf), axis=-1)
     for t in range(LIMIT):
@@ -301,7 +301,7 @@ def test_one_update_by_a_plain_loop(name: str) -> None:
     after, _ = update(method, state, batch)
 
     def policy(actor: Any) -> jax.Array:
-        inputs = method._actor_inputs(batch.observation, batch.last_action)
+        inputs = method._agent_inputs(batch.observation, batch.last_action)
         probs = jax.nn.softmax(method.agent.unroll(actor, inputs))
         probs = jnp.where(batch.action_mask, (1 - epsilon) * probs + epsilon / ACTIONS, 0.0)
         return probs / probs.sum(-1, keepdims=True)

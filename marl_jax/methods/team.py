@@ -1,0 +1,135 @@
+"""What methods on PyMARL's substrate share: the agents' networks, what they see, their exploration rate."""
+
+import abc
+import dataclasses
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from envs.base import Observation
+from envs.configuration import Config, Range
+from marl_jax.methods.base import Sizes
+from marl_jax.networks import GRUAgent, MLPAgent, Sharing, TeamAgent
+from marl_jax.replay import EpisodeReplay, ReplayState
+from marl_jax.types import EpisodeBatch, Metrics
+
+Positive = Range(above=0)
+NotNegative = Range(minimum=0)
+Unit = Range(minimum=0, maximum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TeamConfig(Config):
+    """The agents, and how much they explore."""
+
+    num_envs: Annotated[int, Range(minimum=1)] = 1
+    """Environments played side by side in every iteration."""
+    agent: Literal["gru", "mlp"] = "gru"
+    """Network of one agent: recurrent, or feed-forward."""
+    hidden_size: Annotated[int, Range(minimum=1)] = 64
+    """Units of the agent network."""
+    sharing: Sharing = "shared"
+    """Whether agents share parameters or have their own."""
+    observe_last_action: bool = True
+    """Whether an agent sees its own last action."""
+    observe_identity: bool = True
+    """Whether an agent sees which one it is."""
+    epsilon_start: Annotated[float, Unit] = 1.0
+    """Exploration rate at the start."""
+    epsilon_finish: Annotated[float, Unit] = 0.05
+    """Exploration rate in the end."""
+    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 50_000
+    """Environment steps over which it falls linearly."""
+
+
+class AgentMemory(NamedTuple):
+    """What the agents carry: the network's memory and the last action, one-hot."""
+
+    hidden: Float[Array, "B N H"]
+    last_action: Float[Array, "B N A"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TeamMethod(abc.ABC):
+    """Base of the methods: a team of agent networks.
+
+    Attributes:
+        config: hyper-parameters.
+        sizes: sizes of the task.
+    """
+
+    Config: ClassVar[type[TeamConfig]]
+
+    config: Any
+    sizes: Sizes
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        return self.config.num_envs
+
+    @property
+    def replay(self) -> EpisodeReplay | None:
+        """None: learns from fresh episodes only."""
+        return None
+
+    @property
+    def agent(self) -> TeamAgent:
+        """The agents' networks."""
+        network = GRUAgent if self.config.agent == "gru" else MLPAgent
+        return TeamAgent(
+            network(self.sizes.num_actions, self.config.hidden_size),
+            self.sizes.num_agents,
+            self.config.sharing,
+        )
+
+    @property
+    def agent_input_size(self) -> int:
+        """Features that an agent's network sees."""
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        seen = a * self.config.observe_last_action + n * self.config.observe_identity
+        return self.sizes.observation + seen
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array) -> Any:
+        """See `Method`."""
+
+    @abc.abstractmethod
+    def act(
+        self, state: Any, memory: Any, observation: Observation, key: jax.Array, explore: bool
+    ) -> tuple[Any, jax.Array, Any]:
+        """See `Method`."""
+
+    @abc.abstractmethod
+    def update(
+        self, state: Any, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
+    ) -> tuple[Any, Metrics]:
+        """See `Method`."""
+
+    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> AgentMemory:
+        """Zeros, and no last action."""
+        del state, key
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        return AgentMemory(self.agent.initial_memory(num_envs), jnp.zeros((num_envs, n, a)))
+
+    def epsilon(self, state: Any) -> Float[Array, ""]:
+        """The exploration rate after `state.env_steps` environment steps."""
+        c = self.config
+        fraction = jnp.minimum(state.env_steps / c.epsilon_anneal_steps, 1.0)
+        return c.epsilon_start + fraction * (c.epsilon_finish - c.epsilon_start)
+
+    def _identity(self, shape: tuple[int, ...]) -> Float[Array, "*shape N N"]:
+        n = self.sizes.num_agents
+        return jnp.broadcast_to(jnp.eye(n), (*shape, n, n))
+
+    def _agent_inputs(
+        self, observation: Float[Array, "*shape N F"], last_action: Float[Array, "*shape N A"]
+    ) -> Float[Array, "*shape N I"]:
+        parts = [observation]
+        if self.config.observe_last_action:
+            parts.append(last_action)
+        if self.config.observe_identity:
+            parts.append(self._identity(observation.shape[:-2]))
+        return jnp.concatenate(parts, axis=-1)

@@ -1,0 +1,411 @@
+"""The value-decomposition family on PyMARL's substrate: IQL, VDN, QMIX, QPLEX, QTRAN-base, OW- and CW-QMIX.
+
+All share the agents (a network of action values each), replay of whole episodes, double Q-learning with delayed
+targets, and one optimiser. They differ in the mixer and, for QTRAN and weighted QMIX, in the loss. CIA and GRE are
+regularisers of the mixer's credits and live in `cia.py`.
+
+Sources: PyMARL `q_learner.py`, `qtran_learner.py`; QPLEX `dmaq_qatten_learner.py`; WQMIX `max_q_learner.py`.
+"""
+
+import dataclasses
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from envs.base import Observation, random_action
+from envs.configuration import ConfigurationError, Range
+from marl_jax.distributions import greedy_action
+from marl_jax.losses import (
+    action_values,
+    greedy_values,
+    one_step_targets,
+    td_loss,
+)
+from marl_jax.methods.team import (
+    AgentMemory,
+    NotNegative,
+    Positive,
+    TeamConfig,
+    TeamMethod,
+    Unit,
+)
+from marl_jax.networks import QMIX, QPLEX, VDN, Mixed, MixerInputs, Params
+from marl_jax.optimizers import OptimizerName, make_optimizer
+from marl_jax.replay import EpisodeReplay, ReplayState
+from marl_jax.types import EpisodeBatch, Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueConfig(TeamConfig):
+    """What the family has in common; defaults are PyMARL's (`default.yaml`, `qmix.yaml`)."""
+
+    num_envs: Annotated[int, Range(minimum=1)] = 1
+    """Environments played side by side; every iteration adds one episode of each to the replay."""
+    episodes_per_update: Annotated[int, Range(minimum=1)] = 1
+    """New episodes for each gradient step. num_envs must be a multiple of it: an iteration takes num_envs /
+    episodes_per_update steps."""
+    batch_size: Annotated[int, Range(minimum=1)] = 32
+    """Episodes drawn for a gradient step; learning starts when there are as many."""
+    replay_capacity: Annotated[int, Range(minimum=1)] = 5000
+    """Episodes kept."""
+    gamma: Annotated[float, Unit] = 0.99
+    """Discount factor."""
+    double_q: bool = True
+    """Whether the online networks choose the action that the target networks value."""
+    target_update: Literal["hard", "soft"] = "hard"
+    """Copy the networks to the targets now and then, or move the targets a little after every gradient step."""
+    target_update_interval: Annotated[int, Range(minimum=1)] = 200
+    """Episodes between two hard copies."""
+    target_update_rate: Annotated[float, Range(above=0, maximum=1)] = 0.01
+    """Share of the way that a soft update goes."""
+    optimizer: OptimizerName = "rmsprop"
+    """Optimiser; rmsprop is PyTorch's with decay 0.99 and eps 1e-5."""
+    lr: Annotated[float, Positive] = 5e-4
+    """Learning rate."""
+    max_grad_norm: Annotated[float, NotNegative] = 10.0
+    """Global norm to which gradients are clipped; 0 for never."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_envs % self.episodes_per_update:
+            raise ConfigurationError(
+                f"num_envs is {self.num_envs}; it must be a multiple of episodes_per_update, "
+                f"{self.episodes_per_update}."
+            )
+        for name, least in (("batch_size", "batch_size"), ("num_envs", "num_envs")):
+            if self.replay_capacity < getattr(self, name):
+                raise ConfigurationError(
+                    f"replay_capacity is {self.replay_capacity}; it must be at least {least}, "
+                    f"{getattr(self, name)}."
+                )
+
+
+class ValueState(NamedTuple):
+    """All that a learner of the family learns and counts.
+
+    Attributes:
+        params: parameters by part ("agent", "mixer", ...).
+        target: their delayed copy.
+        optimizer: the optimiser's state.
+        episodes: episodes played.
+        episodes_at_copy: episodes played when the targets were copied last.
+        env_steps: environment steps taken, which drives the exploration schedule.
+    """
+
+    params: dict[str, Params]
+    target: dict[str, Params]
+    optimizer: optax.OptState
+    episodes: Int[Array, ""]
+    episodes_at_copy: Int[Array, ""]
+    env_steps: Int[Array, ""]
+
+
+class Values(NamedTuple):
+    """The agents' action values along a batch of episodes.
+
+    Attributes:
+        online: of the online networks.
+        target: of the target networks.
+        greedy: the action that the online networks hold best among the available ones.
+    """
+
+    online: Float[Array, "T+1 B N A"]
+    target: Float[Array, "T+1 B N A"]
+    greedy: Int[Array, "T+1 B N"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ValueDecomposition(TeamMethod):
+    """Base of the family. A member defines its mixer, or its loss."""
+
+    Config: ClassVar[type[ValueConfig]]
+
+    @property
+    def replay(self) -> EpisodeReplay:
+        """The last `replay_capacity` episodes."""
+        return EpisodeReplay(self.config.replay_capacity)
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """One optimiser for all parts."""
+        return make_optimizer(self.config.optimizer, self.config.lr, self.config.max_grad_norm)
+
+    # What a member defines.
+
+    @property
+    def mixer(self) -> nn.Module | None:
+        """Maps `MixerInputs` to `Mixed`; None for independent learners."""
+        return None
+
+    def _init_params(self, key: jax.Array) -> dict[str, Params]:
+        agent_key, mixer_key = jax.random.split(key)
+        params = {"agent": self.agent.init(agent_key, self.agent_input_size)}
+        if self.mixer is not None:
+            params["mixer"] = self.mixer.init(mixer_key, self._example())
+        return params
+
+    def _loss(
+        self,
+        params: dict[str, Params],
+        target: dict[str, Params],
+        batch: EpisodeBatch,
+        key: jax.Array,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss of one batch of episodes, and what is worth logging."""
+        values = self._values(params, target, batch)
+        loss, metrics, _ = self._td(params, target, values, batch)
+        return loss, metrics
+
+    # The method's contract.
+
+    def init(self, key: jax.Array) -> ValueState:
+        """Draws the parameters."""
+        params = self._init_params(key)
+        zero = jnp.zeros((), jnp.int32)
+        # A copy, not the same buffers: the training loop donates both.
+        copy = jax.tree.map(jnp.copy, params)
+        return ValueState(params, copy, self.optimizer.init(params), zero, zero, zero)
+
+    def act(
+        self,
+        state: ValueState,
+        memory: AgentMemory,
+        observation: Observation,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[AgentMemory, jax.Array, tuple[()]]:
+        """Epsilon-greedy, each agent on its own; or greedy."""
+        x = self._agent_inputs(observation.agents_view, memory.last_action)
+        hidden, q = self.agent.step(state.params["agent"], memory.hidden, x)
+        action = greedy_action(q, observation.action_mask)
+        if explore:
+            coin_key, action_key = jax.random.split(key)
+            tries = jax.random.uniform(coin_key, action.shape) < self.epsilon(state)
+            action = jnp.where(tries, random_action(action_key, observation.action_mask), action)
+        last_action = jax.nn.one_hot(action, self.sizes.num_actions)
+        return AgentMemory(hidden, last_action), action, ()
+
+    def update(
+        self, state: ValueState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
+    ) -> tuple[ValueState, Metrics]:
+        """Takes num_envs / episodes_per_update gradient steps, each on episodes drawn anew."""
+        assert replay is not None
+        state = state._replace(
+            episodes=state.episodes + self.num_envs,
+            env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32),
+        )
+        enough = self.replay.size(replay) >= self.config.batch_size
+
+        def step(state: ValueState, key: jax.Array) -> tuple[ValueState, Metrics]:
+            sample_key, loss_key = jax.random.split(key)
+            batch = self.replay.sample(replay, sample_key, self.config.batch_size)
+            grad = jax.grad(self._loss, has_aux=True)
+            grads, metrics = grad(state.params, state.target, batch, loss_key)
+            updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+            params = optax.apply_updates(state.params, updates)
+            learned = state._replace(params=params, optimizer=optimizer)
+            # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
+            learned = jax.tree.map(lambda new, old: jnp.where(enough, new, old), learned, state)
+            metrics["grad_norm"] = optax.tree.norm(grads)
+            return self._follow(learned, enough), metrics
+
+        steps = self.num_envs // self.config.episodes_per_update
+        state, metrics = jax.lax.scan(step, state, jax.random.split(key, steps))
+        metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
+        return state, {**metrics, "epsilon": self.epsilon(state)}
+
+    # Parts that the members share.
+
+    def _follow(self, state: ValueState, learned: jax.Array) -> ValueState:
+        """Brings the targets up to date after a gradient step."""
+        if self.config.target_update == "soft":
+            rate = jnp.where(learned, self.config.target_update_rate, 0.0)
+            target = optax.incremental_update(state.params, state.target, rate)
+            return state._replace(target=target)
+        due = state.episodes - state.episodes_at_copy >= self.config.target_update_interval
+        target = jax.tree.map(lambda new, old: jnp.where(due, new, old), state.params, state.target)
+        at_copy = jnp.where(due, state.episodes, state.episodes_at_copy)
+        return state._replace(target=target, episodes_at_copy=at_copy)
+
+    def _example(self) -> MixerInputs:
+        """Inputs of the mixer's shapes."""
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        zeros = jnp.zeros((n,))
+        return MixerInputs(zeros, zeros, jnp.zeros((n, a)), jnp.zeros((self.sizes.global_state,)))
+
+    def _unroll(self, params: Params, batch: EpisodeBatch) -> Float[Array, "T+1 B N A"]:
+        inputs = self._agent_inputs(batch.observation, batch.last_action)
+        return self.agent.unroll(params, inputs)
+
+    def _values(
+        self, params: dict[str, Params], target: dict[str, Params], batch: EpisodeBatch
+    ) -> Values:
+        online = self._unroll(params["agent"], batch)
+        delayed = jax.lax.stop_gradient(self._unroll(target["agent"], batch))
+        chooser = online if self.config.double_q else delayed
+        greedy = greedy_action(jax.lax.stop_gradient(chooser), batch.action_mask)
+        return Values(online, delayed, greedy)
+
+    def _mixer_inputs(
+        self,
+        q: Float[Array, "T B N A"],
+        action: Int[Array, "T B N"],
+        mask: jax.Array,
+        state: Float[Array, "T B G"],
+    ) -> MixerInputs:
+        """What the mixer sees when the agents, whose values are `q`, take `action`."""
+        one_hot = jax.nn.one_hot(action, self.sizes.num_actions)
+        best = greedy_values(jax.lax.stop_gradient(q), mask)
+        return MixerInputs(action_values(q, action), best, one_hot, state)
+
+    def _taken(self, values: Values, batch: EpisodeBatch) -> MixerInputs:
+        """The mixer's inputs at each step, for the actions taken."""
+        mask, state = batch.action_mask[:-1], batch.global_state[:-1]
+        return self._mixer_inputs(values.online[:-1], batch.action, mask, state)
+
+    def _next(self, values: Values, batch: EpisodeBatch) -> MixerInputs:
+        """The target mixer's inputs at the step after, for the greedy actions there."""
+        mask, state = batch.action_mask[1:], batch.global_state[1:]
+        return self._mixer_inputs(values.target[1:], values.greedy[1:], mask, state)
+
+    def _td(
+        self,
+        params: dict[str, Params],
+        target: dict[str, Params],
+        values: Values,
+        batch: EpisodeBatch,
+    ) -> tuple[Float[Array, ""], Metrics, Mixed]:
+        """Masked mean of squared one-step errors of Q_tot."""
+        assert self.mixer is not None
+        mixed: Mixed = self.mixer.apply(params["mixer"], self._taken(values, batch))  # type: ignore[assignment]
+        ahead: Mixed = self.mixer.apply(target["mixer"], self._next(values, batch))  # type: ignore[assignment]
+        y = self._targets(batch, ahead.q_tot)
+        mask = batch.valid.astype(y.dtype)
+        loss = td_loss(mixed.q_tot, y, mask)
+        return loss, {"td_loss": loss, "q_tot": _mean(mixed.q_tot, mask)}, mixed
+
+    def _targets(self, batch: EpisodeBatch, next_q: Float[Array, "T B"]) -> Float[Array, "T B"]:
+        """One-step targets of the team: the agents' mean reward; the episode ends for all at once."""
+        discount = self.config.gamma * batch.discount.min(-1)
+        return one_step_targets(batch.reward.mean(-1), discount, next_q)
+
+
+def _mean(x: jax.Array, mask: jax.Array) -> jax.Array:
+    return jnp.sum(x * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class IQL(ValueDecomposition):
+    """Independent Q-learning (Tan 1993): each agent learns its own values from its own reward."""
+
+    Config: ClassVar = ValueConfig
+
+    def _td(
+        self,
+        params: dict[str, Params],
+        target: dict[str, Params],
+        values: Values,
+        batch: EpisodeBatch,
+    ) -> Any:
+        q = action_values(values.online[:-1], batch.action)
+        next_q = action_values(values.target[1:], values.greedy[1:])
+        y = one_step_targets(batch.reward, self.config.gamma * batch.discount, next_q)
+        mask = jnp.broadcast_to(batch.valid[..., None], q.shape).astype(q.dtype)
+        loss = td_loss(q, y, mask)
+        return loss, {"td_loss": loss, "q_tot": _mean(q, mask)}, None
+
+
+@dataclasses.dataclass(frozen=True)
+class VDNMethod(ValueDecomposition):
+    """VDN (Sunehag et al. 2018): the team's value is the sum of its agents'."""
+
+    Config: ClassVar = ValueConfig
+
+    @property
+    def mixer(self) -> VDN:
+        """The sum."""
+        return VDN()
+
+
+@dataclasses.dataclass(frozen=True)
+class QMIXConfig(ValueConfig):
+    """Hyper-parameters of QMIX; PyMARL's `qmix.yaml`."""
+
+    mixer_embed: Annotated[int, Range(minimum=1)] = 32
+    """Units of the mixer's hidden layer."""
+    hypernet_layers: Annotated[int, Range(minimum=1, maximum=2)] = 2
+    """Layers of the networks that make the mixer's weights: 2 in `qmix.yaml`, 1 in `qmix_beta.yaml`."""
+    hypernet_size: Annotated[int, Range(minimum=1)] = 64
+    """Units of their hidden layers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class QMIXMethod(ValueDecomposition):
+    """QMIX (Rashid et al. 2018): a monotonic mixer whose weights come from the state."""
+
+    Config: ClassVar[type[ValueConfig]] = QMIXConfig
+
+    @property
+    def mixer(self) -> QMIX:
+        """The monotonic mixer."""
+        c = self.config
+        return QMIX(c.mixer_embed, c.hypernet_layers, c.hypernet_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class QPLEXConfig(ValueConfig):
+    """Hyper-parameters of QPLEX; the authors' `qplex_qatten_sc2.yaml`, with CIA's one step an episode."""
+
+    unit_dim: Annotated[int, Range(minimum=0)] = 0
+    """Features of one agent at the front of the state; 0 gives every agent the whole state, as CIA does on Turn."""
+    agent_index: bool = False
+    """Whether the attention also sees which agent it weighs (ours; without it and unit_dim all weigh the same)."""
+    num_heads: Annotated[int, Range(minimum=1)] = 4
+    """Heads of the attention."""
+    num_kernels: Annotated[int, Range(minimum=1)] = 4
+    """Terms of the advantage's weight."""
+    mixer_embed: Annotated[int, Range(minimum=1)] = 32
+    """Units of queries, keys and the state's value."""
+    hypernet_size: Annotated[int, Range(minimum=1)] = 64
+    """Hidden units of the queries' networks."""
+    weighted_head: bool = False
+    """Whether each head has a weight that depends on the state."""
+    attention_weight: Annotated[float, NotNegative] = 1e-3
+    """Weight of the attention's squared logits in the loss."""
+
+
+@dataclasses.dataclass(frozen=True)
+class QPLEXMethod(ValueDecomposition):
+    """QPLEX (Wang et al. 2021) with Qatten's attention head."""
+
+    Config: ClassVar[type[ValueConfig]] = QPLEXConfig
+
+    @property
+    def mixer(self) -> QPLEX:
+        """The duplex duelling mixer."""
+        c = self.config
+        return QPLEX(
+            c.unit_dim,
+            c.agent_index,
+            c.num_heads,
+            c.num_kernels,
+            c.mixer_embed,
+            c.hypernet_size,
+            c.weighted_head,
+        )
+
+    def _loss(
+        self,
+        params: dict[str, Params],
+        target: dict[str, Params],
+        batch: EpisodeBatch,
+        key: jax.Array,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        values = self._values(params, target, batch)
+        loss, metrics, mixed = self._td(params, target, values, batch)
+        attention = self.config.attention_weight * mixed.regulariser
+        return loss + attention, {**metrics, "attention_loss": attention}

@@ -1,0 +1,72 @@
+"""Replay of whole episodes.
+
+flashbax's buffers draw with replacement and store streams with auto-resets in mind; the papers' learners draw whole
+episodes without replacement, which these lines do.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from marl_jax.types import EpisodeBatch
+
+
+class ReplayState(NamedTuple):
+    """What a replay holds.
+
+    Attributes:
+        episodes: C episodes, the leading axis of every field; room not yet used holds zeros.
+        added: episodes ever added.
+    """
+
+    episodes: EpisodeBatch
+    added: Int[Array, ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeReplay:
+    """Keeps the last C episodes.
+
+    Attributes:
+        capacity: C.
+    """
+
+    capacity: int
+
+    def init(self, example: EpisodeBatch) -> ReplayState:
+        """An empty replay.
+
+        Args:
+            example: a batch of episodes, or its shapes (`jax.eval_shape`); nothing of it is kept.
+        """
+        episodes = jax.tree.map(
+            lambda x: jnp.zeros((self.capacity, x.shape[0], *x.shape[2:]), x.dtype), example
+        )
+        return ReplayState(episodes, jnp.zeros((), jnp.int32))
+
+    def add(self, state: ReplayState, batch: EpisodeBatch) -> ReplayState:
+        """Stores B episodes, over the oldest ones once the replay is full; B must be at most C."""
+        num = batch.valid.shape[1]
+        # Each episode is contiguous, so that writing and drawing one moves one block of memory.
+        where = (state.added + jnp.arange(num)) % self.capacity
+        episodes = jax.tree.map(
+            lambda kept, new: kept.at[where].set(jnp.moveaxis(new, 1, 0)), state.episodes, batch
+        )
+        return ReplayState(episodes, state.added + num)
+
+    def size(self, state: ReplayState) -> Int[Array, ""]:
+        """How many episodes there are to draw from."""
+        return jnp.minimum(state.added, self.capacity)
+
+    def sample(self, state: ReplayState, key: jax.Array, num: int) -> EpisodeBatch:
+        """Draws `num` different episodes, every choice equally likely.
+
+        If fewer are stored, empty ones (all fields 0, `valid` false) fill the batch.
+        """
+        lots = jax.random.uniform(key, (self.capacity,))
+        lots = jnp.where(jnp.arange(self.capacity) < self.size(state), lots, -1.0)
+        _, chosen = jax.lax.top_k(lots, num)
+        return jax.tree.map(lambda x: jnp.moveaxis(x[chosen], 0, 1), state.episodes)

@@ -1,0 +1,276 @@
+"""The value-decomposition family: what it learns, what its mixers can and cannot represent, and its schedules."""
+
+import dataclasses
+import functools
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.configuration import ConfigurationError
+from marl_jax import methods
+from marl_jax.methods.base import Sizes
+from marl_jax.training import RunState, Trainer, TrainingConfig
+from tests.probes import AGENTS, Context, Delayed, Masked, Probe, Roles, Steady, SteadyThenOver
+
+NAMES = ("iql", "qmix", "qplex", "vdn")
+SOLVER: dict[str, Any] = {
+    "num_envs": 16,
+    "episodes_per_update": 4,
+    "batch_size": 32,
+    "replay_capacity": 512,
+    "agent": "mlp",
+    "hidden_size": 16,
+    "optimizer": "adam",
+    "lr": 0.003,
+    "target_update_interval": 64,
+    "epsilon_anneal_steps": 4000,
+    "gamma": 0.9,
+}
+SMALL_MIXER = {"mixer_embed": 16, "hypernet_size": 16}
+
+
+def make(name: str, env: Any, **options: Any) -> Any:
+    small = SMALL_MIXER if name in ("qmix", "qplex") else {}
+    return methods.make(name, env, **{**SOLVER, **small, **options})
+
+
+@functools.lru_cache(maxsize=4)
+def train(
+    name: str, env: type[Probe], iterations: int, options: tuple[tuple[str, Any], ...] = ()
+) -> tuple[Trainer, RunState, np.ndarray]:
+    """Trains 2 seeds; returns the trainer, their state and their mean greedy returns."""
+    world = env()
+    method = make(name, world, **dict(options))
+    interval = iterations * method.num_envs * world.time_limit
+    config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
+    trainer = Trainer(world, method, config, num_seeds=2)
+    state, metrics = trainer.train_chunk(trainer.init())
+    return trainer, state, np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_seen_is_used(name: str) -> None:
+    assert (train(name, Context, 150)[2] > 0.95).all()
+
+
+@pytest.mark.parametrize("name", ["vdn", "qmix"])
+def test_credit_over_time(name: str) -> None:
+    # One-step targets carry the first action's worth back only if every step's sight tells it: memory.
+    assert (train(name, Delayed, 250, (("agent", "gru"),))[2] > 0.95).all()
+
+
+def test_agents_that_differ() -> None:
+    assert (train("qmix", Roles, 300)[2] > 0.95).all()
+    blind = train("qmix", Roles, 50, (("observe_identity", False),))
+    assert (blind[2] == 0.0).all()
+
+
+def test_unavailable_actions_are_left_alone() -> None:
+    # One unavailable action would make the mean negative.
+    assert (train("qmix", Masked, 150)[2] > 0.95).all()
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        # Truncated: V = 1 + V / 2 at every step.
+        (Steady, 2.0),
+        # Terminated after step 4; a sight that is always the same: V = (3 (1 + V / 2) + 1) / 4.
+        (SteadyThenOver, 1.6),
+    ],
+)
+def test_values_at_the_time_limit(env: type[Probe], expected: float) -> None:
+    options = (("gamma", 0.5), ("lr", 0.003), ("observe_last_action", False))
+    trainer, state, _ = train("iql", env, 400, options)
+    observation = env().reset(jax.random.key(0))[1].observation
+    batch = jax.tree.map(lambda x: x[None], observation)
+    agent = trainer.method.agent  # type: ignore[attr-defined]
+
+    def value(params: Any) -> jax.Array:
+        x = trainer.method._agent_inputs(  # type: ignore[attr-defined]
+            batch.agents_view, jnp.zeros((1, AGENTS, trainer.env.num_actions))
+        )
+        return agent.step(params["agent"], agent.initial_memory(1), x)[1][0, :, 0]
+
+    found = jax.vmap(value)(state.method.params)
+    np.testing.assert_allclose(found, expected, atol=0.1)
+
+
+class Matrix(Probe):
+    """One step, three actions each: 8 for both first actions, -20 if only one plays it, else 0.
+
+    No monotonic mixer can represent it. Its best fit to uniform play holds the first action worst: pooling
+    the 8 with the four -20 costs 627 in squares; holding it best, which pools -20 and 0, costs 800.
+    (With the -12 of the literature the order is the other way round: 320 and 288.)
+    """
+
+    def _shown(self, state: Any) -> jax.Array:
+        return jnp.zeros((AGENTS,), jnp.int32)
+
+    def _outcome(self, state: Any, action: jax.Array) -> tuple[Any, Any, Any]:
+        first = action == 0
+        reward = jnp.where(jnp.all(first), 8.0, jnp.where(jnp.any(first), -20.0, 0.0))
+        return state.memory, reward, True
+
+    def scripted_action(self, state: Any) -> jax.Array:
+        """The optimum."""
+        return jnp.zeros((AGENTS,), jnp.int32)
+
+
+EXPLORE = (("epsilon_finish", 1.0), ("gamma", 0.99))
+
+
+@pytest.mark.parametrize(("name", "expected"), [("vdn", 0.0), ("qmix", 0.0)])
+def test_monotonic_mixers_settle_for_the_safe_action(name: str, expected: float) -> None:
+    np.testing.assert_array_equal(train(name, Matrix, 400, EXPLORE)[2], expected)
+
+
+class TwoSteps(Probe):
+    """The two-step game of QMIX's paper: agent 0's first action chooses between two matrices.
+
+    The one pays 7 always; the other 0, 1, 1 or 8 for the joint actions of two actions each.
+    """
+
+    def _draw_memory(self, key: jax.Array) -> jax.Array:
+        return jnp.zeros((AGENTS,), jnp.int32)
+
+    def _shown(self, state: Any) -> jax.Array:
+        return state.memory
+
+    def _mask(self, state: Any) -> jax.Array:
+        return jnp.broadcast_to(jnp.arange(3) < 2, (AGENTS, 3))
+
+    def _outcome(self, state: Any, action: jax.Array) -> tuple[Any, Any, Any]:
+        last = state.step_count == 1
+        number = jnp.sum(action == 1)
+        second = jnp.where(state.memory[0] == 1, 7.0, jnp.array([0.0, 1.0, 8.0])[number])
+        chosen = jnp.broadcast_to(1 + action[0], (AGENTS,))
+        return jnp.where(last, state.memory, chosen), jnp.where(last, second, 0.0), last
+
+    def scripted_action(self, state: Any) -> jax.Array:
+        """The optimum."""
+        return jnp.ones((AGENTS,), jnp.int32)
+
+
+@pytest.mark.parametrize(("name", "expected"), [("vdn", 7.0), ("qmix", 8.0)])
+def test_the_two_step_game(name: str, expected: float) -> None:
+    np.testing.assert_array_equal(train(name, TwoSteps, 400, EXPLORE)[2], expected)
+
+
+# --- Schedules ---
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """Counts what an update does to a tiny QMIX learner."""
+
+    options: dict[str, Any]
+    world: ClassVar[Probe] = Context()
+
+    def run(self, iterations: int) -> list[Any]:
+        """The learner's states, the first included."""
+        method = make("qmix", self.world, **self.options)
+        interval = method.num_envs * self.world.time_limit
+        trainer = Trainer(self.world, method, TrainingConfig(interval, interval, 1), 1)
+        state, states = trainer.init(), []
+        for _ in range(iterations):
+            states.append(jax.device_get(state.method))
+            state, _ = trainer.train_chunk(state)
+        return [*states, jax.device_get(state.method)]
+
+
+def count(state: Any) -> int:
+    """Gradient steps that Adam has counted."""
+    counts = [x for x in jax.tree.leaves(state.optimizer) if x.dtype == np.int32]
+    assert len({int(c[0]) for c in counts}) == 1
+    return int(counts[0][0])
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(
+        np.array_equal(x, y)
+        for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    )
+
+
+def test_gradient_steps_for_each_episode_are_what_is_asked_for() -> None:
+    options = {"num_envs": 4, "episodes_per_update": 2, "batch_size": 6}
+    states = Frozen(options).run(4)
+    # 4, 8, 12, 16 episodes: none before there are 6, then two for each 4.
+    assert [count(state) for state in states] == [0, 0, 2, 4, 6]
+    assert same(states[0].params, states[1].params)
+    assert not same(states[1].params, states[2].params)
+    assert [int(state.episodes[0]) for state in states] == [0, 4, 8, 12, 16]
+
+
+def test_targets_are_copied_every_so_many_episodes() -> None:
+    options = {"num_envs": 4, "episodes_per_update": 4, "batch_size": 4}
+    states = Frozen({**options, "target_update_interval": 8}).run(4)
+    for before, after, copied in zip(states, states[1:], [0, 1, 0, 1], strict=False):
+        assert same(after.target, after.params) == bool(copied)
+        assert same(after.target, before.target) != bool(copied)
+
+
+def test_soft_targets_move_a_little() -> None:
+    options = {"num_envs": 4, "episodes_per_update": 4, "batch_size": 4}
+    before, after = Frozen({**options, "target_update": "soft", "target_update_rate": 0.25}).run(1)
+    jax.tree.map(
+        lambda old, new, found: np.testing.assert_allclose(
+            found, 0.75 * old + 0.25 * new, rtol=1e-5, atol=1e-7
+        ),
+        before.target,
+        after.params,
+        after.target,
+    )
+
+
+def test_exploration_is_uniform_over_legal_actions_at_first_and_greedy_in_evaluation() -> None:
+    world = Masked()
+    method = make("vdn", world)
+    state = method.init(jax.random.key(0))
+    _, timestep = world.reset(jax.random.key(1))
+    rows = jax.tree.map(lambda x: jnp.repeat(x[None], 3000, axis=0), timestep.observation)
+    memory = method.initial_memory(state, 3000, jax.random.key(2))
+    _, action, _ = jax.jit(method.act, static_argnums=4)(
+        state, memory, rows, jax.random.key(3), True
+    )
+    for agent in range(AGENTS):
+        counts = np.bincount(np.asarray(action)[:, agent], minlength=3)
+        legal = np.asarray(timestep.observation.action_mask[agent])
+        assert (counts[~legal] == 0).all()
+        # Two legal actions: the standard deviation is 27.
+        assert (abs(counts[legal] - 1500) < 110).all()
+    _, greedy, _ = method.act(state, memory, rows, jax.random.key(3), False)
+    assert (greedy == greedy[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            {"num_envs": 6, "episodes_per_update": 4},
+            "num_envs is 6; it must be a multiple of episodes_per_update, 4.",
+        ),
+        (
+            {"num_envs": 4, "replay_capacity": 8},
+            "replay_capacity is 8; it must be at least batch_size, 32.",
+        ),
+        ({"target_update": "slow"}, "target_update is 'slow'; it must be one of: hard, soft."),
+        ({"lr": 0.0}, "lr is 0.0; it must be above 0."),
+    ],
+)
+def test_refused_options(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        methods.method_class("qmix").Config(**options)
+    assert str(caught.value) == sentence
+
+
+def test_sizes_of_the_networks() -> None:
+    method = make("qmix", Context())
+    assert Sizes.of(Context()) == method.sizes
+    params = method.init(jax.random.key(0)).params
+    assert set(params) == {"agent", "mixer"}
+    assert set(make("iql", Context()).init(jax.random.key(0)).params) == {"agent"}
