@@ -80,6 +80,13 @@ class Task:
     reference: str = REFERENCE
 
 
+# Why a world is near or below four times the reference.
+NOTES = {
+    "firefighters": "four maps of 25 cells for each of four agents, made anew at every step",
+    "pac_men": "three maps of 25 cells for each of four agents, made anew at every step",
+}
+
+
 def own_task(name: str) -> Task:
     """A world of this project."""
     import envs  # here, because it imports jumanji, which starts JAX's backend: see main
@@ -92,6 +99,7 @@ def own_task(name: str) -> Task:
         lambda carry, key, action: env.step(carry[0], action),
         env.num_agents,
         env.num_actions,
+        NOTES.get(name, ""),
     )
 
 
