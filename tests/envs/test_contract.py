@@ -138,11 +138,11 @@ def test_scripted_actions_are_legal(name: str) -> None:
 @every_name
 def test_auto_reset_starts_a_different_episode(name: str) -> None:
     env = AutoResetWrapper(envs.make(name, time_limit=3), next_obs_in_extras=True)
-    reset, step = jax.jit(env.reset), jax.jit(env.step)
+    reset, step, script = jax.jit(env.reset), jax.jit(env.step), jax.jit(env.scripted_action)
     state, timestep = reset(jax.random.PRNGKey(0))
     starts = [np.asarray(state.key)]
     for t in range(1, 16):
-        state, timestep = step(state, env.scripted_action(state))
+        state, timestep = step(state, script(state))
         assert bool(timestep.last()) == (t % 3 == 0)
         if timestep.last():
             assert int(timestep.observation.step_count) == 0
@@ -187,23 +187,24 @@ def test_gym_through_a_single_reward(name: str) -> None:
 @every_name
 def test_a_picture(name: str) -> None:
     env = envs.make(name)
-    state, _ = env.reset(jax.random.key(0))
+    state, _ = jax.jit(env.reset)(jax.random.key(0))
     picture = env.render(state)
     assert picture.shape == (env.viewer.height, env.viewer.width, 3)
     assert picture.dtype == np.uint8
     assert picture.max() == 255
     assert picture.std() > 5, "the picture is blank"
-    later, _ = env.step(state, env.scripted_action(state))
+    later, _ = jax.jit(env.step)(state, jax.jit(env.scripted_action)(state))
     assert (env.render(later) != picture).any()
 
 
 @every_name
 def test_an_animation(name: str, tmp_path: pathlib.Path) -> None:
     env = envs.make(name)
-    state, _ = env.reset(jax.random.PRNGKey(0))
+    state, _ = jax.jit(env.reset)(jax.random.PRNGKey(0))
     states = [state]
+    step, script = jax.jit(env.step), jax.jit(env.scripted_action)
     for _ in range(4):
-        states.append(env.step(states[-1], env.scripted_action(states[-1]))[0])
+        states.append(step(states[-1], script(states[-1]))[0])
     path = tmp_path / "episode.gif"
     env.animate(states, str(path), frames_per_second=4.0)
     with Image.open(path) as image:
