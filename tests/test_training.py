@@ -194,7 +194,7 @@ def primitives(jaxpr: Any) -> list[str]:
     return names
 
 
-# The value methods' programs are traced in test_all_pairs; theirs holds no branch of its own either.
+# The value methods take other options.
 @pytest.mark.parametrize("method", ["central_v", "coma", "iac", "liir"])
 def test_the_program_has_no_branch_and_no_loop_of_unknown_length(method: str) -> None:
     """Under `vmap` a `cond` on data becomes a `select` of both sides, and a `while` runs the longest."""

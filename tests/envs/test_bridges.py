@@ -703,8 +703,8 @@ def test_a_world_of_ours_steps_the_same_in_jaxmarls_hands() -> None:
 
 
 @needs_jaxmarl
-@pytest.mark.parametrize("name", envs.own_names())
-def test_every_world_of_ours_can_be_played_in_jaxmarls_hands(name: str) -> None:
+@pytest.mark.parametrize("name", ["pac_men", "windy_maze", "push_box", "secret_room"])
+def test_more_worlds_of_ours_can_be_played_in_jaxmarls_hands(name: str) -> None:
     bridges.require_jaxmarl()
     from envs.bridges.to_jaxmarl import AsJaxMARL
 

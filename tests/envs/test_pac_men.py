@@ -317,7 +317,7 @@ TWINS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "sparse, small": (
         {"sparse": True, "size": "small", "time_limit": 40},
         {"text": SMALL, "reward": "min_over_rooms", "time_limit": 40},
-        200,
+        100,
     ),
     "large": (
         {"size": "large", "dots_per_room": 12, "time_limit": 60},
