@@ -69,4 +69,7 @@ class EpisodeReplay:
         lots = jax.random.uniform(key, (self.capacity,))
         lots = jnp.where(jnp.arange(self.capacity) < self.size(state), lots, -1.0)
         _, chosen = jax.lax.top_k(lots, num)
-        return jax.tree.map(lambda x: jnp.moveaxis(x[chosen], 0, 1), state.episodes)
+        # One by one: XLA's CPU compiler fuses a gather with the writing of the newest episode, and copies the
+        # whole replay for it. A loop it leaves alone.
+        drawn = jax.lax.map(lambda i: jax.tree.map(lambda x: x[i], state.episodes), chosen)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), drawn)

@@ -348,7 +348,7 @@ class _BaselineMethod(ActorCritic):
 
         # One forward pass serves the policy's probabilities and, through `backward`, its gradient.
         inputs = self._agent_inputs(batch.observation, batch.last_action)
-        logits, backward = jax.vjp(lambda p: self.agent.unroll(p, inputs), params["actor"])
+        logits, backward = jax.vjp(lambda p: self.agent.unroll(p, inputs)[1], params["actor"])
         probs = self._probs(logits, batch.action_mask, epsilon)
 
         sweep, advantage = self._sweep(state, batch, probs, key)

@@ -338,7 +338,7 @@ class LIIR(ActorCritic):
         """One forward pass of the policy, and the inputs of the critics."""
         actor_inputs = self._agent_inputs(batch.observation, batch.last_action)
         logits, backward = jax.vjp(
-            lambda actor: self.agent.unroll(actor, actor_inputs), state.params["actor"]
+            lambda actor: self.agent.unroll(actor, actor_inputs)[1], state.params["actor"]
         )
         epsilon = self.epsilon(state)
         probs = self._probs(logits, batch.action_mask, epsilon)
@@ -469,7 +469,7 @@ class LIIR(ActorCritic):
 
     def _actor_log_prob(self, data: UpdateData, actor: Params) -> Float[Array, "T B N"]:
         """Log-probability of the actions taken under other parameters of the policy."""
-        logits = self.agent.unroll(actor, data.actor_inputs)
+        logits = self.agent.unroll(actor, data.actor_inputs)[1]
         return self._log_prob(logits[:-1], data.batch, data.epsilon)
 
     def _influence(self, data: UpdateData, direction: Params) -> Float[Array, "T B N"]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from envs.base import Observation
-from envs.configuration import Config, Range
+from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.base import Sizes
 from marl_jax.networks import GRUAgent, MLPAgent, Sharing, TeamAgent
 from marl_jax.replay import EpisodeReplay, ReplayState
@@ -30,6 +30,8 @@ class TeamConfig(Config):
     """Network of one agent: recurrent, or feed-forward."""
     hidden_size: Annotated[int, Range(minimum=1)] = 64
     """Units of the agent network."""
+    head_sizes: tuple[int, ...] = ()
+    """Units of further layers between a recurrent agent's memory and its outputs; ROMA's QMIX-LAR has 80 25."""
     sharing: Sharing = "shared"
     """Whether agents share parameters or have their own."""
     observe_last_action: bool = True
@@ -42,6 +44,13 @@ class TeamConfig(Config):
     """Exploration rate in the end."""
     epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 50_000
     """Environment steps over which it falls linearly."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.agent == "mlp" and self.head_sizes:
+            raise ConfigurationError(
+                f"head_sizes is {self.head_sizes}; it must be empty unless agent is 'gru'."
+            )
 
 
 class AgentMemory(NamedTuple):
@@ -78,12 +87,13 @@ class TeamMethod(abc.ABC):
     @property
     def agent(self) -> TeamAgent:
         """The agents' networks."""
-        network = GRUAgent if self.config.agent == "gru" else MLPAgent
-        return TeamAgent(
-            network(self.sizes.num_actions, self.config.hidden_size),
-            self.sizes.num_agents,
-            self.config.sharing,
+        c, num_actions = self.config, self.sizes.num_actions
+        network = (
+            GRUAgent(num_actions, c.hidden_size, c.head_sizes)
+            if c.agent == "gru"
+            else MLPAgent(num_actions, c.hidden_size)
         )
+        return TeamAgent(network, self.sizes.num_agents, c.sharing)
 
     @property
     def agent_input_size(self) -> int:

@@ -1,14 +1,15 @@
-"""The value-decomposition family on PyMARL's substrate: IQL, VDN, QMIX, QPLEX, QTRAN-base, OW- and CW-QMIX.
+"""The value-decomposition family on PyMARL's substrate: IQL, VDN, QMIX, QPLEX.
 
 All share the agents (a network of action values each), replay of whole episodes, double Q-learning with delayed
-targets, and one optimiser. They differ in the mixer and, for QTRAN and weighted QMIX, in the loss. CIA and GRE are
-regularisers of the mixer's credits and live in `cia.py`.
+targets, and one optimiser. They differ in the mixer. Those with a loss of their own, QTRAN-base and weighted QMIX, are
+in `joint_values.py`; CIA and GRE, regularisers of a mixer's credits, in `credit_assignment.py`.
 
-Sources: PyMARL `q_learner.py`, `qtran_learner.py`; QPLEX `dmaq_qatten_learner.py`; WQMIX `max_q_learner.py`.
+Sources: PyMARL `q_learner.py`; QPLEX `dmaq_qatten_learner.py`.
 """
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+import functools
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from marl_jax.distributions import greedy_action
 from marl_jax.losses import (
     action_values,
     greedy_values,
+    masked_mean,
     one_step_targets,
     td_loss,
 )
@@ -33,7 +35,16 @@ from marl_jax.methods.team import (
     TeamMethod,
     Unit,
 )
-from marl_jax.networks import QMIX, QPLEX, VDN, Mixed, MixerInputs, Params
+from marl_jax.networks import (
+    QMIX,
+    QPLEX,
+    VDN,
+    Mixed,
+    MixerInputs,
+    Params,
+    permute_agents,
+    temporal_credits,
+)
 from marl_jax.optimizers import OptimizerName, make_optimizer
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
@@ -111,11 +122,15 @@ class Values(NamedTuple):
         online: of the online networks.
         target: of the target networks.
         greedy: the action that the online networks hold best among the available ones.
+        hidden: the online networks' hidden states.
+        target_hidden: the target networks'.
     """
 
     online: Float[Array, "T+1 B N A"]
     target: Float[Array, "T+1 B N A"]
     greedy: Int[Array, "T+1 B N"]
+    hidden: Float[Array, "T+1 B N H"]
+    target_hidden: Float[Array, "T+1 B N H"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,8 +172,28 @@ class ValueDecomposition(TeamMethod):
     ) -> tuple[Float[Array, ""], Metrics]:
         """The loss of one batch of episodes, and what is worth logging."""
         values = self._values(params, target, batch)
-        loss, metrics, _ = self._td(params, target, values, batch)
-        return loss, metrics
+        taken, ahead = self._in_order(self._taken(values, batch), self._next(values, batch), key)
+        mixed = self._mix(params, taken)
+        y = self._targets(batch, self._mix(target, ahead).q_tot)
+        mask = batch.valid.astype(y.dtype)
+        loss = td_loss(mixed.q_tot, y, mask)
+        metrics = {"td_loss": loss, "q_tot": masked_mean(mixed.q_tot, mask)}
+        added, more = self._regulariser(params, taken, mixed, batch)
+        return loss + added, {**metrics, **more}
+
+    def _regulariser(
+        self, params: dict[str, Params], taken: MixerInputs, mixed: Mixed, batch: EpisodeBatch
+    ) -> tuple[jax.Array, Metrics]:
+        """What is added to the temporal-difference loss."""
+        del params, taken, mixed, batch
+        return jnp.zeros(()), {}
+
+    def _in_order(
+        self, taken: MixerInputs, ahead: MixerInputs, key: jax.Array
+    ) -> tuple[MixerInputs, MixerInputs]:
+        """The order in which the agents are handed to the mixer now, and to the target mixer a step later."""
+        del key
+        return taken, ahead
 
     # The method's contract.
 
@@ -237,18 +272,22 @@ class ValueDecomposition(TeamMethod):
         zeros = jnp.zeros((n,))
         return MixerInputs(zeros, zeros, jnp.zeros((n, a)), jnp.zeros((self.sizes.global_state,)))
 
-    def _unroll(self, params: Params, batch: EpisodeBatch) -> Float[Array, "T+1 B N A"]:
+    def _unroll(self, params: Params, batch: EpisodeBatch) -> tuple[jax.Array, jax.Array]:
+        """The agents' hidden states [T+1, B, N, H] and action values [T+1, B, N, A]."""
         inputs = self._agent_inputs(batch.observation, batch.last_action)
         return self.agent.unroll(params, inputs)
 
     def _values(
         self, params: dict[str, Params], target: dict[str, Params], batch: EpisodeBatch
     ) -> Values:
-        online = self._unroll(params["agent"], batch)
-        delayed = jax.lax.stop_gradient(self._unroll(target["agent"], batch))
+        hidden, online = self._unroll(params["agent"], batch)
+        target_hidden, delayed = jax.lax.stop_gradient(self._unroll(target["agent"], batch))
         chooser = online if self.config.double_q else delayed
         greedy = greedy_action(jax.lax.stop_gradient(chooser), batch.action_mask)
-        return Values(online, delayed, greedy)
+        return Values(online, delayed, greedy, hidden, target_hidden)
+
+    def _one_hot(self, action: Int[Array, "*batch N"]) -> Float[Array, "*batch N A"]:
+        return jax.nn.one_hot(action, self.sizes.num_actions)
 
     def _mixer_inputs(
         self,
@@ -258,9 +297,8 @@ class ValueDecomposition(TeamMethod):
         state: Float[Array, "T B G"],
     ) -> MixerInputs:
         """What the mixer sees when the agents, whose values are `q`, take `action`."""
-        one_hot = jax.nn.one_hot(action, self.sizes.num_actions)
         best = greedy_values(jax.lax.stop_gradient(q), mask)
-        return MixerInputs(action_values(q, action), best, one_hot, state)
+        return MixerInputs(action_values(q, action), best, self._one_hot(action), state)
 
     def _taken(self, values: Values, batch: EpisodeBatch) -> MixerInputs:
         """The mixer's inputs at each step, for the actions taken."""
@@ -272,30 +310,31 @@ class ValueDecomposition(TeamMethod):
         mask, state = batch.action_mask[1:], batch.global_state[1:]
         return self._mixer_inputs(values.target[1:], values.greedy[1:], mask, state)
 
-    def _td(
-        self,
-        params: dict[str, Params],
-        target: dict[str, Params],
-        values: Values,
-        batch: EpisodeBatch,
-    ) -> tuple[Float[Array, ""], Metrics, Mixed]:
-        """Masked mean of squared one-step errors of Q_tot."""
+    def _mix(self, params: dict[str, Params], inputs: MixerInputs) -> Mixed:
         assert self.mixer is not None
-        mixed: Mixed = self.mixer.apply(params["mixer"], self._taken(values, batch))  # type: ignore[assignment]
-        ahead: Mixed = self.mixer.apply(target["mixer"], self._next(values, batch))  # type: ignore[assignment]
-        y = self._targets(batch, ahead.q_tot)
-        mask = batch.valid.astype(y.dtype)
-        loss = td_loss(mixed.q_tot, y, mask)
-        return loss, {"td_loss": loss, "q_tot": _mean(mixed.q_tot, mask)}, mixed
+        mixed: Mixed = self.mixer.apply(params["mixer"], inputs)  # type: ignore[assignment]
+        return mixed
 
     def _targets(self, batch: EpisodeBatch, next_q: Float[Array, "T B"]) -> Float[Array, "T B"]:
         """One-step targets of the team: the agents' mean reward; the episode ends for all at once."""
         discount = self.config.gamma * batch.discount.min(-1)
         return one_step_targets(batch.reward.mean(-1), discount, next_q)
 
+    def credits(self, state: ValueState, batch: EpisodeBatch) -> Float[Array, "T B N"]:
+        """Each agent's temporal credit dQ_tot/dq_i along episodes (CIA Eq. 2), for the actions taken.
 
-def _mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-    return jnp.sum(x * mask) / jnp.maximum(jnp.sum(mask), 1.0)
+        Raises:
+            ConfigurationError: if the method has no mixer.
+        """
+        if self.mixer is None:
+            raise ConfigurationError(
+                f"{type(self).__name__} has no mixer, so its agents have no credits; take a run of a method that "
+                "mixes, such as qmix or cia."
+            )
+        values = self._values(state.params, state.target, batch)
+        return temporal_credits(
+            functools.partial(self._mix, state.params), self._taken(values, batch)
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,19 +343,20 @@ class IQL(ValueDecomposition):
 
     Config: ClassVar = ValueConfig
 
-    def _td(
+    def _loss(
         self,
         params: dict[str, Params],
         target: dict[str, Params],
-        values: Values,
         batch: EpisodeBatch,
-    ) -> Any:
+        key: jax.Array,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        values = self._values(params, target, batch)
         q = action_values(values.online[:-1], batch.action)
         next_q = action_values(values.target[1:], values.greedy[1:])
         y = one_step_targets(batch.reward, self.config.gamma * batch.discount, next_q)
         mask = jnp.broadcast_to(batch.valid[..., None], q.shape).astype(q.dtype)
         loss = td_loss(q, y, mask)
-        return loss, {"td_loss": loss, "q_tot": _mean(q, mask)}, None
+        return loss, {"td_loss": loss, "q_tot": masked_mean(q, mask)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,6 +381,9 @@ class QMIXConfig(ValueConfig):
     """Layers of the networks that make the mixer's weights: 2 in `qmix.yaml`, 1 in `qmix_beta.yaml`."""
     hypernet_size: Annotated[int, Range(minimum=1)] = 64
     """Units of their hidden layers."""
+    shuffle_agents: bool = False
+    """CIA's probe RS: every gradient step hands the agents to the mixer in a fresh random order, the same one to
+    the target mixer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -354,6 +397,14 @@ class QMIXMethod(ValueDecomposition):
         """The monotonic mixer."""
         c = self.config
         return QMIX(c.mixer_embed, c.hypernet_layers, c.hypernet_size)
+
+    def _in_order(
+        self, taken: MixerInputs, ahead: MixerInputs, key: jax.Array
+    ) -> tuple[MixerInputs, MixerInputs]:
+        if not self.config.shuffle_agents:
+            return taken, ahead
+        order = jax.random.permutation(key, self.sizes.num_agents)
+        return permute_agents(taken, order), permute_agents(ahead, order)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -398,14 +449,9 @@ class QPLEXMethod(ValueDecomposition):
             c.weighted_head,
         )
 
-    def _loss(
-        self,
-        params: dict[str, Params],
-        target: dict[str, Params],
-        batch: EpisodeBatch,
-        key: jax.Array,
-    ) -> tuple[Float[Array, ""], Metrics]:
-        values = self._values(params, target, batch)
-        loss, metrics, mixed = self._td(params, target, values, batch)
+    def _regulariser(
+        self, params: dict[str, Params], taken: MixerInputs, mixed: Mixed, batch: EpisodeBatch
+    ) -> tuple[jax.Array, Metrics]:
+        added, metrics = super()._regulariser(params, taken, mixed, batch)
         attention = self.config.attention_weight * mixed.regulariser
-        return loss + attention, {**metrics, "attention_loss": attention}
+        return added + attention, {**metrics, "attention_loss": attention}

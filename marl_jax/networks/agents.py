@@ -15,6 +15,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from marl_jax.networks.layers import MLP, Linear, torch_bias, torch_kernel
+from marl_jax.networks.recurrent import Gates, gru
 
 Params = Any
 """A tree of arrays."""
@@ -29,13 +30,16 @@ class GRUAgent(nn.Module):
     Attributes:
         num_outputs: A.
         hidden_size: units of the embedding and of the GRU (64 in the papers).
+        head_sizes: units of further layers between the GRU and the output, each with a ReLU behind it; ROMA's
+            QMIX-LAR has 80 and 25.
     """
 
     num_outputs: int
     hidden_size: int = 64
+    head_sizes: tuple[int, ...] = ()
 
     def setup(self) -> None:
-        """Makes the three layers."""
+        """Makes the layers."""
         self.embed = Linear(self.hidden_size)
         # The GRU's input has `hidden_size` features too, so one bound serves all its weights, as in PyTorch.
         self.cell = nn.GRUCell(
@@ -44,7 +48,7 @@ class GRUAgent(nn.Module):
             recurrent_kernel_init=torch_kernel,
             bias_init=torch_bias(self.hidden_size),
         )
-        self.head = Linear(self.num_outputs)
+        self.head = MLP((*self.head_sizes, self.num_outputs))
 
     @property
     def memory_size(self) -> int:
@@ -60,17 +64,20 @@ class GRUAgent(nn.Module):
 
     def unroll(
         self, memory: Float[Array, "... H"], xs: Float[Array, "T ... I"]
-    ) -> Float[Array, "T ... A"]:
-        """T steps from `memory`; only the recurrence itself runs step by step."""
-        scan = nn.scan(
-            lambda cell, carry, x: cell(carry, x),
-            variable_broadcast="params",
-            split_rngs={"params": False},
-        )
-        # One row per agent and environment: see `Linear`.
-        rows = nn.relu(self.embed(xs)).reshape(xs.shape[0], -1, self.hidden_size)
-        _, hidden = scan(self.cell, memory.reshape(-1, self.hidden_size), rows)
-        return self.head(hidden).reshape(*xs.shape[:-1], self.num_outputs)
+    ) -> tuple[Float[Array, "T ... H"], Float[Array, "T ... A"]]:
+        """T steps from `memory`: the hidden states, and the outputs."""
+        embedded = nn.relu(self.embed(xs)).reshape(-1, self.hidden_size)
+        weights = self.cell.variables["params"]
+
+        def project(name: str) -> jax.Array:
+            product = embedded @ weights[name]["kernel"] + weights[name]["bias"]
+            return product.reshape(xs.shape[0], -1, self.hidden_size)
+
+        inputs = Gates(*(project(name) for name in ("ir", "iz", "in")))
+        kernels = Gates(*(weights[name]["kernel"] for name in ("hr", "hz", "hn")))
+        rows = memory.reshape(-1, self.hidden_size)
+        hidden = gru(rows, kernels, weights["hn"]["bias"], inputs)
+        return tuple(x.reshape(*xs.shape[:-1], -1) for x in (hidden, self.head(hidden)))  # type: ignore[return-value]
 
 
 class MLPAgent(nn.Module):
@@ -86,7 +93,8 @@ class MLPAgent(nn.Module):
 
     def setup(self) -> None:
         """Makes the layers."""
-        self.mlp = MLP((self.hidden_size, self.hidden_size, self.num_outputs))
+        self.body = MLP((self.hidden_size, self.hidden_size), activate_last=True)
+        self.head = Linear(self.num_outputs)
 
     @property
     def memory_size(self) -> int:
@@ -97,14 +105,15 @@ class MLPAgent(nn.Module):
         self, memory: Float[Array, "... 0"], x: Float[Array, "... I"]
     ) -> tuple[Float[Array, "... 0"], Float[Array, "... A"]]:
         """One step."""
-        return memory, self.mlp(x)
+        return memory, self.head(self.body(x))
 
     def unroll(
         self, memory: Float[Array, "... 0"], xs: Float[Array, "T ... I"]
-    ) -> Float[Array, "T ... A"]:
-        """T steps at once."""
+    ) -> tuple[Float[Array, "T ... H"], Float[Array, "T ... A"]]:
+        """T steps at once: the last hidden layer's units, and the outputs."""
         del memory
-        return self.mlp(xs)
+        hidden = self.body(xs)
+        return hidden, self.head(hidden)
 
 
 def init_per_agent(
@@ -159,8 +168,10 @@ class TeamAgent:
         """One step of every agent in every environment."""
         return apply_per_agent(self.network.apply, params, memory, x, sharing=self.sharing)
 
-    def unroll(self, params: Params, xs: Float[Array, "T B N I"]) -> Float[Array, "T B N A"]:
-        """T steps of every agent from the start of an episode."""
+    def unroll(
+        self, params: Params, xs: Float[Array, "T B N I"]
+    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
+        """T steps of every agent from the start of an episode: hidden states, and outputs."""
         unroll = functools.partial(self.network.apply, method="unroll")
         memory = self.initial_memory(xs.shape[1]).astype(xs.dtype)
         return apply_per_agent(unroll, params, memory, xs, sharing=self.sharing)

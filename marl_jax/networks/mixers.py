@@ -138,7 +138,8 @@ class QMIX(nn.Module):
 
 def _pre_activation(layers: _QMIXLayers, q: Float[Array, "*batch N"]) -> Float[Array, "*batch E"]:
     # Sums of products: XLA's CPU has no fast path for batches of tiny matrix products.
-    return jnp.sum(q[..., None] * layers.kernel1, axis=-2) + layers.bias1
+    weighted = (q[..., i, None] * layers.kernel1[..., i, :] for i in range(q.shape[-1]))
+    return sum(weighted, start=layers.bias1)
 
 
 class QPLEX(nn.Module):

@@ -250,7 +250,7 @@ def test_acting_and_learning_see_the_same_policy(agent: str) -> None:
     batch = make_batch()
     act = fast_jit(method.act, static_argnames="explore")
     memory = method.initial_memory(state, 3, jax.random.key(0))
-    logits = method.agent.unroll(
+    _, logits = method.agent.unroll(
         state.params["actor"], method._agent_inputs(batch.observation, batch.last_action)
     )
     greedy = np.argmax(np.where(batch.action_mask, logits, -np.inf), axis=-1)
@@ -302,7 +302,7 @@ def test_one_update_by_a_plain_loop(name: str) -> None:
 
     def policy(actor: Any) -> jax.Array:
         inputs = method._agent_inputs(batch.observation, batch.last_action)
-        probs = jax.nn.softmax(method.agent.unroll(actor, inputs))
+        probs = jax.nn.softmax(method.agent.unroll(actor, inputs)[1])
         probs = jnp.where(batch.action_mask, (1 - epsilon) * probs + epsilon / ACTIONS, 0.0)
         return probs / probs.sum(-1, keepdims=True)
 

@@ -190,7 +190,7 @@ def test_the_authors_variant_multiplies_two_averages_and_descends() -> None:
     x = method._agent_inputs(batch.observation, batch.last_action)
 
     def mean_log_prob(actor: Any) -> jax.Array:
-        log_probs = jax.nn.log_softmax(method.agent.unroll(actor, x)[:-1])
+        log_probs = jax.nn.log_softmax(method.agent.unroll(actor, x)[1][:-1])
         return jnp.take_along_axis(log_probs, batch.action[..., None], axis=-1).mean()
 
     @fast_jit

@@ -23,20 +23,22 @@ def make(network: GRUAgent | MLPAgent, sharing: Sharing) -> tuple[TeamAgent, Par
 @pytest.mark.parametrize("network", NETWORKS)
 def test_unroll_equals_step_by_step(network: GRUAgent | MLPAgent, sharing: Sharing) -> None:
     team, params, xs = make(network, sharing)
-    together = jax.jit(team.unroll)(params, xs)
+    hidden, together = jax.jit(team.unroll)(params, xs)
     assert together.shape == (STEPS, ENVS, AGENTS, OUTPUTS)
     memory = team.initial_memory(ENVS)
     assert memory.shape == (ENVS, AGENTS, network.memory_size)
     step = jax.jit(team.step)
-    for x, expected in zip(xs, together, strict=True):
+    for x, features, expected in zip(xs, hidden, together, strict=True):
         memory, out = step(params, memory, x)
+        if memory.size:
+            np.testing.assert_allclose(memory, features, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_independent_agents_are_separate_networks(network: GRUAgent | MLPAgent) -> None:
     team, params, xs = make(network, "independent")
-    unroll = jax.jit(team.unroll)
+    unroll = jax.jit(lambda params, xs: team.unroll(params, xs)[1])
     before = unroll(params, xs)
     for agent in range(AGENTS):
         changed = jax.tree.map(lambda x, i=agent: x.at[i].multiply(1.5), params)
@@ -46,7 +48,7 @@ def test_independent_agents_are_separate_networks(network: GRUAgent | MLPAgent) 
         # Each is the network of one agent with its own slice of the parameters.
         own = jax.tree.map(lambda x, i=agent: x[i], params)
         memory = jnp.zeros((ENVS, network.memory_size))
-        alone = network.apply(own, memory, xs[:, :, agent], method="unroll")
+        _, alone = network.apply(own, memory, xs[:, :, agent], method="unroll")
         np.testing.assert_allclose(before[:, :, agent], alone, rtol=1e-5, atol=1e-6)
 
 
@@ -54,9 +56,9 @@ def test_independent_agents_are_separate_networks(network: GRUAgent | MLPAgent) 
 def test_shared_agents_are_one_network(network: GRUAgent | MLPAgent) -> None:
     team, params, xs = make(network, "shared")
     same = jnp.broadcast_to(xs[:, :, :1], xs.shape)
-    out = team.unroll(params, same)
+    _, out = team.unroll(params, same)
     np.testing.assert_allclose(out[:, :, 0], out[:, :, 1], rtol=1e-6)
-    assert jnp.max(jnp.abs(team.unroll(params, xs)[:, :, 0] - out[:, :, 0])) < 1e-6
+    assert jnp.max(jnp.abs(team.unroll(params, xs)[1][:, :, 0] - out[:, :, 0])) < 1e-6
 
 
 def test_independent_agents_are_drawn_differently() -> None:
@@ -70,13 +72,14 @@ def test_gru_agent_remembers_and_mlp_agent_does_not() -> None:
     for network, remembers in zip(NETWORKS, (True, False), strict=True):
         team, params, xs = make(network, "shared")
         other = xs.at[0].add(1.0)
-        late = team.unroll(params, xs)[-1] - team.unroll(params, other)[-1]
+        late = team.unroll(params, xs)[1][-1] - team.unroll(params, other)[1][-1]
         assert bool(jnp.any(late != 0)) == remembers
 
 
 def test_environments_and_later_inputs_do_not_mix() -> None:
     team, params, xs = make(NETWORKS[0], "shared")
-    difference = team.unroll(params, xs.at[2, 1, 0].add(1.0)) - team.unroll(params, xs)
+    changed = team.unroll(params, xs.at[2, 1, 0].add(1.0))[1]
+    difference = changed - team.unroll(params, xs)[1]
     changed = jnp.any(jnp.abs(difference) > 1e-6, axis=-1)
     expected = np.zeros((STEPS, ENVS, AGENTS), bool)
     expected[2:, 1, 0] = True
