@@ -87,7 +87,7 @@ def _make_trainer(settings: RunSettings) -> Trainer:
 
 
 def load(run: str | Path) -> tuple[Trainer, RunState, RunSettings]:
-    """Loads the last checkpoint of a run, on whatever devices are here.
+    """Loads the last checkpoint of a run, on whatever devices are here; without its replay.
 
     Raises:
         ConfigurationError: if the folder is not a run, or its checkpoint is damaged.
@@ -96,7 +96,8 @@ def load(run: str | Path) -> tuple[Trainer, RunState, RunSettings]:
     settings = directory.settings()
     trainer = _make_trainer(settings)
     step = directory.latest_checkpoint()
-    return trainer, directory.checkpoints.restore(step, trainer.abstract_state()), settings
+    like = trainer.abstract_state()._replace(replay=None)
+    return trainer, directory.checkpoints.restore(step, like), settings
 
 
 def load_policy(run: str | Path, seed: int | None = None) -> Policy:

@@ -4,12 +4,15 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from envs.configuration import ConfigurationError
+from marl_jax.replay import ReplayState
+from marl_jax.training import RunState
 
 DIGEST = "digest.json"
 KEPT = 2
@@ -20,63 +23,165 @@ class Checkpoints:
 
     A checkpoint is a folder named by its step. It counts once its digest is written, which happens last, so that a
     run that is killed while saving falls back to the one before.
+
+    A replay, which is large and changes little, is saved in parts: `replay/STEP` holds the episodes added since the
+    checkpoint before, and stays as long as a checkpoint that is kept needs some of them.
     """
 
     def __init__(self, directory: Path) -> None:
         """Uses `directory`, which need not exist yet."""
         self.directory = directory.absolute()
+        self.parts = self.directory / "replay"
 
     def steps(self) -> list[int]:
         """Steps of all complete checkpoints, oldest first."""
-        found = self.directory.glob(f"*/{DIGEST}")
-        return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
+        return _steps(self.directory)
 
-    def save(self, step: int, state: Any) -> None:
+    def save(self, step: int, state: RunState) -> None:
         """Writes the whole state and forgets old ones."""
-        import orbax.checkpoint as ocp
-
-        folder = self.directory / str(step)
-        shutil.rmtree(folder, ignore_errors=True)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(folder / "state", _without_keys(state))
-            checkpointer.wait_until_finished()
-        temporary = folder / f"{DIGEST}.tmp"
-        temporary.write_text(json.dumps(_digests(folder)))
-        temporary.replace(folder / DIGEST)
+        if state.replay is not None:
+            self._save_replay(step, state.replay)
+        _write(self.directory / str(step), _without_keys(state._replace(replay=None)), {})
         for old in self.steps()[:-KEPT]:
             shutil.rmtree(self.directory / str(old), ignore_errors=True)
+        if state.replay is not None:
+            self._forget_parts(_capacity(state.replay))
 
-    def restore(self, step: int, like: Any) -> Any:
+    def restore(self, step: int, like: RunState) -> RunState:
         """Reads the state saved at `step`.
 
         Args:
             step: one of `steps()`.
-            like: shapes, types and placement of the state, as `Trainer.abstract_state` gives them.
+            like: shapes, types and placement of the state, as `Trainer.abstract_state` gives them. Without its
+                replay, the saved one is not read.
 
         Raises:
             ConfigurationError: if the checkpoint is damaged or belongs to another configuration.
         """
-        import orbax.checkpoint as ocp
-
         folder = self.directory / str(step)
-        try:
-            intact = json.loads((folder / DIGEST).read_text()) == _digests(folder)
-        except (OSError, ValueError):
-            intact = False
-        if not intact:
+        if _facts(folder) is None:
             raise ConfigurationError(
                 f"the checkpoint {folder} is damaged; delete that folder to resume from the one before it."
             )
-        try:
-            with ocp.StandardCheckpointer() as checkpointer:
-                raw = checkpointer.restore(folder / "state", _without_keys(like))
-        except (ValueError, KeyError) as error:
-            raise ConfigurationError(
-                f"the checkpoint {folder} does not fit this version of the program or this configuration."
-            ) from error
+        template = like._replace(replay=None)
+        state: RunState = _read(folder, template)
+        if like.replay is not None:
+            state = state._replace(replay=self._restore_replay(step, like.replay))
         return jax.tree.map(
-            lambda x, template: jax.random.wrap_key_data(x) if _is_key(template) else x, raw, like
+            lambda x, template: jax.random.wrap_key_data(x) if _is_key(template) else x,
+            state,
+            like._replace(replay=state.replay),
         )
+
+    def _save_replay(self, step: int, replay: ReplayState) -> None:
+        """Writes the episodes that the checkpoints before this one do not hold. All seeds add in step."""
+        added, capacity = int(np.asarray(replay.added)[0]), _capacity(replay)
+        before = self._parts(step - 1)
+        first = max(before[-1].end if before else 0, added - capacity)
+        if added > first:
+            where = np.arange(first, added) % capacity
+            episodes = jax.tree.map(lambda x: x[:, where], replay.episodes)
+            _write(self.parts / str(step), episodes, {"first": first, "end": added})
+
+    def _restore_replay(self, step: int, like: ReplayState) -> ReplayState:
+        capacity, parts = _capacity(like), self._parts(step)
+        end = parts[-1].end if parts else 0
+        episodes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.episodes)
+        missing = end
+        while missing > max(0, end - capacity):
+            part = parts.pop() if parts else None
+            if part is None or part.end != missing or _facts(part.folder) is None:
+                raise ConfigurationError(
+                    f"the replay in {self.parts} is damaged; this run can be played and evaluated, not gone on with."
+                )
+            found = _read(part.folder, _slots(like.episodes, part.end - part.first))
+            # The oldest part may begin with episodes that have been written over since.
+            number = np.arange(max(part.first, end - capacity), part.end)
+            for kept, new in zip(jax.tree.leaves(episodes), jax.tree.leaves(found), strict=True):
+                kept[:, number % capacity] = np.asarray(new)[:, number - part.first]
+            missing = part.first
+        added = jnp.full(like.added.shape, end, like.added.dtype)
+        return jax.tree.map(
+            lambda x, template: jax.device_put(x, template.sharding),
+            ReplayState(episodes, added),
+            like,
+        )
+
+    def _parts(self, step: int) -> list["_Part"]:
+        """The replay's parts up to a step, oldest first."""
+        folders = [self.parts / str(part) for part in _steps(self.parts) if part <= step]
+        return [
+            _Part(folder, **json.loads((folder / DIGEST).read_text())["facts"])
+            for folder in folders
+        ]
+
+    def _forget_parts(self, capacity: int) -> None:
+        """Deletes what even the oldest checkpoint has written over."""
+        parts = self._parts(self.steps()[0])
+        for part in parts:
+            if part.end <= parts[-1].end - capacity:
+                shutil.rmtree(part.folder, ignore_errors=True)
+
+
+class _Part(NamedTuple):
+    """Episodes number `first` to `end` (excluded) of a replay, in a folder."""
+
+    folder: Path
+    first: int
+    end: int
+
+
+def _slots(episodes: Any, num: int) -> Any:
+    """The shapes of so many episodes of a replay of all seeds."""
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(
+            (x.shape[0], num, *x.shape[2:]), x.dtype, sharding=x.sharding
+        ),
+        episodes,
+    )
+
+
+def _capacity(replay: ReplayState) -> int:
+    return jax.tree.leaves(replay.episodes)[0].shape[1]
+
+
+def _steps(directory: Path) -> list[int]:
+    found = directory.glob(f"*/{DIGEST}")
+    return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
+
+
+def _write(folder: Path, tree: Any, facts: dict[str, int]) -> None:
+    """Writes a tree of arrays and, last, its digest and some facts."""
+    import orbax.checkpoint as ocp
+
+    shutil.rmtree(folder, ignore_errors=True)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder / "state", tree)
+        checkpointer.wait_until_finished()
+    temporary = folder / f"{DIGEST}.tmp"
+    temporary.write_text(json.dumps({"files": _digests(folder), "facts": facts}))
+    temporary.replace(folder / DIGEST)
+
+
+def _facts(folder: Path) -> dict[str, int] | None:
+    """The facts written with a tree; None if anything in the folder is damaged."""
+    try:
+        record = json.loads((folder / DIGEST).read_text())
+        return record["facts"] if record["files"] == _digests(folder) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _read(folder: Path, like: Any) -> Any:
+    import orbax.checkpoint as ocp
+
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            return checkpointer.restore(folder / "state", _without_keys(like))
+    except (ValueError, KeyError) as error:
+        raise ConfigurationError(
+            f"the checkpoint {folder} does not fit this version of the program or this configuration."
+        ) from error
 
 
 def _is_key(x: Any) -> bool:

@@ -1,0 +1,111 @@
+"""Checkpoints of runs with a replay: saved in parts, put together again exactly."""
+
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from envs.configuration import ConfigurationError
+from marl_jax.checkpointing import Checkpoints
+from marl_jax.replay import EpisodeReplay, ReplayState
+from marl_jax.training import RunState
+from tests.methods.learners import make_batch
+
+CAPACITY = 5
+
+
+SHAPES = jax.eval_shape(lambda: make_batch(lengths=[4], terminated=[False]))
+
+
+def filled(added: int) -> RunState:
+    """Two seeds whose replays have seen so many episodes, the latest of them with its number and seed as reward."""
+
+    def of_seed(seed: int) -> ReplayState:
+        state = jax.tree.map(np.asarray, EpisodeReplay(CAPACITY).init(SHAPES))
+        reward = state.episodes.reward.copy()
+        for number in range(added):
+            reward[number % CAPACITY] = 100.0 * seed + number
+        episodes = state.episodes._replace(reward=reward)
+        return ReplayState(episodes, np.int32(added))
+
+    zeros = np.zeros((2,), np.int32)
+    replay = jax.tree.map(lambda *x: jax.numpy.asarray(np.stack(x)), of_seed(1), of_seed(2))
+    keys = jax.random.split(jax.random.key(0), 2)
+    return RunState({"w": zeros + added}, replay, keys, zeros, zeros)
+
+
+def like(state: RunState) -> RunState:
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=jax.numpy.zeros(()).sharding),
+        state,
+    )
+
+
+def check(checkpoints: Checkpoints, step: int, expected: RunState) -> None:
+    restored = checkpoints.restore(step, like(expected))
+    np.testing.assert_array_equal(
+        jax.random.key_data(restored.key), jax.random.key_data(expected.key)
+    )
+    same = jax.tree.map(np.array_equal, restored._replace(key=0), expected._replace(key=0))
+    assert jax.tree.all(same)
+
+
+def episodes_on_disk(checkpoints: Checkpoints) -> list[str]:
+    return sorted(part.name for part in checkpoints.parts.iterdir())
+
+
+# Less than the capacity between two checkpoints, just as much, and more.
+HISTORY = {0: 0, 1: 2, 2: 4, 3: 5, 4: 7, 5: 12, 6: 13, 7: 20}
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Checkpoints:
+    return Checkpoints(tmp_path / "checkpoints")
+
+
+def test_a_replay_saved_in_parts_is_the_same_again(saved: Checkpoints) -> None:
+    for step, added in HISTORY.items():
+        saved.save(step, filled(added))
+        for kept in saved.steps():
+            check(saved, kept, filled(HISTORY[kept]))
+    assert saved.steps() == [6, 7]
+    # 13 episodes need the last five of 5's six and 6's one; 20 only those of 7.
+    assert episodes_on_disk(saved) == ["5", "6", "7"]
+
+
+def test_only_new_episodes_are_written(saved: Checkpoints) -> None:
+    for step, added in ((1, 2), (2, 3)):
+        saved.save(step, filled(added))
+    assert [(part.first, part.end) for part in saved._parts(2)] == [(0, 2), (2, 3)]
+
+
+def test_going_on_from_the_checkpoint_before_the_last(saved: Checkpoints) -> None:
+    for step, added in ((1, 2), (2, 4), (3, 6)):
+        saved.save(step, filled(added))
+    shutil.rmtree(saved.directory / "3")
+    check(saved, 2, filled(4))
+    saved.save(3, filled(6))
+    check(saved, 3, filled(6))
+
+
+def test_a_damaged_part_is_refused_and_the_learner_is_read_without_it(saved: Checkpoints) -> None:
+    state = filled(4)
+    for step, added in ((1, 2), (2, 4)):
+        saved.save(step, filled(added))
+    shutil.rmtree(saved.parts / "1")
+    with pytest.raises(
+        ConfigurationError, match=r"can be played and evaluated, not gone on with\.$"
+    ):
+        saved.restore(2, like(state))
+    restored = saved.restore(2, like(state)._replace(replay=None))
+    assert restored.replay is None
+    np.testing.assert_array_equal(restored.method["w"], state.method["w"])
+
+
+def test_a_run_without_replay(saved: Checkpoints) -> None:
+    state = filled(3)._replace(replay=None)
+    saved.save(1, state)
+    check(saved, 1, state)
+    assert not saved.parts.exists()
