@@ -6,18 +6,26 @@ from envs.base import MultiAgentEnv
 from envs.configuration import unknown_name
 from marl_jax.methods.actor_critic import COMA, IAC, CentralV
 from marl_jax.methods.base import Method, Sizes
+from marl_jax.methods.credit_assignment import CIA, CIAQPLEX, GRE
+from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
 from marl_jax.methods.liir import LIIR
 from marl_jax.methods.team import TeamMethod
 from marl_jax.methods.value_decomposition import IQL, QMIXMethod, QPLEXMethod, VDNMethod
 
 _METHODS: dict[str, type[TeamMethod]] = {
     "central_v": CentralV,
+    "cia": CIA,
+    "cia_qplex": CIAQPLEX,
     "coma": COMA,
+    "cw_qmix": CWQMIX,
+    "gre": GRE,
     "iac": IAC,
     "iql": IQL,
     "liir": LIIR,
+    "ow_qmix": OWQMIX,
     "qmix": QMIXMethod,
     "qplex": QPLEXMethod,
+    "qtran": QTRAN,
     "vdn": VDNMethod,
 }
 

@@ -1,0 +1,184 @@
+"""Learners with a second value of the joint action that no mixer restricts: QTRAN-base, OW-QMIX and CW-QMIX.
+
+Sources: Son et al. 2019, PyMARL `qtran_learner.py`; Rashid et al. 2020, github.com/oxwhirl/wqmix `max_q_learner.py`.
+"""
+
+import dataclasses
+from typing import Annotated, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from envs.configuration import Range
+from marl_jax.losses import (
+    central_weights,
+    greedy_values,
+    masked_mean,
+    optimistic_weights,
+    qtran_nopt_loss,
+    qtran_opt_loss,
+    td_loss,
+)
+from marl_jax.methods.team import NotNegative, Unit
+from marl_jax.methods.value_decomposition import (
+    QMIXConfig,
+    QMIXMethod,
+    ValueConfig,
+    ValueDecomposition,
+)
+from marl_jax.networks import CentralMixer, JointValues, Mixed, Params, QTRANJoint
+from marl_jax.types import EpisodeBatch, Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class QTRANConfig(ValueConfig):
+    """Hyper-parameters of QTRAN-base; PyMARL's `qtran.yaml`."""
+
+    joint_embed: Annotated[int, Range(minimum=1)] = 64
+    """Units of the joint networks' hidden layers."""
+    opt_weight: Annotated[float, NotNegative] = 1.0
+    """Weight of L_opt."""
+    nopt_weight: Annotated[float, NotNegative] = 0.1
+    """Weight of L_nopt."""
+
+
+@dataclasses.dataclass(frozen=True)
+class QTRAN(ValueDecomposition):
+    """QTRAN-base (Son et al. 2019): a free joint value that the agents' sum must match at its best action."""
+
+    Config: ClassVar = QTRANConfig
+
+    @property
+    def joint(self) -> QTRANJoint:
+        """Q_jt and V_jt."""
+        return QTRANJoint(self.config.joint_embed)
+
+    def _init_params(self, key: jax.Array) -> dict[str, Params]:
+        base_key, joint_key = jax.random.split(key)
+        example = self._example()
+        hidden = jnp.zeros((self.sizes.num_agents, self.config.hidden_size))
+        joint = self.joint.init(joint_key, hidden, example.action, example.state)
+        return {**super()._init_params(base_key), "joint": joint}
+
+    def _loss(
+        self,
+        params: dict[str, Params],
+        target: dict[str, Params],
+        batch: EpisodeBatch,
+        key: jax.Array,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        values = self._values(params, target, batch)
+
+        def joint(
+            params: dict[str, Params], hidden: jax.Array, action: jax.Array, state: jax.Array
+        ) -> JointValues:
+            found: JointValues = self.joint.apply(  # type: ignore[assignment]
+                params["joint"], hidden, self._one_hot(action), state
+            )
+            return found
+
+        state, hidden = batch.global_state[:-1], values.hidden[:-1]
+        taken = joint(params, hidden, batch.action, state)
+        greedy = joint(params, hidden, values.greedy[:-1], state)
+        ahead = joint(target, values.target_hidden[1:], values.greedy[1:], batch.global_state[1:])
+        inputs = self._taken(values, batch)
+        best = greedy_values(values.online[:-1], batch.action_mask[:-1])
+        y = self._targets(batch, ahead.q)
+        mask = batch.valid.astype(y.dtype)
+        td = td_loss(taken.q, y, mask)
+        opt = qtran_opt_loss(best, greedy.q, taken.v, mask)
+        nopt = qtran_nopt_loss(inputs.q, taken.q, taken.v, mask)
+        metrics = {
+            "td_loss": td,
+            "opt_loss": opt,
+            "nopt_loss": nopt,
+            "q_tot": masked_mean(taken.q, mask),
+        }
+        return td + self.config.opt_weight * opt + self.config.nopt_weight * nopt, metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class WQMIXConfig(QMIXConfig):
+    """Hyper-parameters of weighted QMIX; the authors' `ow_qmix.yaml`, `cw_qmix.yaml`."""
+
+    alpha: Annotated[float, Unit] = 0.1
+    """Weight of the errors that count less; 0.5 in the authors' example for SMAC."""
+    central_hidden: Annotated[int, Range(minimum=1)] = 256
+    """Units of the unrestricted mixer's hidden layers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _WeightedQMIX(QMIXMethod):
+    """QMIX with weighted errors towards the targets of an unrestricted Q* with agents of its own."""
+
+    Config: ClassVar[type[ValueConfig]] = WQMIXConfig
+    optimistic: ClassVar[bool]
+
+    @property
+    def central_mixer(self) -> CentralMixer:
+        """Q* of the central agents' values."""
+        return CentralMixer(self.config.central_hidden)
+
+    def _init_params(self, key: jax.Array) -> dict[str, Params]:
+        base_key, agent_key, mixer_key = jax.random.split(key, 3)
+        return {
+            **super()._init_params(base_key),
+            "central_agent": self.agent.init(agent_key, self.agent_input_size),
+            "central_mixer": self.central_mixer.init(mixer_key, self._example()),
+        }
+
+    def _central(
+        self, params: dict[str, Params], q: jax.Array, action: jax.Array, batch: EpisodeBatch
+    ) -> Float[Array, "T+1 B"]:
+        """Q*(s, action) at every observation, from the central agents' values `q`."""
+        inputs = self._mixer_inputs(q, action, batch.action_mask, batch.global_state)
+        mixed: Mixed = self.central_mixer.apply(params["central_mixer"], inputs)  # type: ignore[assignment]
+        return mixed.q_tot
+
+    def _loss(
+        self,
+        params: dict[str, Params],
+        target: dict[str, Params],
+        batch: EpisodeBatch,
+        key: jax.Array,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        values = self._values(params, target, batch)
+        taken, _ = self._in_order(self._taken(values, batch), self._next(values, batch), key)
+        q_tot = self._mix(params, taken).q_tot
+        _, central = self._unroll(params["central_agent"], batch)
+        _, delayed = jax.lax.stop_gradient(self._unroll(target["central_agent"], batch))
+        # The last observation is followed by no action; any will do there.
+        action = jnp.concatenate([batch.action, values.greedy[-1:]])
+        central_q = self._central(params, central, action, batch)[:-1]
+        greedy_q = self._central(target, delayed, values.greedy, batch)
+        y = jax.lax.stop_gradient(self._targets(batch, greedy_q[1:]))
+        mask = batch.valid.astype(y.dtype)
+        if self.optimistic:
+            weight = optimistic_weights(q_tot, y, self.config.alpha)
+        else:
+            weight = central_weights(
+                batch.action, values.greedy[:-1], y, greedy_q[:-1], self.config.alpha
+            )
+        td, central_td = td_loss(q_tot, y, mask, weight), td_loss(central_q, y, mask)
+        metrics = {
+            "td_loss": td,
+            "central_td_loss": central_td,
+            "weight": masked_mean(weight, mask),
+            "q_tot": masked_mean(q_tot, mask),
+        }
+        return td + central_td, metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class OWQMIX(_WeightedQMIX):
+    """OW-QMIX (Rashid et al. 2020): errors of joint actions held too good count less."""
+
+    optimistic: ClassVar = True
+
+
+@dataclasses.dataclass(frozen=True)
+class CWQMIX(_WeightedQMIX):
+    """CW-QMIX (Rashid et al. 2020): errors of joint actions neither greedy nor better than it count less."""
+
+    optimistic: ClassVar = False
