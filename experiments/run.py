@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             if value is None and not helps:
                 raise ConfigurationError(f"{name} is missing; choose from: {', '.join(allowed)}.")
-        base = make_settings(first.method or DEFAULTS[0], first.env or DEFAULTS[1], 16, 0)
+        method, env = first.method or DEFAULTS[0], first.env or DEFAULTS[1]
+        base = make_settings(method, env, 16, 0, preset=first.preset)
         settings, out = _settings(arguments, base)
         run = RunDirectory.create(settings, environment_record(), out)
         result = run_training(settings, run)
@@ -59,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _first_look(arguments: Sequence[str]) -> argparse.Namespace:
     """What decides which options there are."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--method", "--env", "--resume"):
+    parser.add_argument("--method", type=_underscores)
+    for name in ("--env", "--preset", "--resume"):
         parser.add_argument(name)
     parser.add_argument("--list", action="store_true")
     try:
@@ -79,6 +81,8 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         """Method to train; --list shows them."""
         env: str = base.env
         """Task to train on; --list shows them."""
+        preset: str | None = None
+        """Set of options to start from: fast, eight environments and bigger steps for the value methods."""
         seeds: int = base.seeds
         """How many seeds."""
         seed: int = base.seed
@@ -102,8 +106,18 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
     args = command.parse(Run, DESCRIPTION, arguments)
     if args.resume is not None and args.out is not None:
         raise ConfigurationError("--out is given with --resume; a resumed run stays in its folder.")
+    if args.resume is not None and args.preset is not None:
+        raise ConfigurationError(
+            "--preset is given with --resume; a resumed run keeps its options."
+        )
+    args.method = _underscores(args.method)
     names = [field.name for field in dataclasses.fields(RunSettings)]
     return RunSettings(**{name: getattr(args, name) for name in names}), args.out
+
+
+def _underscores(name: str) -> str:
+    """cia-qplex is cia_qplex."""
+    return name.replace("-", "_")
 
 
 def _refuse_difference(run: RunDirectory, settings: RunSettings) -> None:

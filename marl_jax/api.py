@@ -121,6 +121,7 @@ def train(
     training_options: Mapping[str, Any] | None = None,
     method_options: Mapping[str, Any] | None = None,
     env_options: Mapping[str, Any] | None = None,
+    preset: str | None = None,
     progress: Progress | bool = True,
 ) -> TrainResult:
     """Trains `seeds` teams side by side.
@@ -137,6 +138,7 @@ def train(
         training_options: fields of `TrainingConfig`.
         method_options: fields of the method's `Config`.
         env_options: fields of the task's `Config`.
+        preset: name of a set of options, which those given here override.
         progress: a display, or whether to show the default one.
 
     Raises:
@@ -151,6 +153,7 @@ def train(
         seeds,
         seed,
         {"training": training, "method": method_options or {}, "env": env_options or {}},
+        preset=preset,
     )
     directory = None
     if out is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,4 +82,60 @@ def reward_histogram(rewards: Mapping[str, NDArray[np.float64]], path: Path, tit
     axes.set_ylabel("actions")
     axes.set_title(title, fontsize=11)
     axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+class CreditTrace(NamedTuple):
+    """Credits along one episode.
+
+    Attributes:
+        credits: each agent's, [T, N].
+        reward: the team's, [T].
+    """
+
+    credits: NDArray[np.float32]
+    reward: NDArray[np.float32]
+
+
+def credit_pictures(
+    traces: Mapping[str, CreditTrace], distances: NDArray[np.float64] | None, path: Path
+) -> None:
+    """Draws temporal credits of each agent (CIA, Figure 4), and distances between runs (Figure 2), to a PNG.
+
+    Args:
+        traces: by label of the run, the credits along one episode.
+        distances: [M, M], mean Kullback-Leibler distances between the runs; no matrix if None.
+        path: where the picture goes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = len(traces)
+    figure = Figure(
+        figsize=(8 if distances is None else 12, 2.4 * rows + 0.6), layout="constrained"
+    )
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(rows, 1 if distances is None else 3)
+    for row, (label, trace) in enumerate(traces.items()):
+        axes = figure.add_subplot(grid[row, 0] if distances is None else grid[row, :2])
+        for agent, credits in enumerate(trace.credits.T):
+            axes.plot(credits, color=COLOURS[agent % len(COLOURS)], label=f"agent {agent}")
+        for step in np.flatnonzero(trace.reward > 0):
+            axes.axvline(float(step), color="0.8", linewidth=0.8, zorder=0)
+        axes.set_title(f"{label}: return {trace.reward.sum():.4g}", fontsize=11)
+        axes.set_ylabel("credit")
+        if row == 0:
+            axes.legend(frameon=False, loc="upper right")
+        if row == rows - 1:
+            axes.set_xlabel("step of one greedy episode; grey: the team is rewarded")
+    if distances is not None:
+        axes = figure.add_subplot(grid[:, 2])
+        axes.imshow(distances, cmap="Blues")
+        labels = list(traces)
+        axes.set_xticks(range(rows), labels, rotation=45, ha="right")
+        axes.set_yticks(range(rows), labels)
+        for (i, j), value in np.ndenumerate(distances):
+            dark = value > 0.6 * distances.max()
+            axes.text(j, i, f"{value:.2g}", ha="center", color="white" if dark else "black")
+        axes.set_title("KL(row || column) of credits over agents", fontsize=11)
     figure.savefig(path, dpi=120)

@@ -8,6 +8,7 @@ import platform
 import subprocess
 import tomllib
 from collections.abc import Mapping
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import jax
 from envs.configuration import Config, ConfigurationError, unknown_name
 from envs.registry import world_class
 from marl_jax.methods import method_class
+from marl_jax.methods import names as method_names
 from marl_jax.training import TrainingConfig
 
 SECTIONS = ("training", "method", "env")
@@ -91,8 +93,9 @@ def make_settings(
     seed: int,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     task_defaults: bool = True,
+    preset: str | None = None,
 ) -> RunSettings:
-    """Puts a run together: the classes' defaults, over them the task's file, over that the caller's options.
+    """Puts a run together: the classes' defaults, over them the task's file, the preset and the caller's options.
 
     Args:
         method: name of the method.
@@ -101,17 +104,23 @@ def make_settings(
         seed: the first of them.
         options: by section ("training", "method", "env"), options by name.
         task_defaults: whether to read `experiments/configs/ENV/METHOD.toml`.
+        preset: name of a file in `experiments/configs/presets`.
 
     Raises:
-        ConfigurationError: if a name is unknown or a value is not allowed.
+        ConfigurationError: if a name is unknown, a value is not allowed or the preset is not for this method.
     """
     method_config, env_config = method_class(method).Config, world_class(env).Config
     options = options or {}
     for section in options:
         if section not in SECTIONS:
             raise unknown_name("section", section, SECTIONS)
-    base = read_task_defaults(method, env) if task_defaults else {}
-    merged = {name: {**base.get(name, {}), **options.get(name, {})} for name in SECTIONS}
+    layers = [read_task_defaults(method, env) if task_defaults else {}, options]
+    if preset is not None:
+        layers.insert(1, read_preset(preset, method))
+    merged = {
+        section: {name: value for layer in layers for name, value in layer.get(section, {}).items()}
+        for section in SECTIONS
+    }
     return RunSettings(
         method,
         env,
@@ -125,13 +134,45 @@ def make_settings(
 
 def read_task_defaults(method: str, env: str) -> dict[str, dict[str, Any]]:
     """The options of `experiments/configs/ENV/METHOD.toml` by section; none if there is no such file."""
-    file = importlib.resources.files("experiments") / "configs" / env / f"{method}.toml"
-    if not file.is_file():
-        return {}
+    file = _configs() / env / f"{method}.toml"
+    return _read_toml(file) if file.is_file() else {}
+
+
+def presets() -> tuple[str, ...]:
+    """Names of all presets, sorted."""
+    files = (Path(file.name) for file in (_configs() / "presets").iterdir())
+    return tuple(sorted(file.stem for file in files if file.suffix == ".toml"))
+
+
+def read_preset(name: str, method: str) -> dict[str, dict[str, Any]]:
+    """The options of `experiments/configs/presets/NAME.toml` by section.
+
+    Raises:
+        ConfigurationError: if there is no such preset, or the method lacks an option that it sets.
+    """
+    if name not in presets():
+        raise unknown_name("preset", name, presets())
+    table = _read_toml(_configs() / "presets" / f"{name}.toml")
+
+    def lacking(method: str) -> set[str]:
+        known = {field.name for field in dataclasses.fields(method_class(method).Config)}
+        return set(table.get("method", {})) - known
+
+    if lacking(method):
+        fit = ", ".join(other for other in method_names() if not lacking(other))
+        raise ConfigurationError(f"preset {name!r} is not for {method}; it is for: {fit}.")
+    return table
+
+
+def _configs() -> Traversable:
+    return importlib.resources.files("experiments") / "configs"
+
+
+def _read_toml(file: Traversable) -> dict[str, dict[str, Any]]:
     table = tomllib.loads(file.read_text())
     for section in table:
         if section not in SECTIONS:
-            raise unknown_name(f"section of {env}/{method}.toml", section, SECTIONS)
+            raise unknown_name(f"section of {file.name}", section, SECTIONS)
     return table
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import marl_jax
-from experiments import command, evaluate, intrinsic_rewards, plot, run
+from experiments import command, credits, evaluate, intrinsic_rewards, plot, run
 from marl_jax.runs import RunDirectory
 from tests import tiny
 from tests.test_runs import rows_of
@@ -53,6 +53,8 @@ def call(main: object, arguments: list[str], monkeypatch: pytest.MonkeyPatch) ->
         ([*TINY, "--method.gama", "1"], "did you mean --method.gamma?"),
         ([*TINY, "--method.agent", "cnn"], "Expected one of ('gru', 'mlp')"),
         ([*TINY, "--env.time-limit", "0"], "time_limit is 0; it must be at least 1."),
+        ([*TINY, "--preset", "fats"], "unknown preset 'fats'; choose from: fast."),
+        ([*TINY, "--preset", "fast"], "preset 'fast' is not for iac; it is for: cia, "),
         ([*TINY, "--resume", "nowhere"], "nowhere is not a run"),
         ([*TINY, "--out", "file/run"], "cannot write to file/run"),
         ([*TINY, "--out", "full"], "full exists already; give --out a new or empty folder"),
@@ -89,6 +91,7 @@ def test_resume_refuses_another_configuration(
         (["--seeds", "3"], "seeds is 3 but"),
         (["--method", "liir"], "method is 'liir' but"),
         (["--out", "elsewhere"], "--out is given with --resume"),
+        (["--preset", "fast"], "--preset is given with --resume"),
     ):
         assert call(run.main, ["--resume", str(finished), *flags], monkeypatch) == 2
         assert sentence in capsys.readouterr().err
@@ -138,6 +141,33 @@ def test_evaluate_draws_and_plot_compares(
         (intrinsic_rewards.main, ["--run", str(finished)], "must be one of liir on pursuit_1d"),
     ):
         assert call(main, arguments, monkeypatch) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_credits_of_two_runs(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    png, runs = tmp_path / "credits.png", [str(tmp_path / "qmix"), str(tmp_path / "cia")]
+    for name in runs:
+        method = Path(name).name
+        marl_jax.train(method, "turn", seeds=1, out=name, **tiny.options(1, method))
+    assert call(credits.main, [*runs, "--episodes", "2", "--out", str(png)], monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert "KL(qmix || qmix, cia) = 0, " in text
+    assert png.read_bytes().startswith(b"\x89PNG")
+    rows = png.with_suffix(".csv").read_text().splitlines()
+    assert rows[0] == "run,step,agent,credit"
+    assert len(rows) == 1 + 2 * 5 * 2
+    for arguments, sentence in (
+        ([], "no run is given"),
+        ([str(finished)], "is a run of iac; it must be one of a value method with a mixer."),
+        ([runs[0], "--episodes", "0"], "--episodes is 0; it must be at least 1."),
+        ([runs[0], "--seed", "3"], "seed is 3; it must be one of 0 to 0."),
+    ):
+        assert call(credits.main, arguments, monkeypatch) == 2
         assert sentence in capsys.readouterr().err
 
 

@@ -25,6 +25,42 @@ def test_callers_options_go_over_the_tasks_file_over_the_defaults(
     assert settings.method_options.critic_lr == 5e-4  # type: ignore[attr-defined]
 
 
+def test_a_preset_goes_between_the_tasks_file_and_the_callers_options(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = {"training": {"total_steps": 11}, "method": {"num_envs": 3, "gamma": 0.5}}
+    monkeypatch.setattr(settings_module, "read_task_defaults", lambda method, env: table)
+    settings = make_settings("vdn", "turn", 1, 0, {"method": {"lr": 0.5}}, preset="fast")
+    options = settings.method_options
+    assert settings.training.total_steps == 11
+    assert options.gamma == 0.5  # type: ignore[attr-defined]
+    assert options.num_envs >= 8  # type: ignore[attr-defined]
+    assert options.lr == 0.5  # type: ignore[attr-defined]
+
+
+def test_presets_are_for_methods_that_have_their_options() -> None:
+    fitting = (
+        "cia",
+        "cia_qplex",
+        "cw_qmix",
+        "gre",
+        "iql",
+        "ow_qmix",
+        "qmix",
+        "qplex",
+        "qtran",
+        "vdn",
+    )
+    for name in settings_module.presets():
+        for method in fitting:
+            make_settings(method, "turn", 1, 0, preset=name)
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings("iac", "turn", 1, 0, preset="fast")
+    assert str(caught.value) == f"preset 'fast' is not for iac; it is for: {', '.join(fitting)}."
+    with pytest.raises(ConfigurationError, match="unknown preset 'fats'; choose from: fast"):
+        make_settings("vdn", "turn", 1, 0, preset="fats")
+
+
 def test_every_tasks_file_is_accepted() -> None:
     import envs
     from marl_jax import methods

@@ -2,6 +2,7 @@
 
 from marl_jax.losses.credit import (
     contrastive_identity_loss,
+    credit_divergences,
     credit_entropy,
     credit_vectors,
     identity_classification_loss,
@@ -33,6 +34,7 @@ __all__ = [
     "central_weights",
     "contrastive_identity_loss",
     "counterfactual_advantage",
+    "credit_divergences",
     "credit_entropy",
     "credit_vectors",
     "greedy_values",

@@ -65,3 +65,17 @@ def credit_entropy(
     p = p / jnp.sum(p, axis=-1, keepdims=True)
     entropy = -jnp.sum(p * jnp.log(p), axis=-1) / jnp.log(credits.shape[-1])
     return masked_mean(entropy, mask)
+
+
+def credit_divergences(
+    credits: Float[Array, "M T B N"], valid: Bool[Array, "T B"]
+) -> Float[Array, "M M"]:
+    """E[KL(d_i || d_j)] of all pairs of M mixers, with d the softmax over agents of a step's credits.
+
+    CIA Eqs. 8-10, Figure 2: every mixer judges the same episodes.
+    """
+    chex.assert_rank([credits, valid], [4, 2])
+    log_d = jax.nn.log_softmax(credits, axis=-1)
+    kl = jnp.sum(jnp.exp(log_d)[:, None] * (log_d[:, None] - log_d[None]), axis=-1)
+    mask = valid.astype(kl.dtype)
+    return jnp.sum(kl * mask, axis=(-2, -1)) / jnp.maximum(jnp.sum(mask), 1.0)

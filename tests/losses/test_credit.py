@@ -9,6 +9,7 @@ import pytest
 
 from marl_jax.losses import (
     contrastive_identity_loss,
+    credit_divergences,
     credit_entropy,
     credit_vectors,
     identity_classification_loss,
@@ -193,3 +194,14 @@ def test_credit_entropy_refuses_a_single_agent_and_a_mask_of_another_shape() -> 
         credit_entropy(jnp.ones((4, 1)), jnp.ones((4,)))
     with pytest.raises(AssertionError):
         credit_entropy(jnp.ones((4, 3)), jnp.ones((3,)))
+
+
+def test_distances_between_mixers_by_hand() -> None:
+    # softmax(log p) = p: mixer 0 pays 1/2, 1/2; mixer 1 pays 1/4, 3/4 at the first step, as mixer 0 at the second.
+    credits = jnp.log(jnp.array([[[0.5, 0.5], [0.5, 0.5]], [[0.25, 0.75], [0.5, 0.5]]]))
+    credits = jnp.concatenate([credits, jnp.full((2, 1, 2), 7.0).at[1, 0, 0].set(-7.0)], axis=1)
+    valid = jnp.array([True, True, False])
+    found = credit_divergences(credits[:, :, None], valid[:, None])
+    there = 0.5 * np.log(2.0) + 0.5 * np.log(2.0 / 3.0)
+    back = 0.25 * np.log(0.5) + 0.75 * np.log(1.5)
+    np.testing.assert_allclose(found, [[0.0, there / 2], [back / 2, 0.0]], atol=1e-6)

@@ -57,7 +57,9 @@ def test_cia_adds_the_contrastive_loss_of_the_credits(
     kernel = params["identity"]["params"]["Dense_0"]["kernel"]
     assert kernel.shape == (LIMIT, AGENTS)
     loss, metrics = loss_of(method, params, batch)
-    plain, _ = loss_of(make(base, **{k: v for k, v in options.items() if k != "cia_weight"}), params, batch)
+    plain, _ = loss_of(
+        make(base, **{k: v for k, v in options.items() if k != "cia_weight"}), params, batch
+    )
 
     # Q_tot's differences along each agent's value, zero after the end, against the identities.
     q = np.asarray(method._values(params, params, batch).online[:-1])
@@ -72,7 +74,9 @@ def test_cia_adds_the_contrastive_loss_of_the_credits(
 
     credits = np.stack([(q_tot(i, 1e-2) - q_tot(i, -1e-2)) / 2e-2 for i in range(AGENTS)], -1)
     credits *= np.asarray(batch.valid)[..., None]
-    vectors = np.einsum("tbn,tk->bnk", credits, kernel) + params["identity"]["params"]["Dense_0"]["bias"]
+    vectors = (
+        np.einsum("tbn,tk->bnk", credits, kernel) + params["identity"]["params"]["Dense_0"]["bias"]
+    )
     expected = contrastive_identity_loss(jnp.asarray(vectors))
     assert q.shape[0] == LIMIT
     np.testing.assert_allclose(metrics["identity_loss"], expected, rtol=1e-3)

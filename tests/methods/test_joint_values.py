@@ -110,7 +110,9 @@ def test_qtrans_joint_value_trains_the_agents_and_its_constraints_leave_it_alone
     first = gradient(only_td)
     cell = first["agent"]["params"]["cell"]
     assert min(float(jnp.abs(x).max()) for x in jax.tree.leaves(cell)) > 0
-    assert not jax.tree.reduce(lambda found, x: found or bool(x.any()), first["agent"]["params"]["head"], False)
+    assert not jax.tree.reduce(
+        lambda found, x: found or bool(x.any()), first["agent"]["params"]["head"], False
+    )
     both = gradient(Setting("qtran"))
     difference = jax.tree.map(jnp.subtract, both, first)["joint"]["params"]
     np.testing.assert_allclose(difference["q"]["Linear_0"]["Dense_0"]["kernel"], 0.0, atol=1e-6)

@@ -1,0 +1,121 @@
+"""How trained mixers pay the agents of a team (CIA, Figures 4 and 2).
+
+`python experiments/credits.py RUN... --out credits.png` draws each run's temporal credits along one greedy episode,
+and, given two runs or more, the matrix of Kullback-Leibler distances between their distributions of credits over
+agents.
+"""
+
+import csv
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from experiments import command
+from marl_jax import ConfigurationError
+from marl_jax.api import load, policy_of
+from marl_jax.losses import credit_divergences
+from marl_jax.methods.value_decomposition import ValueDecomposition
+from marl_jax.plots import CreditTrace, credit_pictures
+from marl_jax.policy import Policy
+from marl_jax.types import EpisodeBatch
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Command line."""
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders of runs of methods with a mixer, all on one task."""
+    seed: int | None = None
+    """Which seed's team of each run; its first if not given."""
+    episodes: int = 10
+    """Greedy episodes of each run over which distances are averaged (10 in the paper)."""
+    out: str = "credits.png"
+    """The picture; the numbers go to a .csv beside it."""
+
+
+def main() -> int:
+    """Draws the credits and prints the distances; returns the exit status."""
+    args = command.parse(Arguments, "How trained mixers pay the agents of a team.")
+    if not args.runs:
+        raise ConfigurationError("no run is given; name one or more folders of runs.")
+    if args.episodes < 1:
+        raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
+    policies = _load(args.runs, args.seed)
+    episodes = [
+        p.play(jax.random.key(i), args.episodes)[0] for i, p in enumerate(policies.values())
+    ]
+    traces = {
+        label: _trace(policy, batch)
+        for (label, policy), batch in zip(policies.items(), episodes, strict=True)
+    }
+    distances = _distances(list(policies.values()), episodes)
+    for label, trace in traces.items():
+        correlation = np.corrcoef(trace.credits[:, 0], trace.credits[:, 1]).item(0, 1)
+        print(
+            f"{label}: credits of agents 0 and 1 along its episode correlate by {correlation:+.3f}"
+        )
+    for label, row in zip(policies, distances, strict=True):
+        print(f"KL({label} || {', '.join(policies)}) = {', '.join(f'{x:.4g}' for x in row)}")
+    target = Path(args.out)
+    with command.writing(target, "--out"):
+        with target.with_suffix(".csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["run", "step", "agent", "credit"])
+            for label, trace in traces.items():
+                for (step, agent), credit in np.ndenumerate(trace.credits):
+                    writer.writerow([label, step, agent, f"{credit:.6g}"])
+        credit_pictures(traces, distances if len(policies) > 1 else None, target)
+    print(f"picture: {target}")
+    return 0
+
+
+def _load(runs: tuple[str, ...], seed: int | None) -> dict[str, Policy]:
+    """The teams by label."""
+    policies: dict[str, Policy] = {}
+    task = None
+    for name in runs:
+        trainer, state, settings = load(name)
+        if not isinstance(trainer.method, ValueDecomposition):
+            raise ConfigurationError(
+                f"{name} is a run of {settings.method}; it must be one of a value method with a mixer."
+            )
+        task = task or (settings.env, settings.env_options)
+        if (settings.env, settings.env_options) != task:
+            raise ConfigurationError(
+                f"{name} is a run on {settings.env} with other options; all runs must be on one task."
+            )
+        label = (
+            settings.method if settings.method not in policies else f"{settings.method} ({name})"
+        )
+        policies[label] = policy_of(trainer, state, settings, seed)
+    return policies
+
+
+def _credits(policy: Policy, batch: EpisodeBatch) -> NDArray[np.float32]:
+    method: Any = policy.method
+    return np.asarray(jax.jit(method.credits)(policy.state, batch))
+
+
+def _trace(policy: Policy, batch: EpisodeBatch) -> CreditTrace:
+    """The credits along the first episode, and when the team was rewarded."""
+    length = int(np.asarray(batch.valid)[:, 0].sum())
+    reward = np.asarray(batch.reward)[:length, 0].mean(-1)
+    return CreditTrace(_credits(policy, batch)[:length, 0], reward)
+
+
+def _distances(policies: list[Policy], episodes: list[EpisodeBatch]) -> NDArray[np.float64]:
+    """[M, M]: each pair's mean distance over all teams' episodes."""
+    pooled = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *episodes)
+    credits = np.stack([_credits(policy, pooled) for policy in policies])
+    return np.asarray(credit_divergences(jnp.asarray(credits), pooled.valid), np.float64)
+
+
+if __name__ == "__main__":
+    command.run(main)
