@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 import envs
 from experiments import command
-from marl_jax import methods
+from marl_jax.api import make_trainer
 from marl_jax.rollout import rollout
 from marl_jax.settings import make_settings
 from marl_jax.training import RunState, Trainer
@@ -26,6 +26,8 @@ class Arguments:
     """Method to time."""
     env: str = "turn"
     """Task to time it on."""
+    preset: str | None = None
+    """Set of options to start from."""
     seeds: int = 16
     """Seeds trained at once; one seed alone is timed too."""
     chunks: int = 5
@@ -110,10 +112,8 @@ def main() -> int:
     )
     print("".join(f"{head:>16}" for head in heads))
     for seeds in dict.fromkeys((1, args.seeds)):
-        settings = make_settings(args.method, args.env, seeds, 0)
-        env = envs.make(args.env, **dataclasses.asdict(settings.env_options))
-        method = methods.make(args.method, env, **dataclasses.asdict(settings.method_options))
-        trainer = Trainer(env, method, settings.training, seeds)
+        settings = make_settings(args.method, args.env, seeds, 0, preset=args.preset)
+        trainer = make_trainer(settings)
         compiled, chunk = timed(trainer, args.chunks)
         steps = seeds * trainer.iterations_per_chunk * trainer.steps_per_iteration
         reference = steps / timed_reference(trainer, args.chunks)

@@ -80,7 +80,8 @@ def policy_of(
     return Policy(trainer.env, trainer.method, learner)
 
 
-def _make_trainer(settings: RunSettings) -> Trainer:
+def make_trainer(settings: RunSettings) -> Trainer:
+    """The training loop of a run, with its task and its method; nothing is compiled yet."""
     env = make_env(settings.env, **dataclasses.asdict(settings.env_options))
     method = methods.make(settings.method, env, **dataclasses.asdict(settings.method_options))
     return Trainer(env, method, settings.training, settings.seeds, settings.seed)
@@ -94,7 +95,7 @@ def load(run: str | Path) -> tuple[Trainer, RunState, RunSettings]:
     """
     directory = RunDirectory.open(run)
     settings = directory.settings()
-    trainer = _make_trainer(settings)
+    trainer = make_trainer(settings)
     step = directory.latest_checkpoint()
     like = trainer.abstract_state()._replace(replay=None)
     return trainer, directory.checkpoints.restore(step, like), settings
@@ -213,7 +214,7 @@ class _Loop:
         self.directory = directory
         self.progress = progress
         self.stop = stop
-        self.trainer = _make_trainer(settings)
+        self.trainer = make_trainer(settings)
         self.rows: list[Row] = []
         self.failures: dict[int, str] = {}
         self.evaluations = 0

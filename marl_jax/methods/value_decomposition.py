@@ -56,9 +56,9 @@ class ValueConfig(TeamConfig):
 
     num_envs: Annotated[int, Range(minimum=1)] = 1
     """Environments played side by side; every iteration adds one episode of each to the replay."""
-    episodes_per_update: Annotated[int, Range(minimum=1)] = 1
-    """New episodes for each gradient step. num_envs must be a multiple of it: an iteration takes num_envs /
-    episodes_per_update steps."""
+    updates_per_episode: Annotated[float, Range(above=0)] = 1.0
+    """Gradient steps for each new episode, whatever num_envs is: an iteration takes num_envs times as many, which must
+    be a whole number. 1 in PyMARL with one environment, 0.125 with eight; 2 in QPLEX's own runs."""
     batch_size: Annotated[int, Range(minimum=1)] = 32
     """Episodes drawn for a gradient step; learning starts when there are as many."""
     replay_capacity: Annotated[int, Range(minimum=1)] = 5000
@@ -82,10 +82,11 @@ class ValueConfig(TeamConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_envs % self.episodes_per_update:
+        steps = self.num_envs * self.updates_per_episode
+        if steps < 1 or steps != round(steps):
             raise ConfigurationError(
-                f"num_envs is {self.num_envs}; it must be a multiple of episodes_per_update, "
-                f"{self.episodes_per_update}."
+                f"updates_per_episode is {self.updates_per_episode}; it must be a whole number of gradient steps for "
+                f"the {self.num_envs} episodes of an iteration."
             )
         for name, least in (("batch_size", "batch_size"), ("num_envs", "num_envs")):
             if self.replay_capacity < getattr(self, name):
@@ -227,7 +228,7 @@ class ValueDecomposition(TeamMethod):
     def update(
         self, state: ValueState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
     ) -> tuple[ValueState, Metrics]:
-        """Takes num_envs / episodes_per_update gradient steps, each on episodes drawn anew."""
+        """Takes num_envs times updates_per_episode gradient steps, each on episodes drawn anew."""
         assert replay is not None
         state = state._replace(
             episodes=state.episodes + self.num_envs,
@@ -248,7 +249,7 @@ class ValueDecomposition(TeamMethod):
             metrics["grad_norm"] = optax.tree.norm(grads)
             return self._follow(learned, enough), metrics
 
-        steps = self.num_envs // self.config.episodes_per_update
+        steps = round(self.num_envs * self.config.updates_per_episode)
         state, metrics = jax.lax.scan(step, state, jax.random.split(key, steps))
         metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
         return state, {**metrics, "epsilon": self.epsilon(state)}

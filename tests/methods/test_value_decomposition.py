@@ -18,7 +18,7 @@ from tests.probes import AGENTS, Context, Delayed, Masked, Probe, Roles, Steady,
 NAMES = ("iql", "qmix", "qplex", "vdn")
 SOLVER: dict[str, Any] = {
     "num_envs": 16,
-    "episodes_per_update": 4,
+    "updates_per_episode": 0.25,
     "batch_size": 32,
     "replay_capacity": 512,
     "agent": "mlp",
@@ -220,7 +220,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_gradient_steps_for_each_episode_are_what_is_asked_for() -> None:
-    options = {"num_envs": 4, "episodes_per_update": 2, "batch_size": 6}
+    options = {"num_envs": 4, "updates_per_episode": 0.5, "batch_size": 6}
     states = Frozen(options).run(4)
     # 4, 8, 12, 16 episodes: none before there are 6, then two for each 4.
     assert [count(state) for state in states] == [0, 0, 2, 4, 6]
@@ -230,7 +230,7 @@ def test_gradient_steps_for_each_episode_are_what_is_asked_for() -> None:
 
 
 def test_targets_are_copied_every_so_many_episodes() -> None:
-    options = {"num_envs": 4, "episodes_per_update": 4, "batch_size": 4}
+    options = {"num_envs": 4, "updates_per_episode": 0.25, "batch_size": 4}
     states = Frozen({**options, "target_update_interval": 8}).run(4)
     for before, after, copied in zip(states, states[1:], [0, 1, 0, 1], strict=False):
         assert same(after.target, after.params) == bool(copied)
@@ -238,7 +238,7 @@ def test_targets_are_copied_every_so_many_episodes() -> None:
 
 
 def test_soft_targets_move_a_little() -> None:
-    options = {"num_envs": 4, "episodes_per_update": 4, "batch_size": 4}
+    options = {"num_envs": 4, "updates_per_episode": 0.25, "batch_size": 4}
     before, after = Frozen({**options, "target_update": "soft", "target_update_rate": 0.25}).run(1)
     jax.tree.map(
         lambda old, new, found: np.testing.assert_allclose(
@@ -274,8 +274,9 @@ def test_exploration_is_uniform_over_legal_actions_at_first_and_greedy_in_evalua
     ("options", "sentence"),
     [
         (
-            {"num_envs": 6, "episodes_per_update": 4},
-            "num_envs is 6; it must be a multiple of episodes_per_update, 4.",
+            {"num_envs": 6, "updates_per_episode": 0.25},
+            "updates_per_episode is 0.25; it must be a whole number of gradient steps for the 6 episodes of an "
+            "iteration.",
         ),
         (
             {"num_envs": 4, "replay_capacity": 8},
