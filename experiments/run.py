@@ -82,7 +82,7 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         env: str = base.env
         """Task to train on; --list shows them."""
         preset: str | None = None
-        """Set of options to start from: fast, for value methods: eight environments, fewer and larger gradient steps."""
+        """Options to start from: fast gives value methods eight environments, fewer and larger gradient steps."""
         seeds: int = base.seeds
         """How many seeds."""
         seed: int = base.seed

@@ -40,6 +40,25 @@ def mixed_policy(env: MultiAgentEnv[Any], scripted: float = 0.5) -> Policy:
     return choose
 
 
+def episodes_mixed_policy(env: MultiAgentEnv[Any], chance: float) -> Policy:
+    """Each agent follows the script or chance, in a share of the steps that an episode draws for itself.
+
+    Args:
+        env: the world; its state keeps the episode's key.
+        chance: share of the episodes that are left to chance alone.
+    """
+    draw = random_policy(env)
+
+    def choose(state: Any, key: jax.Array) -> jax.Array:
+        lowest = -chance / (1.0 - chance)
+        share = jax.random.uniform(jax.random.fold_in(state.key, 12345), minval=lowest)
+        which, key = jax.random.split(key)
+        follows = jax.random.uniform(which, (env.num_agents,)) < share
+        return jnp.where(follows, env.scripted_action(state), draw(state, key))
+
+    return choose
+
+
 def constant_policy(*actions: int) -> Policy:
     """The same actions at every step."""
     return lambda state, key: jnp.array(actions, jnp.int32)

@@ -17,6 +17,7 @@ import envs
 from envs.push_box import PushBox, State
 from tests.envs.rollouts import (
     Policy,
+    episodes_mixed_policy,
     random_policy,
     scripted_policy,
     side_by_side,
@@ -579,19 +580,6 @@ def test_what_may_never_happen(
 # --- The twin ---
 
 
-def mixed_policy(env: PushBox) -> Policy:
-    """Each agent follows the script or chance; chance alone in a quarter of the episodes."""
-    draw = random_policy(env)
-
-    def policy(state: State, key: jax.Array) -> jax.Array:
-        share = jax.random.uniform(jax.random.fold_in(state.key, 12345), minval=-0.33)
-        which, key = jax.random.split(key)
-        follow = jax.random.uniform(which, (2,)) < share
-        return jnp.where(follow, env.scripted_action(state), draw(state, key))
-
-    return policy
-
-
 # Random play never delivers a box, so most episodes mix chance and script. Sixty steps are enough
 # for several boxes and let many episodes run in little time.
 @pytest.mark.parametrize(
@@ -630,7 +618,9 @@ def test_the_twin_agrees_at_every_step(
         twins.append(PushBoxTwin(start, **twin_options))
         return twins[-1]
 
-    total = side_by_side(env, make_twin, mixed_policy(env), num_episodes, seed=1)
+    total = side_by_side(
+        env, make_twin, episodes_mixed_policy(env, chance=0.25), num_episodes, seed=1
+    )
     assert 0.2 < (total > 0).mean() < 0.9, "boxes are delivered in many episodes, not in all"
     assert twins[0].moves_of_the_box > num_episodes
     assert twins[0].lone_pushes > num_episodes

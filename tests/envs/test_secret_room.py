@@ -16,7 +16,13 @@ from hypothesis import strategies as st
 import envs
 from envs.secret_room import SecretRoom, State
 from envs.secret_room.env import Geometry
-from tests.envs.rollouts import Policy, random_policy, scripted_policy, side_by_side
+from tests.envs.rollouts import (
+    Policy,
+    episodes_mixed_policy,
+    random_policy,
+    scripted_policy,
+    side_by_side,
+)
 from tests.envs.twins.secret_room import SecretRoomTwin
 
 UP, DOWN, LEFT, RIGHT = range(4)
@@ -596,19 +602,6 @@ def test_what_may_never_happen(
 # --- The twin ---
 
 
-def mixed_policy(env: SecretRoom) -> Policy:
-    """Each agent follows the script or chance; chance alone in a fifth of the episodes."""
-    draw = random_policy(env)
-
-    def policy(state: State, key: jax.Array) -> jax.Array:
-        share = jax.random.uniform(jax.random.fold_in(state.key, 12345), minval=-0.25)
-        which, key = jax.random.split(key)
-        follow = jax.random.uniform(which, (2,)) < share
-        return jnp.where(follow, env.scripted_action(state), draw(state, key))
-
-    return policy
-
-
 # Random play opens few doors and solves nothing, so most episodes mix chance and script. Eighty
 # steps are enough for most solutions and let many episodes run in little time.
 @pytest.mark.parametrize(
@@ -641,7 +634,9 @@ def test_the_twin_agrees_at_every_step(
         twins.append(SecretRoomTwin(start, **twin_options))
         return twins[-1]
 
-    total = side_by_side(env, make_twin, mixed_policy(env), num_episodes, seed=1)
+    total = side_by_side(
+        env, make_twin, episodes_mixed_policy(env, chance=0.2), num_episodes, seed=1
+    )
     twin = twins[0]
     assert 0.1 < (total > 0).mean() < 0.95, "many episodes are solved, not all"
     assert (twin.openings > num_episodes / 10).all()

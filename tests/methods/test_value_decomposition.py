@@ -15,7 +15,6 @@ from marl_jax.methods.base import Sizes
 from marl_jax.training import RunState, Trainer, TrainingConfig
 from tests.probes import AGENTS, Context, Delayed, Masked, Probe, Roles, Steady, SteadyThenOver
 
-NAMES = ("iql", "qmix", "qplex", "vdn")
 SOLVER: dict[str, Any] = {
     "num_envs": 16,
     "updates_per_episode": 0.25,
@@ -51,7 +50,8 @@ def train(
     return trainer, state, np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# The others show it on the games below.
+@pytest.mark.parametrize("name", ["iql", "qplex"])
 def test_what_is_seen_is_used(name: str) -> None:
     assert (train(name, Context, 150)[2] > 0.95).all()
 
