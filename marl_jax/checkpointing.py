@@ -39,11 +39,13 @@ class Checkpoints:
 
     def save(self, step: int, state: RunState) -> None:
         """Writes the whole state and forgets old ones."""
+        added = 0
         if state.replay is not None:
-            self._save_replay(step, state.replay)
-        _write(self.directory / str(step), _without_keys(state._replace(replay=None)), {})
+            added = int(np.asarray(state.replay.added)[0])
+            self._save_replay(step, state.replay, added)
+        _write(self.directory / str(step), _without_keys(state._replace(replay=None)), 0, added)
         for old in self.steps()[:-KEPT]:
-            shutil.rmtree(self.directory / str(old), ignore_errors=True)
+            _delete(self.directory / str(old))
         if state.replay is not None:
             self._forget_parts(_capacity(state.replay))
 
@@ -59,68 +61,66 @@ class Checkpoints:
             ConfigurationError: if the checkpoint is damaged or belongs to another configuration.
         """
         folder = self.directory / str(step)
-        if _facts(folder) is None:
+        if not _intact(folder):
             raise ConfigurationError(
                 f"the checkpoint {folder} is damaged; delete that folder to resume from the one before it."
             )
-        template = like._replace(replay=None)
-        state: RunState = _read(folder, template)
+        state: RunState = _read(folder, like._replace(replay=None))
         if like.replay is not None:
-            state = state._replace(replay=self._restore_replay(step, like.replay))
+            replay = self._restore_replay(step, like.replay, _episodes(folder)[1])
+            state = state._replace(replay=replay)
         return jax.tree.map(
             lambda x, template: jax.random.wrap_key_data(x) if _is_key(template) else x,
             state,
             like._replace(replay=state.replay),
         )
 
-    def _save_replay(self, step: int, replay: ReplayState) -> None:
+    def _save_replay(self, step: int, replay: ReplayState, added: int) -> None:
         """Writes the episodes that the checkpoints before this one do not hold. All seeds add in step."""
-        added, capacity = int(np.asarray(replay.added)[0]), _capacity(replay)
-        before = self._parts(step - 1)
+        capacity, before = _capacity(replay), self._parts(step - 1)
         first = max(before[-1].end if before else 0, added - capacity)
         if added > first:
             where = np.arange(first, added) % capacity
             episodes = jax.tree.map(lambda x: x[:, where], replay.episodes)
-            _write(self.parts / str(step), episodes, {"first": first, "end": added})
+            _write(self.parts / str(step), episodes, first, added)
 
-    def _restore_replay(self, step: int, like: ReplayState) -> ReplayState:
+    def _restore_replay(self, step: int, like: ReplayState, added: int) -> ReplayState:
         capacity, parts = _capacity(like), self._parts(step)
-        end = parts[-1].end if parts else 0
         episodes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.episodes)
-        missing = end
-        while missing > max(0, end - capacity):
+        missing, oldest = added, max(0, added - capacity)
+        while missing > oldest:
             part = parts.pop() if parts else None
-            if part is None or part.end != missing or _facts(part.folder) is None:
+            if part is None or part.end != missing or not _intact(part.folder):
+                folder = self.directory / str(step)
                 raise ConfigurationError(
-                    f"the replay in {self.parts} is damaged; this run can be played and evaluated, not gone on with."
+                    f"the checkpoint {folder} is damaged: {self.parts} lacks episodes of its replay; delete that "
+                    "folder to resume from the one before it. The policies can still be played and evaluated."
                 )
             found = _read(part.folder, _slots(like.episodes, part.end - part.first))
             # The oldest part may begin with episodes that have been written over since.
-            number = np.arange(max(part.first, end - capacity), part.end)
+            number = np.arange(max(part.first, oldest), part.end)
             for kept, new in zip(jax.tree.leaves(episodes), jax.tree.leaves(found), strict=True):
                 kept[:, number % capacity] = np.asarray(new)[:, number - part.first]
             missing = part.first
-        added = jnp.full(like.added.shape, end, like.added.dtype)
+        counts = jnp.full(like.added.shape, added, like.added.dtype)
         return jax.tree.map(
             lambda x, template: jax.device_put(x, template.sharding),
-            ReplayState(episodes, added),
+            ReplayState(episodes, counts),
             like,
         )
 
     def _parts(self, step: int) -> list["_Part"]:
         """The replay's parts up to a step, oldest first."""
         folders = [self.parts / str(part) for part in _steps(self.parts) if part <= step]
-        return [
-            _Part(folder, **json.loads((folder / DIGEST).read_text())["facts"])
-            for folder in folders
-        ]
+        return [_Part(folder, *_episodes(folder)) for folder in folders]
 
     def _forget_parts(self, capacity: int) -> None:
         """Deletes what even the oldest checkpoint has written over."""
-        parts = self._parts(self.steps()[0])
-        for part in parts:
-            if part.end <= parts[-1].end - capacity:
-                shutil.rmtree(part.folder, ignore_errors=True)
+        oldest = self.steps()[0]
+        added = _episodes(self.directory / str(oldest))[1]
+        for part in self._parts(oldest):
+            if part.end <= added - capacity:
+                _delete(part.folder)
 
 
 class _Part(NamedTuple):
@@ -150,26 +150,54 @@ def _steps(directory: Path) -> list[int]:
     return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
 
 
-def _write(folder: Path, tree: Any, facts: dict[str, int]) -> None:
-    """Writes a tree of arrays and, last, its digest and some facts."""
+def _write(folder: Path, tree: Any, first: int, end: int) -> None:
+    """Writes a tree of arrays and, last, its digest.
+
+    Args:
+        folder: where it goes; what is there is replaced.
+        tree: the arrays.
+        first: the number of the first episode that the tree holds, of all that were ever added to the replay.
+        end: the number after the last one; of a state, the episodes added so far.
+    """
     import orbax.checkpoint as ocp
 
-    shutil.rmtree(folder, ignore_errors=True)
+    # A run that was killed while it deleted leaves folders without a digest.
+    for other in folder.parent.glob("*"):
+        if other.name.isdigit() and not (other / DIGEST).exists():
+            shutil.rmtree(other, ignore_errors=True)
+    _delete(folder)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder / "state", tree)
         checkpointer.wait_until_finished()
+    record = {"files": _digests(folder), "episodes": [first, end]}
     temporary = folder / f"{DIGEST}.tmp"
-    temporary.write_text(json.dumps({"files": _digests(folder), "facts": facts}))
+    temporary.write_text(json.dumps(record))
     temporary.replace(folder / DIGEST)
 
 
-def _facts(folder: Path) -> dict[str, int] | None:
-    """The facts written with a tree; None if anything in the folder is damaged."""
+def _delete(folder: Path) -> None:
+    """Deletes the digest first: what is half deleted does not count."""
+    (folder / DIGEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """What a digest says; nothing if it cannot be read."""
     try:
         record = json.loads((folder / DIGEST).read_text())
-        return record["facts"] if record["files"] == _digests(folder) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _intact(folder: Path) -> bool:
+    return _record(folder).get("files") == _digests(folder)
+
+
+def _episodes(folder: Path) -> tuple[int, int]:
+    """First and end of the episodes in a folder; none if its digest cannot be read."""
+    first, end = _record(folder).get("episodes", (0, 0))
+    return first, end
 
 
 def _read(folder: Path, like: Any) -> Any:

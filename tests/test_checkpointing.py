@@ -90,18 +90,43 @@ def test_going_on_from_the_checkpoint_before_the_last(saved: Checkpoints) -> Non
     check(saved, 3, filled(6))
 
 
-def test_a_damaged_part_is_refused_and_the_learner_is_read_without_it(saved: Checkpoints) -> None:
+@pytest.mark.parametrize("damage", ["first gone", "last gone", "all gone", "one byte", "no digest"])
+def test_a_damaged_replay_is_refused_and_the_learner_is_read_without_it(
+    saved: Checkpoints, damage: str
+) -> None:
     state = filled(4)
     for step, added in ((1, 2), (2, 4)):
         saved.save(step, filled(added))
-    shutil.rmtree(saved.parts / "1")
+    if damage == "one byte":
+        file = max(saved.parts.glob("2/state/**/*"), key=lambda f: f.stat().st_size * f.is_file())
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    elif damage == "no digest":
+        (saved.parts / "1" / "digest.json").write_text("")
+    else:
+        gone = {"first gone": ["1"], "last gone": ["2"], "all gone": ["1", "2"]}[damage]
+        for part in gone:
+            shutil.rmtree(saved.parts / part)
     with pytest.raises(
-        ConfigurationError, match=r"can be played and evaluated, not gone on with\.$"
+        ConfigurationError, match="lacks episodes of its replay; delete that folder"
     ):
         saved.restore(2, like(state))
     restored = saved.restore(2, like(state)._replace(replay=None))
     assert restored.replay is None
     np.testing.assert_array_equal(restored.method["w"], state.method["w"])
+
+
+def test_what_a_killed_run_left_behind_is_swept_up(saved: Checkpoints) -> None:
+    for step, added in ((1, 2), (2, 4)):
+        saved.save(step, filled(added))
+    for folder in (saved.directory / "2", saved.parts / "2"):
+        (folder / "digest.json").unlink()
+    check(saved, 1, filled(2))
+    saved.save(3, filled(5))
+    check(saved, 3, filled(5))
+    assert episodes_on_disk(saved) == ["1", "3"]
+    assert not (saved.directory / "2").exists()
 
 
 def test_a_run_without_replay(saved: Checkpoints) -> None:
