@@ -37,7 +37,7 @@ class Arguments:
     episodes: int = 10
     """Greedy episodes of each run over which distances are averaged (10 in the paper)."""
     out: str = "credits.png"
-    """The picture; the numbers go to a .csv beside it."""
+    """The picture; its numbers go to NAME.csv beside it, the distances to NAME_kl.csv."""
 
 
 def main() -> int:
@@ -47,6 +47,9 @@ def main() -> int:
         raise ConfigurationError("no run is given; name one or more folders of runs.")
     if args.episodes < 1:
         raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
+    target = Path(args.out)
+    if target.suffix.lower() == ".csv":
+        raise ConfigurationError(f"--out is {target}; it must be a picture such as credits.png.")
     policies = _load(args.runs, args.seed)
     episodes = [
         p.play(jax.random.key(i), args.episodes)[0] for i, p in enumerate(policies.values())
@@ -57,13 +60,9 @@ def main() -> int:
     }
     distances = _distances(list(policies.values()), episodes)
     for label, trace in traces.items():
-        correlation = np.corrcoef(trace.credits[:, 0], trace.credits[:, 1]).item(0, 1)
-        print(
-            f"{label}: credits of agents 0 and 1 along its episode correlate by {correlation:+.3f}"
-        )
+        print(f"{label}: {_relation(trace.credits)}")
     for label, row in zip(policies, distances, strict=True):
         print(f"KL({label} || {', '.join(policies)}) = {', '.join(f'{x:.4g}' for x in row)}")
-    target = Path(args.out)
     with command.writing(target, "--out"):
         with target.with_suffix(".csv").open("w", newline="") as stream:
             writer = csv.writer(stream)
@@ -71,6 +70,11 @@ def main() -> int:
             for label, trace in traces.items():
                 for (step, agent), credit in np.ndenumerate(trace.credits):
                     writer.writerow([label, step, agent, f"{credit:.6g}"])
+        with target.with_name(f"{target.stem}_kl.csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["run", *policies])
+            for label, row in zip(policies, distances, strict=True):
+                writer.writerow([label, *(f"{x:.6g}" for x in row)])
         credit_pictures(traces, distances if len(policies) > 1 else None, target)
     print(f"picture: {target}")
     return 0
@@ -108,6 +112,17 @@ def _trace(policy: Policy, batch: EpisodeBatch) -> CreditTrace:
     length = int(np.asarray(batch.valid)[:, 0].sum())
     reward = np.asarray(batch.reward)[:length, 0].mean(-1)
     return CreditTrace(_credits(policy, batch)[:length, 0], reward)
+
+
+def _relation(credits: NDArray[np.float32]) -> str:
+    """How the first two agents' credits go together along an episode."""
+    one, other = credits[:, 0], credits[:, 1]
+    if np.allclose(one, other):
+        return "the first two agents have the same credit at every step"
+    if min(one.std(), other.std()) < 1e-6:
+        return "an agent's credit is the same at every step"
+    correlation = np.corrcoef(one, other).item(0, 1)
+    return f"credits of agents 0 and 1 along its episode correlate by {correlation:+.3f}"
 
 
 def _distances(policies: list[Policy], episodes: list[EpisodeBatch]) -> NDArray[np.float64]:

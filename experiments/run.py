@@ -14,13 +14,14 @@ from experiments import command
 from marl_jax import ConfigurationError, methods
 from marl_jax.api import run_training
 from marl_jax.runs import RunDirectory
-from marl_jax.settings import RunSettings, environment_record, make_settings
+from marl_jax.settings import RunSettings, environment_record, make_settings, presets
 
 DESCRIPTION = """Trains a method on a task, many seeds at once.
 
 A run goes to runs/ENV/METHOD/STAMP: its configuration, metrics.csv, learning curve and checkpoints. Ctrl-C stops it
 after the current chunk; --resume goes on. Options of the method are --method.NAME, options of the task --env.NAME;
-this page shows those of the method and task named on the command line (liir and turn if none are)."""
+this page shows those of the method and task named on the command line (liir and turn if none are), with the defaults
+of the preset if one is named; presets: {presets}."""
 
 DEFAULTS = ("liir", "turn")
 
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if value is None and not helps:
                 raise ConfigurationError(f"{name} is missing; choose from: {', '.join(allowed)}.")
         method, env = first.method or DEFAULTS[0], first.env or DEFAULTS[1]
-        base = make_settings(method, env, 16, 0, preset=first.preset)
+        preset = first.preset if first.method else None
+        base = make_settings(method, env, 16, 0, preset=preset)
         settings, out = _settings(arguments, base)
         run = RunDirectory.create(settings, environment_record(), out)
         result = run_training(settings, run)
@@ -82,7 +84,8 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         env: str = base.env
         """Task to train on; --list shows them."""
         preset: str | None = None
-        """Options to start from: fast gives value methods eight environments, fewer and larger gradient steps."""
+        """Options to start from: fast (value methods; eight environments, fewer gradient steps of a higher learning
+        rate) or pymarl (budget and evaluations of PyMARL and CIA)."""
         seeds: int = base.seeds
         """How many seeds."""
         seed: int = base.seed
@@ -103,7 +106,7 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
             Any, tyro.conf.arg(name="env", constructor=type(base.env_options))
         ] = base.env_options
 
-    args = command.parse(Run, DESCRIPTION, arguments)
+    args = command.parse(Run, DESCRIPTION.format(presets=", ".join(presets())), arguments)
     if args.resume is not None and args.out is not None:
         raise ConfigurationError("--out is given with --resume; a resumed run stays in its folder.")
     if args.resume is not None and args.preset is not None:

@@ -53,7 +53,7 @@ def call(main: object, arguments: list[str], monkeypatch: pytest.MonkeyPatch) ->
         ([*TINY, "--method.gama", "1"], "did you mean --method.gamma?"),
         ([*TINY, "--method.agent", "cnn"], "Expected one of ('gru', 'mlp')"),
         ([*TINY, "--env.time-limit", "0"], "time_limit is 0; it must be at least 1."),
-        ([*TINY, "--preset", "fats"], "unknown preset 'fats'; choose from: fast."),
+        ([*TINY, "--preset", "fats"], "unknown preset 'fats'; choose from: fast, pymarl."),
         ([*TINY, "--preset", "fast"], "preset 'fast' is not for iac; it is for: cia, "),
         ([*TINY, "--resume", "nowhere"], "nowhere is not a run"),
         ([*TINY, "--out", "file/run"], "cannot write to file/run"),
@@ -110,6 +110,8 @@ def test_list_and_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert call(run.main, ["--list"], monkeypatch) == 0
     listing = capsys.readouterr().out
     assert all(name in listing for name in ("iac", "central_v", "coma", "liir", "pursuit_1d"))
+    assert call(run.main, ["--preset", "fast", "--help"], monkeypatch) == 0
+    assert "presets: fast, pymarl" in " ".join(capsys.readouterr().out.split())
     assert call(run.main, ["--method", "liir", "--env", "turn", "--help"], monkeypatch) == 0
     text = capsys.readouterr().out
     for flag in ("--total-steps", "--method.intrinsic-weight", "--env.time-limit", "--resume"):
@@ -150,22 +152,25 @@ def test_credits_of_two_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    png, runs = tmp_path / "credits.png", [str(tmp_path / "qmix"), str(tmp_path / "cia")]
+    png, runs = tmp_path / "credits.png", [str(tmp_path / "vdn"), str(tmp_path / "cia")]
     for name in runs:
         method = Path(name).name
         marl_jax.train(method, "turn", seeds=1, out=name, **tiny.options(1, method))
     assert call(credits.main, [*runs, "--episodes", "2", "--out", str(png)], monkeypatch) == 0
     text = capsys.readouterr().out
-    assert "KL(qmix || qmix, cia) = 0, " in text
+    assert "vdn: the first two agents have the same credit at every step" in text
+    assert "KL(vdn || vdn, cia) = 0, " in text
     assert png.read_bytes().startswith(b"\x89PNG")
     rows = png.with_suffix(".csv").read_text().splitlines()
     assert rows[0] == "run,step,agent,credit"
     assert len(rows) == 1 + 2 * 5 * 2
+    assert (tmp_path / "credits_kl.csv").read_text().startswith("run,vdn,cia\nvdn,0,")
     for arguments, sentence in (
         ([], "no run is given"),
         ([str(finished)], "is a run of iac; it must be one of a value method with a mixer."),
         ([runs[0], "--episodes", "0"], "--episodes is 0; it must be at least 1."),
         ([runs[0], "--seed", "3"], "seed is 3; it must be one of 0 to 0."),
+        ([runs[0], "--out", "numbers.csv"], "--out is numbers.csv; it must be a picture"),
     ):
         assert call(credits.main, arguments, monkeypatch) == 2
         assert sentence in capsys.readouterr().err
@@ -203,10 +208,18 @@ def wait_for_evaluations(out: Path, count: int, process: subprocess.Popen[str]) 
     pytest.fail(f"the run never got that far: {process.communicate()[0]}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_goes_on_where_it_was(number: signal.Signals, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    process = start([*TINY, "--total-steps", "4000", "--out", str(out)])
+VDN = ["--method", "vdn", "--env", "turn", "--seeds", "2", *tiny.VALUE_FLAGS]
+
+
+# The second keeps a replay.
+@pytest.mark.parametrize(
+    ("number", "arguments"), [(signal.SIGINT, TINY), (signal.SIGKILL, VDN)], ids=["iac", "vdn"]
+)
+def test_a_stopped_run_goes_on_where_it_was(
+    number: signal.Signals, arguments: list[str], tmp_path: Path
+) -> None:
+    out, method = tmp_path / "run", arguments[1]
+    process = start([*arguments, "--total-steps", "4000", "--out", str(out)])
     wait_for_evaluations(out, 3, process)
     process.send_signal(number)
     text = process.communicate(timeout=60)[0]
@@ -216,9 +229,8 @@ def test_a_stopped_run_goes_on_where_it_was(number: signal.Signals, tmp_path: Pa
     reached = RunDirectory(out).checkpoints.steps()[-1]
     assert 3 <= reached < 200
     resumed = marl_jax.resume(out, total_steps=20 * (reached + 2), progress=False)
-    whole = marl_jax.train(
-        "iac", "turn", seeds=2, out=str(tmp_path / "whole"), **tiny.options(reached + 2)
-    )
+    options = tiny.options(reached + 2, method)
+    whole = marl_jax.train(method, "turn", seeds=2, out=str(tmp_path / "whole"), **options)
     assert rows_of(out) == rows_of(tmp_path / "whole")
     assert resumed.final_returns.tolist() == whole.final_returns.tolist()
 

@@ -19,9 +19,10 @@ METHOD: dict[str, Any] = {
 }
 _FLAGS = """
     --eval-interval 20 --eval-episodes 2 --env.time-limit 5 --method.num-envs 2 --method.hidden-size 4
-    --method.critic-hidden 4 --method.agent mlp --method.epsilon-anneal-steps 50
+    --method.agent mlp --method.epsilon-anneal-steps 50
 """
-FLAGS = _FLAGS.split()
+FLAGS = [*_FLAGS.split(), "--method.critic-hidden", "4"]
+VALUE_FLAGS = [*_FLAGS.split(), "--method.batch-size", "2", "--method.replay-capacity", "4"]
 
 
 def method_options(method: str) -> dict[str, Any]:

@@ -6,13 +6,13 @@ Papers: Liu et al. 2023, "Contrastive Identity-Aware Learning for Multi-Agent Va
 """
 
 import dataclasses
-import functools
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from envs.configuration import ConfigurationError
 from marl_jax.losses import (
     contrastive_identity_loss,
     credit_entropy,
@@ -28,7 +28,7 @@ from marl_jax.methods.value_decomposition import (
     ValueConfig,
     ValueDecomposition,
 )
-from marl_jax.networks import Linear, Mixed, MixerInputs, Params, temporal_credits
+from marl_jax.networks import Linear, Mixed, MixerInputs, Params
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -37,7 +37,8 @@ class IdentityConfig(ValueConfig):
     """What CIA adds to a method."""
 
     cia_weight: Annotated[float, NotNegative] = 0.02
-    """Weight of the loss on the credits (alpha); 0.02 is the authors' for Turn and most SMAC maps."""
+    """Weight of the loss on the credits (alpha). Authors: on QMIX 0.02 for Turn and half of their SMAC maps, else
+    0.005 or 0.1; on QPLEX 0.02 to 0.1."""
     identity_loss: Literal["contrastive", "classification"] = "contrastive"
     """contrastive: each identity picks its agent among the agents (CIA). classification: each agent's credits are
     sorted into an identity (the ablation CC)."""
@@ -49,7 +50,14 @@ class CreditConfig(QMIXConfig):
 
     credit: Literal["exact", "authors"] = "exact"
     """exact: dQ_tot/dq_i, as the papers define it. authors: their code's slope of the ELU, exp(ELU(z)) where it is
-    exp(z)."""
+    exp(z); what their code keeps of the credits after an episode's end is left out in both."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shuffle_agents:
+            raise ConfigurationError(
+                "shuffle_agents is True; it must be false where credits are told apart by agent."
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +75,6 @@ class _Identities(ValueDecomposition):
         vector = jnp.zeros((self.sizes.time_limit,))
         return {**params, "identity": self.identity.init(identity_key, vector)}
 
-    def _credits(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "T B N"]:
-        return temporal_credits(functools.partial(self._mix, params), taken)
-
     def _regulariser(
         self, params: dict[str, Params], taken: MixerInputs, mixed: Mixed, batch: EpisodeBatch
     ) -> tuple[jax.Array, Metrics]:
@@ -85,20 +90,20 @@ class _Identities(ValueDecomposition):
 class _QMIXCredits(QMIXMethod):
     """Credits of QMIX's mixer, exact or as the authors approximate them."""
 
-    def _credits(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "T B N"]:
+    def _credits(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
         if self.config.credit == "exact":
-            return temporal_credits(functools.partial(self._mix, params), taken)
+            return super()._credits(params, taken)
         credits: Any = self.mixer.apply(params["mixer"], taken, method="authors_credits")
         return credits
 
 
 @dataclasses.dataclass(frozen=True)
 class CIAConfig(IdentityConfig, CreditConfig):
-    """Hyper-parameters of CIA on QMIX; the authors' `qmix_cia.yaml` for Turn."""
+    """Hyper-parameters of CIA on QMIX; the authors' `cia_grad_qmix_turn.yaml`."""
 
 
 @dataclasses.dataclass(frozen=True)
-class CIA(_QMIXCredits, _Identities):
+class CIA(_Identities, _QMIXCredits):
     """CIA (Liu et al. 2023) on QMIX: a contrastive loss makes each agent's credits over time tell its identity."""
 
     Config: ClassVar = CIAConfig
@@ -108,13 +113,14 @@ class CIA(_QMIXCredits, _Identities):
 class CIAQPLEXConfig(IdentityConfig, QPLEXConfig):
     """Hyper-parameters of CIA on QPLEX."""
 
+    agent_index: bool = True
+    """Whether the attention also sees which agent it weighs (ours). Without it and unit_dim all have one credit, and
+    CIA's loss is a constant."""
+
 
 @dataclasses.dataclass(frozen=True)
 class CIAQPLEX(_Identities, QPLEXMethod):
-    """CIA (Liu et al. 2023) on QPLEX, whose credits are its attention weights.
-
-    Without `unit_dim` or `agent_index` all agents have one weight, and the loss changes nothing.
-    """
+    """CIA (Liu et al. 2023) on QPLEX, whose credits are its attention weights."""
 
     Config: ClassVar = CIAQPLEXConfig
 

@@ -8,10 +8,11 @@ from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from envs.configuration import Range
 from marl_jax.losses import (
+    action_values,
     central_weights,
     greedy_values,
     masked_mean,
@@ -61,6 +62,17 @@ class QTRAN(ValueDecomposition):
         joint = self.joint.init(joint_key, hidden, example.action, example.state)
         return {**super()._init_params(base_key), "joint": joint}
 
+    def _joint(
+        self,
+        params: dict[str, Params],
+        hidden: Float[Array, "T B N H"],
+        action: Int[Array, "T B N"],
+        state: Float[Array, "T B G"],
+    ) -> JointValues:
+        one_hot = self._one_hot(action)
+        joint: JointValues = self.joint.apply(params["joint"], hidden, one_hot, state)  # type: ignore[assignment]
+        return joint
+
     def _loss(
         self,
         params: dict[str, Params],
@@ -69,26 +81,18 @@ class QTRAN(ValueDecomposition):
         key: jax.Array,
     ) -> tuple[Float[Array, ""], Metrics]:
         values = self._values(params, target, batch)
-
-        def joint(
-            params: dict[str, Params], hidden: jax.Array, action: jax.Array, state: jax.Array
-        ) -> JointValues:
-            found: JointValues = self.joint.apply(  # type: ignore[assignment]
-                params["joint"], hidden, self._one_hot(action), state
-            )
-            return found
-
-        state, hidden = batch.global_state[:-1], values.hidden[:-1]
-        taken = joint(params, hidden, batch.action, state)
-        greedy = joint(params, hidden, values.greedy[:-1], state)
-        ahead = joint(target, values.target_hidden[1:], values.greedy[1:], batch.global_state[1:])
-        inputs = self._taken(values, batch)
-        best = greedy_values(values.online[:-1], batch.action_mask[:-1])
+        state, hidden, q = batch.global_state[:-1], values.hidden[:-1], values.online[:-1]
+        taken = self._joint(params, hidden, batch.action, state)
+        greedy = self._joint(params, hidden, values.greedy[:-1], state)
+        ahead = self._joint(
+            target, values.target_hidden[1:], values.chosen[1:], batch.global_state[1:]
+        )
         y = self._targets(batch, ahead.q)
         mask = batch.valid.astype(y.dtype)
         td = td_loss(taken.q, y, mask)
+        best = greedy_values(q, batch.action_mask[:-1])
         opt = qtran_opt_loss(best, greedy.q, taken.v, mask)
-        nopt = qtran_nopt_loss(inputs.q, taken.q, taken.v, mask)
+        nopt = qtran_nopt_loss(action_values(q, batch.action), taken.q, taken.v, mask)
         metrics = {
             "td_loss": td,
             "opt_loss": opt,
@@ -129,10 +133,15 @@ class _WeightedQMIX(QMIXMethod):
         }
 
     def _central(
-        self, params: dict[str, Params], q: jax.Array, action: jax.Array, batch: EpisodeBatch
-    ) -> Float[Array, "T+1 B"]:
-        """Q*(s, action) at every observation, from the central agents' values `q`."""
-        inputs = self._mixer_inputs(q, action, batch.action_mask, batch.global_state)
+        self,
+        params: dict[str, Params],
+        q: Float[Array, "T B N A"],
+        action: Int[Array, "T B N"],
+        mask: Bool[Array, "T B N A"],
+        state: Float[Array, "T B G"],
+    ) -> Float[Array, "T B"]:
+        """Q*(s, action), from the central agents' values `q`."""
+        inputs = self._mixer_inputs(q, action, mask, state)
         mixed: Mixed = self.central_mixer.apply(params["central_mixer"], inputs)  # type: ignore[assignment]
         return mixed.q_tot
 
@@ -144,28 +153,27 @@ class _WeightedQMIX(QMIXMethod):
         key: jax.Array,
     ) -> tuple[Float[Array, ""], Metrics]:
         values = self._values(params, target, batch)
-        taken, _ = self._in_order(self._taken(values, batch), self._next(values, batch), key)
-        q_tot = self._mix(params, taken).q_tot
+        q_tot = self._mix(params, self._in_order(self._taken(values, batch), key)).q_tot
         _, central = self._unroll(params["central_agent"], batch)
         _, delayed = jax.lax.stop_gradient(self._unroll(target["central_agent"], batch))
-        # The last observation is followed by no action; any will do there.
-        action = jnp.concatenate([batch.action, values.greedy[-1:]])
-        central_q = self._central(params, central, action, batch)[:-1]
-        greedy_q = self._central(target, delayed, values.greedy, batch)
-        y = jax.lax.stop_gradient(self._targets(batch, greedy_q[1:]))
-        mask = batch.valid.astype(y.dtype)
+        mask, state = batch.action_mask, batch.global_state
+        central_q = self._central(params, central[:-1], batch.action, mask[:-1], state[:-1])
+        greedy_q = self._central(target, delayed[:-1], values.greedy[:-1], mask[:-1], state[:-1])
+        next_q = self._central(target, delayed[1:], values.chosen[1:], mask[1:], state[1:])
+        y = jax.lax.stop_gradient(self._targets(batch, next_q))
+        valid = batch.valid.astype(y.dtype)
         if self.optimistic:
             weight = optimistic_weights(q_tot, y, self.config.alpha)
         else:
             weight = central_weights(
-                batch.action, values.greedy[:-1], y, greedy_q[:-1], self.config.alpha
+                batch.action, values.greedy[:-1], y, greedy_q, self.config.alpha
             )
-        td, central_td = td_loss(q_tot, y, mask, weight), td_loss(central_q, y, mask)
+        td, central_td = td_loss(q_tot, y, valid, weight), td_loss(central_q, y, valid)
         metrics = {
             "td_loss": td,
             "central_td_loss": central_td,
-            "weight": masked_mean(weight, mask),
-            "q_tot": masked_mean(q_tot, mask),
+            "weight": masked_mean(weight, valid),
+            "q_tot": masked_mean(q_tot, valid),
         }
         return td + central_td, metrics
 

@@ -30,10 +30,10 @@ class TeamConfig(Config):
     """Network of one agent: recurrent, or feed-forward."""
     hidden_size: Annotated[int, Range(minimum=1)] = 64
     """Units of the agent network."""
-    head_sizes: tuple[int, ...] = ()
+    head_sizes: tuple[Annotated[int, Range(minimum=1)], ...] = ()
     """Units of further layers between a recurrent agent's memory and its outputs; ROMA's QMIX-LAR has 80 25."""
     sharing: Sharing = "shared"
-    """Whether agents share parameters or have their own."""
+    """Whether agents share parameters or have their own (QMIX-NPS)."""
     observe_last_action: bool = True
     """Whether an agent sees its own last action."""
     observe_identity: bool = True

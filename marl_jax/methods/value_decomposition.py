@@ -9,6 +9,7 @@ Sources: PyMARL `q_learner.py`; QPLEX `dmaq_qatten_learner.py`.
 
 import dataclasses
 import functools
+import math
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
@@ -83,15 +84,15 @@ class ValueConfig(TeamConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         steps = self.num_envs * self.updates_per_episode
-        if steps < 1 or steps != round(steps):
+        if steps < 0.5 or not math.isclose(steps, round(steps)):
             raise ConfigurationError(
                 f"updates_per_episode is {self.updates_per_episode}; it must be a whole number of gradient steps for "
                 f"the {self.num_envs} episodes of an iteration."
             )
-        for name, least in (("batch_size", "batch_size"), ("num_envs", "num_envs")):
+        for name in ("batch_size", "num_envs"):
             if self.replay_capacity < getattr(self, name):
                 raise ConfigurationError(
-                    f"replay_capacity is {self.replay_capacity}; it must be at least {least}, "
+                    f"replay_capacity is {self.replay_capacity}; it must be at least {name}, "
                     f"{getattr(self, name)}."
                 )
 
@@ -123,6 +124,8 @@ class Values(NamedTuple):
         online: of the online networks.
         target: of the target networks.
         greedy: the action that the online networks hold best among the available ones.
+        chosen: the action whose value the targets take: `greedy`, or without double Q what the target networks hold
+            best.
         hidden: the online networks' hidden states.
         target_hidden: the target networks'.
     """
@@ -130,6 +133,7 @@ class Values(NamedTuple):
     online: Float[Array, "T+1 B N A"]
     target: Float[Array, "T+1 B N A"]
     greedy: Int[Array, "T+1 B N"]
+    chosen: Int[Array, "T+1 B N"]
     hidden: Float[Array, "T+1 B N H"]
     target_hidden: Float[Array, "T+1 B N H"]
 
@@ -173,9 +177,10 @@ class ValueDecomposition(TeamMethod):
     ) -> tuple[Float[Array, ""], Metrics]:
         """The loss of one batch of episodes, and what is worth logging."""
         values = self._values(params, target, batch)
-        taken, ahead = self._in_order(self._taken(values, batch), self._next(values, batch), key)
+        taken = self._in_order(self._taken(values, batch), key)
         mixed = self._mix(params, taken)
-        y = self._targets(batch, self._mix(target, ahead).q_tot)
+        ahead = self._mix(target, self._in_order(self._next(values, batch), key))
+        y = self._targets(batch, ahead.q_tot)
         mask = batch.valid.astype(y.dtype)
         loss = td_loss(mixed.q_tot, y, mask)
         metrics = {"td_loss": loss, "q_tot": masked_mean(mixed.q_tot, mask)}
@@ -189,12 +194,10 @@ class ValueDecomposition(TeamMethod):
         del params, taken, mixed, batch
         return jnp.zeros(()), {}
 
-    def _in_order(
-        self, taken: MixerInputs, ahead: MixerInputs, key: jax.Array
-    ) -> tuple[MixerInputs, MixerInputs]:
-        """The order in which the agents are handed to the mixer now, and to the target mixer a step later."""
+    def _in_order(self, inputs: MixerInputs, key: jax.Array) -> MixerInputs:
+        """The agents in the order in which they are handed to the mixer."""
         del key
-        return taken, ahead
+        return inputs
 
     # The method's contract.
 
@@ -273,8 +276,10 @@ class ValueDecomposition(TeamMethod):
         zeros = jnp.zeros((n,))
         return MixerInputs(zeros, zeros, jnp.zeros((n, a)), jnp.zeros((self.sizes.global_state,)))
 
-    def _unroll(self, params: Params, batch: EpisodeBatch) -> tuple[jax.Array, jax.Array]:
-        """The agents' hidden states [T+1, B, N, H] and action values [T+1, B, N, A]."""
+    def _unroll(
+        self, params: Params, batch: EpisodeBatch
+    ) -> tuple[Float[Array, "T+1 B N H"], Float[Array, "T+1 B N A"]]:
+        """The agents' hidden states and action values."""
         inputs = self._agent_inputs(batch.observation, batch.last_action)
         return self.agent.unroll(params, inputs)
 
@@ -283,9 +288,9 @@ class ValueDecomposition(TeamMethod):
     ) -> Values:
         hidden, online = self._unroll(params["agent"], batch)
         target_hidden, delayed = jax.lax.stop_gradient(self._unroll(target["agent"], batch))
-        chooser = online if self.config.double_q else delayed
-        greedy = greedy_action(jax.lax.stop_gradient(chooser), batch.action_mask)
-        return Values(online, delayed, greedy, hidden, target_hidden)
+        greedy = greedy_action(jax.lax.stop_gradient(online), batch.action_mask)
+        chosen = greedy if self.config.double_q else greedy_action(delayed, batch.action_mask)
+        return Values(online, delayed, greedy, chosen, hidden, target_hidden)
 
     def _one_hot(self, action: Int[Array, "*batch N"]) -> Float[Array, "*batch N A"]:
         return jax.nn.one_hot(action, self.sizes.num_actions)
@@ -307,9 +312,9 @@ class ValueDecomposition(TeamMethod):
         return self._mixer_inputs(values.online[:-1], batch.action, mask, state)
 
     def _next(self, values: Values, batch: EpisodeBatch) -> MixerInputs:
-        """The target mixer's inputs at the step after, for the greedy actions there."""
+        """The target mixer's inputs at the step after, for the actions chosen there."""
         mask, state = batch.action_mask[1:], batch.global_state[1:]
-        return self._mixer_inputs(values.target[1:], values.greedy[1:], mask, state)
+        return self._mixer_inputs(values.target[1:], values.chosen[1:], mask, state)
 
     def _mix(self, params: dict[str, Params], inputs: MixerInputs) -> Mixed:
         assert self.mixer is not None
@@ -321,8 +326,14 @@ class ValueDecomposition(TeamMethod):
         discount = self.config.gamma * batch.discount.min(-1)
         return one_step_targets(batch.reward.mean(-1), discount, next_q)
 
+    def _credits(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
+        """Each agent's credit; a constant in the agents' parameters."""
+        return temporal_credits(functools.partial(self._mix, params), taken)
+
     def credits(self, state: ValueState, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """Each agent's temporal credit dQ_tot/dq_i along episodes (CIA Eq. 2), for the actions taken.
+
+        A method that is set to the authors' approximation gives that.
 
         Raises:
             ConfigurationError: if the method has no mixer.
@@ -333,9 +344,7 @@ class ValueDecomposition(TeamMethod):
                 "mixes, such as qmix or cia."
             )
         values = self._values(state.params, state.target, batch)
-        return temporal_credits(
-            functools.partial(self._mix, state.params), self._taken(values, batch)
-        )
+        return self._credits(state.params, self._taken(values, batch))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,7 +362,7 @@ class IQL(ValueDecomposition):
     ) -> tuple[Float[Array, ""], Metrics]:
         values = self._values(params, target, batch)
         q = action_values(values.online[:-1], batch.action)
-        next_q = action_values(values.target[1:], values.greedy[1:])
+        next_q = action_values(values.target[1:], values.chosen[1:])
         y = one_step_targets(batch.reward, self.config.gamma * batch.discount, next_q)
         mask = jnp.broadcast_to(batch.valid[..., None], q.shape).astype(q.dtype)
         loss = td_loss(q, y, mask)
@@ -383,8 +392,8 @@ class QMIXConfig(ValueConfig):
     hypernet_size: Annotated[int, Range(minimum=1)] = 64
     """Units of their hidden layers."""
     shuffle_agents: bool = False
-    """CIA's probe RS: every gradient step hands the agents to the mixer in a fresh random order, the same one to
-    the target mixer."""
+    """CIA's random shuffle RS: every gradient step hands the agents to the mixer in a fresh random order, and to the
+    target mixer in the same one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -399,13 +408,10 @@ class QMIXMethod(ValueDecomposition):
         c = self.config
         return QMIX(c.mixer_embed, c.hypernet_layers, c.hypernet_size)
 
-    def _in_order(
-        self, taken: MixerInputs, ahead: MixerInputs, key: jax.Array
-    ) -> tuple[MixerInputs, MixerInputs]:
+    def _in_order(self, inputs: MixerInputs, key: jax.Array) -> MixerInputs:
         if not self.config.shuffle_agents:
-            return taken, ahead
-        order = jax.random.permutation(key, self.sizes.num_agents)
-        return permute_agents(taken, order), permute_agents(ahead, order)
+            return inputs
+        return permute_agents(inputs, jax.random.permutation(key, self.sizes.num_agents))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -413,7 +419,7 @@ class QPLEXConfig(ValueConfig):
     """Hyper-parameters of QPLEX; the authors' `qplex_qatten_sc2.yaml`, with CIA's one step an episode."""
 
     unit_dim: Annotated[int, Range(minimum=0)] = 0
-    """Features of one agent at the front of the state; 0 gives every agent the whole state, as CIA does on Turn."""
+    """Features of one agent at the front of the state; 0 gives every agent the whole state (CIA's is_token)."""
     agent_index: bool = False
     """Whether the attention also sees which agent it weighs (ours; without it and unit_dim all weigh the same)."""
     num_heads: Annotated[int, Range(minimum=1)] = 4
@@ -454,5 +460,6 @@ class QPLEXMethod(ValueDecomposition):
         self, params: dict[str, Params], taken: MixerInputs, mixed: Mixed, batch: EpisodeBatch
     ) -> tuple[jax.Array, Metrics]:
         added, metrics = super()._regulariser(params, taken, mixed, batch)
-        attention = self.config.attention_weight * mixed.regulariser
+        mask = batch.valid.astype(mixed.regulariser.dtype)
+        attention = self.config.attention_weight * masked_mean(mixed.regulariser, mask)
         return added + attention, {**metrics, "attention_loss": attention}

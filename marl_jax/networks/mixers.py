@@ -40,7 +40,11 @@ class Mixed(NamedTuple):
     """
 
     q_tot: Float[Array, "*batch"]
-    regulariser: Float[Array, ""]
+    regulariser: Float[Array, "*batch"]
+
+
+def _plain(q_tot: Float[Array, "*batch"]) -> Mixed:
+    return Mixed(q_tot, jnp.zeros_like(q_tot))
 
 
 def permute_agents(inputs: MixerInputs, permutation: Int[Array, " N"]) -> MixerInputs:
@@ -80,7 +84,7 @@ class VDN(nn.Module):
 
     def __call__(self, inputs: MixerInputs) -> Mixed:
         """Mixes."""
-        return Mixed(jnp.sum(inputs.q, axis=-1), jnp.zeros(()))
+        return _plain(jnp.sum(inputs.q, axis=-1))
 
 
 class _QMIXLayers(NamedTuple):
@@ -110,7 +114,7 @@ class QMIX(nn.Module):
         """Mixes."""
         layers = self._layers(inputs)
         hidden = nn.elu(_pre_activation(layers, inputs.q))
-        return Mixed(jnp.sum(hidden * layers.kernel2, axis=-1) + layers.value, jnp.zeros(()))
+        return _plain(jnp.sum(hidden * layers.kernel2, axis=-1) + layers.value)
 
     def authors_credits(self, inputs: MixerInputs) -> Float[Array, "*batch N"]:
         """The credits of CIA's and GRE's public code: `temporal_credits` with another slope of the ELU.
@@ -149,12 +153,12 @@ class QPLEX(nn.Module):
         Q_tot = sum_i Q~_i + sum_i stop_gradient(Q~_i - M~_i) (lambda_i(s, a) - 1)
 
     With w and lambda positive the best joint action is each agent's best action. As the advantage is
-    a constant, dQ_tot/dq_i = w_i(s) exactly. The regulariser is the sum over heads of the mean square
-    of the attention's logits (weight 1e-3 in the authors' runs).
+    a constant, dQ_tot/dq_i = w_i(s) exactly. The regulariser is the sum over heads of the mean over agents
+    of the attention's squared logits (weight 1e-3 in the authors' runs).
 
     Attributes:
         unit_dim: features of one agent in the state, which must begin with N such blocks; 0 takes the
-            whole state for every agent, as CIA does on Turn. All agents then have one key and the
+            whole state for every agent (CIA's `is_token`). All agents then have one key and the
             attention is uniform, w_i = num_heads / N, unless `agent_index` is set.
         agent_index: whether to append the agent's one-hot index to its features (ours, for states that
             are not made of blocks).
@@ -234,8 +238,8 @@ class _Attention(nn.Module):
     @nn.compact
     def __call__(
         self, state: Float[Array, "*batch G"], units: Float[Array, "*batch N U"]
-    ) -> tuple[Float[Array, "*batch N"], Float[Array, ""]]:
-        """Weights, and the sum over heads of the mean square of their logits."""
+    ) -> tuple[Float[Array, "*batch N"], Float[Array, "*batch"]]:
+        """Weights, and the sum over heads of the mean over agents of the squared logits."""
         heads = nn.vmap(
             _Query,
             variable_axes={"params": 0},
@@ -252,7 +256,7 @@ class _Attention(nn.Module):
         if self.weighted_head:
             of_head = MLP((self.hypernet_size, self.num_heads), name="head_weight")(state)
             weight = weight * jnp.abs(of_head)[..., None, :]
-        return jnp.sum(weight, axis=-1), self.num_heads * jnp.mean(logits**2)
+        return jnp.sum(weight, axis=-1), jnp.sum(jnp.mean(logits**2, axis=-2), axis=-1)
 
 
 class _Importance(nn.Module):
@@ -291,7 +295,7 @@ class CentralMixer(nn.Module):
         joint = jnp.concatenate([inputs.state, inputs.q], axis=-1)
         advantage = MLP((self.hidden_size,) * 3 + (1,), name="advantage")(joint)
         value = MLP((self.hidden_size, 1), name="value")(inputs.state)
-        return Mixed((advantage + value)[..., 0], jnp.zeros(()))
+        return _plain((advantage + value)[..., 0])
 
 
 class JointValues(NamedTuple):

@@ -55,8 +55,9 @@ class Setting:
             values.append(q)
         return np.stack(hidden), np.stack(values)
 
-    def greedy(self) -> np.ndarray:
-        _, q = self.agents(self.params["agent"])
+    def greedy(self, whose: str) -> np.ndarray:
+        """The best available actions by the agents of "params" or of "target"."""
+        _, q = self.agents(getattr(self, whose)["agent"])
         return np.argmax(np.where(self.batch.action_mask, q, -np.inf), axis=-1)
 
     def each(self) -> Any:
@@ -77,7 +78,7 @@ def test_qtran_base() -> None:
     s = Setting("qtran", joint_embed=5, opt_weight=0.7, nopt_weight=0.3)
     hidden, q = s.agents(s.params["agent"])
     target_hidden, _ = s.agents(s.target["agent"])
-    greedy, batch = s.greedy(), s.batch
+    greedy, batch = s.greedy("params"), s.batch
     td, opt, nopt = [], [], []
     for t, b in s.each():
         state, action = batch.global_state[t, b], np.asarray(batch.action[t, b])
@@ -115,14 +116,19 @@ def test_qtrans_joint_value_trains_the_agents_and_its_constraints_leave_it_alone
     )
     both = gradient(Setting("qtran"))
     difference = jax.tree.map(jnp.subtract, both, first)["joint"]["params"]
-    np.testing.assert_allclose(difference["q"]["Linear_0"]["Dense_0"]["kernel"], 0.0, atol=1e-6)
+    for part in ("q", "encoder"):
+        for leaf in jax.tree.leaves(difference[part]):
+            np.testing.assert_allclose(leaf, 0.0, atol=1e-6)
     assert jnp.abs(difference["v"]["Linear_0"]["Dense_0"]["kernel"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["ow_qmix", "cw_qmix"])
-def test_weighted_qmix(name: str) -> None:
-    s = Setting(name, **MIXER, alpha=0.25)
-    batch, greedy = s.batch, s.greedy()
+@pytest.mark.parametrize(
+    ("name", "double_q"), [("ow_qmix", True), ("cw_qmix", True), ("cw_qmix", False)]
+)
+def test_weighted_qmix(name: str, double_q: bool) -> None:
+    s = Setting(name, **MIXER, alpha=0.25, double_q=double_q)
+    batch, greedy = s.batch, s.greedy("params")
+    chosen = s.greedy("params" if double_q else "target")
     _, q = s.agents(s.params["agent"])
     _, central = s.agents(s.params["central_agent"])
     _, delayed = s.agents(s.target["central_agent"])
@@ -141,7 +147,7 @@ def test_weighted_qmix(name: str) -> None:
         q_tot = mixed(mixer, s.params["mixer"], q, action, t, b)
         q_star = mixed(central_mixer, s.params["central_mixer"], central, action, t, b)
         target = s.target["central_mixer"]
-        ahead = mixed(central_mixer, target, delayed, greedy[t + 1, b], t + 1, b)
+        ahead = mixed(central_mixer, target, delayed, chosen[t + 1, b], t + 1, b)
         best = mixed(central_mixer, target, delayed, greedy[t, b], t, b)
         y = s.y(t, b, ahead)
         is_greedy = bool((action == greedy[t, b]).all())

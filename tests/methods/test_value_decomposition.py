@@ -137,11 +137,11 @@ DUELLING = (("agent_index", True), ("num_kernels", 64), ("lr", 0.01))
 @pytest.mark.parametrize(
     ("name", "world", "options", "expected"),
     [
-        ("vdn", Matrix, (), 0.0),
+        ("vdn", ClassicMatrix, (), 0.0),
         ("qmix", Matrix, (), 0.0),
-        ("qtran", Matrix, (), 8.0),
-        ("ow_qmix", Matrix, CENTRAL, 8.0),
-        ("cw_qmix", Matrix, CENTRAL, 8.0),
+        ("qtran", ClassicMatrix, (), 8.0),
+        ("ow_qmix", ClassicMatrix, CENTRAL, 8.0),
+        ("cw_qmix", ClassicMatrix, CENTRAL, 8.0),
         ("qplex", ClassicMatrix, DUELLING, 8.0),
     ],
 )
@@ -282,6 +282,11 @@ def test_exploration_is_uniform_over_legal_actions_at_first_and_greedy_in_evalua
             {"num_envs": 4, "replay_capacity": 8},
             "replay_capacity is 8; it must be at least batch_size, 32.",
         ),
+        (
+            {"agent": "mlp", "head_sizes": (80, 25)},
+            "head_sizes is (80, 25); it must be empty unless agent is 'gru'.",
+        ),
+        ({"head_sizes": (0,)}, "head_sizes is 0; it must be at least 1."),
         ({"target_update": "slow"}, "target_update is 'slow'; it must be one of: hard, soft."),
         ({"lr": 0.0}, "lr is 0.0; it must be above 0."),
     ],

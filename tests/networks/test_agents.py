@@ -9,6 +9,7 @@ from marl_jax.networks import MLP, GRUAgent, Linear, MLPAgent, Params, Sharing, 
 
 STEPS, ENVS, AGENTS, INPUTS, HIDDEN, OUTPUTS = 4, 3, 2, 5, 6, 7
 NETWORKS = [GRUAgent(OUTPUTS, HIDDEN), MLPAgent(OUTPUTS, HIDDEN)]
+LARGE = GRUAgent(OUTPUTS, HIDDEN, (4, 3))
 SHARING: list[Sharing] = ["shared", "independent"]
 
 
@@ -20,7 +21,7 @@ def make(network: GRUAgent | MLPAgent, sharing: Sharing) -> tuple[TeamAgent, Par
 
 
 @pytest.mark.parametrize("sharing", SHARING)
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [*NETWORKS, LARGE])
 def test_unroll_equals_step_by_step(network: GRUAgent | MLPAgent, sharing: Sharing) -> None:
     team, params, xs = make(network, sharing)
     hidden, together = jax.jit(team.unroll)(params, xs)
@@ -74,6 +75,18 @@ def test_gru_agent_remembers_and_mlp_agent_does_not() -> None:
         other = xs.at[0].add(1.0)
         late = team.unroll(params, xs)[1][-1] - team.unroll(params, other)[1][-1]
         assert bool(jnp.any(late != 0)) == remembers
+
+
+def test_a_larger_head_has_its_layers_behind_the_gru() -> None:
+    params = LARGE.init(jax.random.key(0), jnp.zeros((HIDDEN,)), jnp.zeros((INPUTS,)))
+    head = params["params"]["head"]
+    shapes = [head[f"Linear_{i}"]["Dense_0"]["kernel"].shape for i in range(3)]
+    assert shapes == [(HIDDEN, 4), (4, 3), (3, OUTPUTS)]
+    hidden, out = LARGE.apply(params, jnp.ones((HIDDEN,)), jnp.ones((INPUTS,)))
+    for i in range(3):
+        layer = head[f"Linear_{i}"]["Dense_0"]
+        hidden = (jnp.maximum(hidden, 0.0) if i else hidden) @ layer["kernel"] + layer["bias"]
+    np.testing.assert_allclose(out, hidden, rtol=1e-5, atol=1e-6)
 
 
 def test_environments_and_later_inputs_do_not_mix() -> None:

@@ -283,7 +283,8 @@ def test_qplex_is_its_formula(mixer: QPLEX) -> None:
             expected[b] += mlp(params["params"]["value"], s)[0]
     mixed = mix(mixer, params, inputs)
     np.testing.assert_allclose(mixed.q_tot, expected, rtol=1e-3, atol=1e-4)
-    np.testing.assert_allclose(mixed.regulariser, 4 * np.mean(np.square(logits)), rtol=1e-3)
+    squares = np.square(logits).reshape(*mixed.q_tot.shape, 4, AGENTS)
+    np.testing.assert_allclose(mixed.regulariser, squares.mean(-1).sum(-1), rtol=1e-3)
 
 
 def test_central_mixer_is_its_formula() -> None:
@@ -347,7 +348,7 @@ def test_batch_entries_do_not_mix(mixer: nn.Module) -> None:
     params, inputs = make(mixer, batch=(2, 3))
     together = mix(mixer, params, inputs)
     assert together.q_tot.shape == (2, 3)
-    assert together.regulariser.shape == ()
+    assert together.regulariser.shape == (2, 3)
     credits = credits_of(mixer, params, inputs)
     assert credits.shape == (2, 3, AGENTS)
     for b in np.ndindex(2, 3):
