@@ -145,16 +145,20 @@ class Trainer:
 
         def iteration(state: RunState, _: Any) -> tuple[RunState, Metrics]:
             key, rollout_key, update_key = jax.random.split(state.key, 3)
-            batch, replay = self._play(state.method, rollout_key), state.replay
+            # The scopes show in profiles (`benchmarks/time_spent.py`).
+            with jax.named_scope("play"):
+                batch, replay = self._play(state.method, rollout_key), state.replay
             if self.method.replay is not None and replay is not None:
-                replay = self.method.replay.add(replay, batch)
+                with jax.named_scope("replay"):
+                    replay = self.method.replay.add(replay, batch)
             method, metrics = self.method.update(state.method, batch, replay, update_key)
             env_steps = state.env_steps + jnp.sum(batch.valid, dtype=jnp.int32)
             metrics = {"train_return": batch.team_return.mean(), **metrics}
             return RunState(method, replay, key, state.iteration + 1, env_steps), metrics
 
         state, training = jax.lax.scan(iteration, state, length=self.iterations_per_chunk)
-        evaluation = self.evaluate_seed(state)
+        with jax.named_scope("evaluate"):
+            evaluation = self.evaluate_seed(state)
         return state, ChunkMetrics(training, evaluation, state.env_steps)
 
     def evaluate_seed(self, state: RunState) -> Metrics:

@@ -241,11 +241,13 @@ class ValueDecomposition(TeamMethod):
 
         def step(state: ValueState, key: jax.Array) -> tuple[ValueState, Metrics]:
             sample_key, loss_key = jax.random.split(key)
-            batch = self.replay.sample(replay, sample_key, self.config.batch_size)
+            with jax.named_scope("replay"):
+                batch = self.replay.sample(replay, sample_key, self.config.batch_size)
             grad = jax.grad(self._loss, has_aux=True)
             grads, metrics = grad(state.params, state.target, batch, loss_key)
-            updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
-            params = optax.apply_updates(state.params, updates)
+            with jax.named_scope("optimizer"):
+                updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+                params = optax.apply_updates(state.params, updates)
             learned = state._replace(params=params, optimizer=optimizer)
             # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
             learned = jax.tree.map(lambda new, old: jnp.where(enough, new, old), learned, state)

@@ -1,0 +1,110 @@
+"""Where the time of a value method's training goes on a CPU: environment, replay, agents, mixer, optimiser.
+
+`python benchmarks/time_spent.py --method qmix --env turn` profiles one seed's training loop, adds up its operations by
+the part of the program that they come from, and apart from that products of matrices and everything else (gates,
+activations, copies). The reference in the same run is the loop's time without the profiler.
+"""
+
+import collections
+import dataclasses
+import re
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments import command
+from marl_jax import ConfigurationError
+from marl_jax.api import make_trainer
+from marl_jax.methods.value_decomposition import ValueDecomposition
+from marl_jax.settings import make_settings
+
+# The first pattern found in an operation's origin decides.
+PARTS = {
+    "evaluation": r"/evaluate/",
+    "playing: environment and acting": r"/play/",
+    "replay": r"/replay/",
+    "optimiser": r"/optimizer/",
+    "agents, backwards": r"transpose\(.*(GRU|MLP)Agent",
+    "agents, forwards": r"(GRU|MLP)Agent",
+    "mixer and joint values": r"QMIX|QPLEX|Mixer|QTRAN|\bvalue\b",
+    "inputs, targets, loss, the rest": "",
+}
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Command line."""
+
+    method: str = "qmix"
+    """Value method to profile."""
+    env: str = "turn"
+    """Task to profile it on."""
+    preset: str | None = None
+    """Options to start from."""
+    iterations: int = 64
+    """Iterations of a timed chunk."""
+
+
+def main() -> int:
+    """Profiles, and prints a table; returns the exit status."""
+    args = command.parse(Arguments, "Where the time of a value method's training goes.")
+    settings = make_settings(args.method, args.env, 1, 0, preset=args.preset)
+    trainer = make_trainer(settings)
+    if not isinstance(trainer.method, ValueDecomposition):
+        raise ConfigurationError(f"--method is {args.method}; it must be a value method.")
+    if args.iterations < 1:
+        raise ConfigurationError(f"--iterations is {args.iterations}; it must be at least 1.")
+    steps = args.iterations * trainer.steps_per_iteration
+    config = dataclasses.replace(settings.training, eval_interval=steps)
+    trainer = dataclasses.replace(trainer, config=config)
+
+    state = trainer.init()
+    program = trainer.train_chunk.lower(state).compile()
+    seconds = []
+    for _ in range(5):
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(program(state))
+        seconds.append(time.perf_counter() - began)
+    # While the replay fills, nothing is learned; it is all computed nevertheless.
+    chunk = statistics.median(seconds[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            jax.block_until_ready(program(state))
+        spent = _by_part(Path(folder), program.as_text())
+
+    total = sum(spent.values())
+    print(f"{args.method} on {args.env}, 1 seed, {jax.devices()[0].device_kind}")
+    print(f"{1e3 * chunk / args.iterations:.2f} ms an iteration, {steps / chunk:,.0f} env steps/s")
+    budget = settings.training.total_steps
+    print(f"{budget:,} env steps take {budget / steps * chunk / 60:.1f} min, without compilation")
+    print(f"{'products':>10}{'others':>10}  share of the profiled time")
+    for part in PARTS:
+        products, others = spent[part, True] / total, spent[part, False] / total
+        print(f"{products:10.1%}{others:10.1%}  {part}")
+    return 0
+
+
+def _by_part(folder: Path, program: str) -> collections.Counter[tuple[str, bool]]:
+    """Nanoseconds by part, and by whether the operation is a product of matrices."""
+    origin = dict(re.findall(r'%(\S+) = .*op_name="([^"]*)"', program))
+    (file,) = folder.rglob("*.xplane.pb")
+    profile: Any = jax.profiler.ProfileData.from_file(str(file))
+    spent: collections.Counter[tuple[str, bool]] = collections.Counter()
+    for plane in profile.planes:
+        for line in plane.lines:
+            for event in line.events:
+                # A loop's time is that of the operations in it.
+                if event.name not in origin or re.match(r"while|call|conditional", event.name):
+                    continue
+                where = origin[event.name]
+                part = next(part for part, pattern in PARTS.items() if re.search(pattern, where))
+                spent[part, bool(re.search(r"dot_general|/transpose$", where))] += event.duration_ns
+    return spent
+
+
+if __name__ == "__main__":
+    command.run(main)
