@@ -125,7 +125,10 @@ def credit_pictures(
         axes.set_title(f"{label}: return {trace.reward.sum():.4g}", fontsize=11)
         axes.set_ylabel("credit")
         if row == 0:
-            axes.legend(frameon=False, loc="upper right")
+            # Above the axes, where no line runs.
+            axes.legend(
+                frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(trace.credits.T)
+            )
         if row == rows - 1:
             axes.set_xlabel("step of one greedy episode; grey: the team is rewarded")
     if distances is not None:

@@ -1,6 +1,5 @@
 """Methods take a few steps on every world, and fit every kind of world, in every variant of their networks."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -13,15 +12,6 @@ from marl_jax import methods
 from marl_jax.training import Trainer, TrainingConfig
 from tests import tiny
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation() -> Iterator[None]:
-    """These programs run for a moment; compiling them well would take most of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 # Of JaxMARL's: one scenario of SMAX (units die, actions are masked), and the tasks of MPE whose
 # agents differ from each other.
 BRIDGED = ("smax/3m", "mpe/simple_speaker_listener", "mpe/simple_adversary")
@@ -30,16 +20,19 @@ BRIDGED = ("smax/3m", "mpe/simple_speaker_listener", "mpe/simple_adversary")
 # Sparse Pac-Men is Pac-Men with another reward.
 WORLDS = [*(name for name in envs.own_names() if name != "sparse_pac_men"), *BRIDGED]
 
-# The quickest to compile; the others are traced.
+# The quickest to compile; the others are traced, and trained on the probes.
 RUN_EVERYWHERE = "iac"
 THE_OTHERS = sorted(set(methods.names()) - {RUN_EVERYWHERE})
 # Worlds that differ in kind: units that die, early ends, actions that only some agents have.
 KINDS = ("smax/3m", "secret_room", "mpe/simple_speaker_listener")
 # One of each family on all of them, the rest of the family on the first.
 PAIRS = [
-    (method, env)
-    for method in THE_OTHERS
-    for env in (KINDS if method in ("liir", "qmix") else KINDS[:1])
+    *((RUN_EVERYWHERE, env) for env in WORLDS),
+    *(
+        (method, env)
+        for method in THE_OTHERS
+        for env in (KINDS if method in ("liir", "qmix") else KINDS[:1])
+    ),
 ]
 
 
@@ -63,23 +56,15 @@ def form(tree: Any) -> Any:
     return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
-@pytest.mark.parametrize("env", WORLDS)
-def test_every_world_runs(env: str) -> None:
+@pytest.mark.parametrize("env", ["turn", *KINDS])
+def test_every_kind_of_world_runs(env: str) -> None:
     result = marl_jax.train(RUN_EVERYWHERE, env, seeds=2, **tiny.options(1, RUN_EVERYWHERE))
     assert not result.failures
     assert np.isfinite(result.final_returns).all()
 
 
-# The others are trained on the probes.
-@pytest.mark.parametrize("method", ["cia", "cia_qplex", "gre"])
-def test_methods_without_a_probe_run(method: str) -> None:
-    result = marl_jax.train(method, "turn", seeds=2, **tiny.options(1, method))
-    assert not result.failures
-    assert np.isfinite(result.final_returns).all()
-
-
 # One of each family.
-@pytest.mark.parametrize("method", ["iac", "liir", "qmix"])
+@pytest.mark.parametrize("method", ["liir", "qmix"])
 def test_recurrent_and_independent(method: str) -> None:
     options = tiny.options(1, method)
     options["method_options"] |= {"agent": "gru", "sharing": "independent"}

@@ -4,7 +4,7 @@ import dataclasses
 import itertools
 import math
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -50,15 +50,6 @@ WORLDS = [
     ("pursuit_1d", {}),
     ("pursuit_1d", {"time_limit": 60, "clip": 10, "terminate_at_target": True}),
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly() -> Iterator[None]:
-    """Most of this module's time goes into compiling what then runs for a moment."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 every_world = pytest.mark.parametrize(

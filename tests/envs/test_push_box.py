@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -34,15 +33,6 @@ RESPAWN = PushBox(terminate_on_success=False)
 RESPAWN_SCRIPT = scripted_policy(RESPAWN)
 
 Cell = tuple[int, int]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly() -> Iterator[None]:
-    """Most of this module's time goes into compiling what then runs for a moment."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def make_state(

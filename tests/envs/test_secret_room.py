@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -95,15 +94,6 @@ L, ONE, TWO, THREE = (20, 5), (4, 20), (12, 20), (20, 20)
 Cell = tuple[int, int]
 
 both = pytest.mark.parametrize("env", [ENV, CMAE], ids=["edti", "cmae"])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly() -> Iterator[None]:
-    """Most of this module's time goes into compiling what then runs for a moment."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def make_state(
