@@ -1,4 +1,4 @@
-"""Methods take a few steps on every world, and fit every kind of world, in every variant of their networks."""
+"""Every method fits a world, one of each family fits every kind of world, and one takes a few steps on each kind."""
 
 from typing import Any
 
