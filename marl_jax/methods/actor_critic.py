@@ -30,9 +30,9 @@ from marl_jax.losses import (
 )
 from marl_jax.methods.team import (
     AgentMemory,
+    EpsilonConfig,
     NotNegative,
     Positive,
-    TeamConfig,
     TeamMethod,
     Unit,
 )
@@ -42,7 +42,7 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorCriticConfig(TeamConfig):
+class ActorCriticConfig(EpsilonConfig):
     """What IAC, Central-V, COMA and LIIR have in common; defaults are LIIR's own (LIIR 5.2.1, `liir_smac.yaml`).
 
     The exploration rate is the weight of the uniform law in the policy.

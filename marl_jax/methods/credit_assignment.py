@@ -21,6 +21,7 @@ from marl_jax.losses import (
 )
 from marl_jax.methods.team import NotNegative
 from marl_jax.methods.value_decomposition import (
+    Learning,
     QMIXConfig,
     QMIXMethod,
     QPLEXConfig,
@@ -28,8 +29,8 @@ from marl_jax.methods.value_decomposition import (
     ValueConfig,
     ValueDecomposition,
 )
-from marl_jax.networks import Linear, Mixed, MixerInputs, Params
-from marl_jax.types import EpisodeBatch, Metrics
+from marl_jax.networks import Linear, MixerInputs, Params
+from marl_jax.types import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +76,10 @@ class _Identities(ValueDecomposition):
         vector = jnp.zeros((self.sizes.time_limit,))
         return {**params, "identity": self.identity.init(identity_key, vector)}
 
-    def _regulariser(
-        self, params: dict[str, Params], taken: MixerInputs, mixed: Mixed, batch: EpisodeBatch
-    ) -> tuple[jax.Array, Metrics]:
-        added, metrics = super()._regulariser(params, taken, mixed, batch)
-        vectors = credit_vectors(self._credits(params, taken), batch.valid)
+    def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+        added, metrics = super()._regulariser(learning)
+        params, valid = learning.params, learning.batch.valid
+        vectors = credit_vectors(self._credits(params, learning.taken), valid)
         scores: Any = self.identity.apply(params["identity"], vectors)
         contrastive = self.config.identity_loss == "contrastive"
         loss = (contrastive_identity_loss if contrastive else identity_classification_loss)(scores)
@@ -139,10 +139,8 @@ class GRE(_QMIXCredits):
 
     Config: ClassVar = GREConfig
 
-    def _regulariser(
-        self, params: dict[str, Params], taken: MixerInputs, mixed: Mixed, batch: EpisodeBatch
-    ) -> tuple[jax.Array, Metrics]:
-        added, metrics = super()._regulariser(params, taken, mixed, batch)
-        credits = self._credits(params, taken)
-        entropy = credit_entropy(credits, batch.valid.astype(credits.dtype))
+    def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+        added, metrics = super()._regulariser(learning)
+        credits = self._credits(learning.params, learning.taken)
+        entropy = credit_entropy(credits, learning.batch.valid.astype(credits.dtype))
         return added + self.config.entropy_weight * entropy, {**metrics, "credit_entropy": entropy}

@@ -27,6 +27,7 @@ from marl_jax.methods.value_decomposition import (
     QMIXMethod,
     ValueConfig,
     ValueDecomposition,
+    ValueState,
 )
 from marl_jax.networks import CentralMixer, JointValues, Mixed, Params, QTRANJoint
 from marl_jax.types import EpisodeBatch, Metrics
@@ -74,16 +75,13 @@ class QTRAN(ValueDecomposition):
         return joint
 
     def _loss(
-        self,
-        params: dict[str, Params],
-        target: dict[str, Params],
-        batch: EpisodeBatch,
-        key: jax.Array,
+        self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
+        target = state.target
         values = self._values(params, target, batch)
-        state, hidden, q = batch.global_state[:-1], values.hidden[:-1], values.online[:-1]
-        taken = self._joint(params, hidden, batch.action, state)
-        greedy = self._joint(params, hidden, values.greedy[:-1], state)
+        hidden, q = values.hidden[:-1], values.online[:-1]
+        taken = self._joint(params, hidden, batch.action, batch.global_state[:-1])
+        greedy = self._joint(params, hidden, values.greedy[:-1], batch.global_state[:-1])
         ahead = self._joint(
             target, values.target_hidden[1:], values.chosen[1:], batch.global_state[1:]
         )
@@ -146,20 +144,17 @@ class _WeightedQMIX(QMIXMethod):
         return mixed.q_tot
 
     def _loss(
-        self,
-        params: dict[str, Params],
-        target: dict[str, Params],
-        batch: EpisodeBatch,
-        key: jax.Array,
+        self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
+        target = state.target
         values = self._values(params, target, batch)
         q_tot = self._mix(params, self._in_order(self._taken(values, batch), key)).q_tot
         _, central = self._unroll(params["central_agent"], batch)
         _, delayed = jax.lax.stop_gradient(self._unroll(target["central_agent"], batch))
-        mask, state = batch.action_mask, batch.global_state
-        central_q = self._central(params, central[:-1], batch.action, mask[:-1], state[:-1])
-        greedy_q = self._central(target, delayed[:-1], values.greedy[:-1], mask[:-1], state[:-1])
-        next_q = self._central(target, delayed[1:], values.chosen[1:], mask[1:], state[1:])
+        mask, world = batch.action_mask, batch.global_state
+        central_q = self._central(params, central[:-1], batch.action, mask[:-1], world[:-1])
+        greedy_q = self._central(target, delayed[:-1], values.greedy[:-1], mask[:-1], world[:-1])
+        next_q = self._central(target, delayed[1:], values.chosen[1:], mask[1:], world[1:])
         y = jax.lax.stop_gradient(self._targets(batch, next_q))
         valid = batch.valid.astype(y.dtype)
         if self.optimistic:

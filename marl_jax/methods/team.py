@@ -22,7 +22,7 @@ Unit = Range(minimum=0, maximum=1)
 
 @dataclasses.dataclass(frozen=True)
 class TeamConfig(Config):
-    """The agents, and how much they explore."""
+    """The agents."""
 
     num_envs: Annotated[int, Range(minimum=1)] = 1
     """Environments played side by side in every iteration."""
@@ -38,12 +38,6 @@ class TeamConfig(Config):
     """Whether an agent sees its own last action."""
     observe_identity: bool = True
     """Whether an agent sees which one it is."""
-    epsilon_start: Annotated[float, Unit] = 1.0
-    """Exploration rate at the start."""
-    epsilon_finish: Annotated[float, Unit] = 0.05
-    """Exploration rate in the end."""
-    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 50_000
-    """Environment steps over which it falls linearly."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,6 +45,18 @@ class TeamConfig(Config):
             raise ConfigurationError(
                 f"head_sizes is {self.head_sizes}; it must be empty unless agent is 'gru'."
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class EpsilonConfig(TeamConfig):
+    """A team that explores with a rate that falls."""
+
+    epsilon_start: Annotated[float, Unit] = 1.0
+    """Exploration rate at the start."""
+    epsilon_finish: Annotated[float, Unit] = 0.05
+    """Exploration rate in the end."""
+    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 50_000
+    """Environment steps over which it falls linearly."""
 
 
 class AgentMemory(NamedTuple):

@@ -10,7 +10,7 @@ Sources: PyMARL `q_learner.py`; QPLEX `dmaq_qatten_learner.py`.
 import dataclasses
 import functools
 import math
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +30,9 @@ from marl_jax.losses import (
 )
 from marl_jax.methods.team import (
     AgentMemory,
+    EpsilonConfig,
     NotNegative,
     Positive,
-    TeamConfig,
     TeamMethod,
     Unit,
 )
@@ -52,7 +52,7 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class ValueConfig(TeamConfig):
+class ValueConfig(EpsilonConfig):
     """What the family has in common; defaults are PyMARL's (`default.yaml`, `qmix.yaml`)."""
 
     num_envs: Annotated[int, Range(minimum=1)] = 1
@@ -138,6 +138,28 @@ class Values(NamedTuple):
     target_hidden: Float[Array, "T+1 B N H"]
 
 
+class Learning(NamedTuple):
+    """A batch in the middle of a gradient step: what a regulariser may look at.
+
+    Attributes:
+        params: the parameters that the loss is differentiated in.
+        state: the learner before the step.
+        batch: the episodes.
+        values: the agents' action values.
+        taken: the mixer's inputs for the actions taken.
+        mixed: what the mixer makes of them.
+        key: random key.
+    """
+
+    params: dict[str, Params]
+    state: ValueState
+    batch: EpisodeBatch
+    values: Values
+    taken: MixerInputs
+    mixed: Mixed
+    key: jax.Array
+
+
 @dataclasses.dataclass(frozen=True)
 class ValueDecomposition(TeamMethod):
     """Base of the family. A member defines its mixer, or its loss."""
@@ -169,35 +191,39 @@ class ValueDecomposition(TeamMethod):
         return params
 
     def _loss(
-        self,
-        params: dict[str, Params],
-        target: dict[str, Params],
-        batch: EpisodeBatch,
-        key: jax.Array,
+        self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
-        """The loss of one batch of episodes, and what is worth logging."""
-        values = self._values(params, target, batch)
+        """The loss of `params` on one batch of episodes, and what is worth logging.
+
+        `state` is the learner before the gradient step: its targets and its counts.
+        """
+        values = self._values(params, state.target, batch)
         taken = self._in_order(self._taken(values, batch), key)
         mixed = self._mix(params, taken)
-        ahead = self._mix(target, self._in_order(self._next(values, batch), key))
+        ahead = self._mix(state.target, self._in_order(self._next(values, batch), key))
         y = self._targets(batch, ahead.q_tot)
         mask = batch.valid.astype(y.dtype)
         loss = td_loss(mixed.q_tot, y, mask)
         metrics = {"td_loss": loss, "q_tot": masked_mean(mixed.q_tot, mask)}
-        added, more = self._regulariser(params, taken, mixed, batch)
+        added, more = self._regulariser(
+            Learning(params, state, batch, values, taken, mixed, jax.random.fold_in(key, 1))
+        )
         return loss + added, {**metrics, **more}
 
-    def _regulariser(
-        self, params: dict[str, Params], taken: MixerInputs, mixed: Mixed, batch: EpisodeBatch
-    ) -> tuple[jax.Array, Metrics]:
+    def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
         """What is added to the temporal-difference loss."""
-        del params, taken, mixed, batch
+        del learning
         return jnp.zeros(()), {}
 
     def _in_order(self, inputs: MixerInputs, key: jax.Array) -> MixerInputs:
         """The agents in the order in which they are handed to the mixer."""
         del key
         return inputs
+
+    def _kept(self, q: Float[Array, "B N A"]) -> Any:
+        """What the replay keeps of the action values that the agents acted on."""
+        del q
+        return ()
 
     # The method's contract.
 
@@ -216,7 +242,7 @@ class ValueDecomposition(TeamMethod):
         observation: Observation,
         key: jax.Array,
         explore: bool,
-    ) -> tuple[AgentMemory, jax.Array, tuple[()]]:
+    ) -> tuple[AgentMemory, jax.Array, Any]:
         """Epsilon-greedy, each agent on its own; or greedy."""
         x = self._agent_inputs(observation.agents_view, memory.last_action)
         hidden, q = self.agent.step(state.params["agent"], memory.hidden, x)
@@ -226,7 +252,7 @@ class ValueDecomposition(TeamMethod):
             tries = jax.random.uniform(coin_key, action.shape) < self.epsilon(state)
             action = jnp.where(tries, random_action(action_key, observation.action_mask), action)
         last_action = jax.nn.one_hot(action, self.sizes.num_actions)
-        return AgentMemory(hidden, last_action), action, ()
+        return AgentMemory(hidden, last_action), action, self._kept(q)
 
     def update(
         self, state: ValueState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
@@ -244,7 +270,7 @@ class ValueDecomposition(TeamMethod):
             with jax.named_scope("replay"):
                 batch = self.replay.sample(replay, sample_key, self.config.batch_size)
             grad = jax.grad(self._loss, has_aux=True)
-            grads, metrics = grad(state.params, state.target, batch, loss_key)
+            grads, metrics = grad(state.params, state, batch, loss_key)
             with jax.named_scope("optimizer"):
                 updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
                 params = optax.apply_updates(state.params, updates)
@@ -356,13 +382,9 @@ class IQL(ValueDecomposition):
     Config: ClassVar = ValueConfig
 
     def _loss(
-        self,
-        params: dict[str, Params],
-        target: dict[str, Params],
-        batch: EpisodeBatch,
-        key: jax.Array,
+        self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
-        values = self._values(params, target, batch)
+        values = self._values(params, state.target, batch)
         q = action_values(values.online[:-1], batch.action)
         next_q = action_values(values.target[1:], values.chosen[1:])
         y = one_step_targets(batch.reward, self.config.gamma * batch.discount, next_q)
@@ -458,10 +480,9 @@ class QPLEXMethod(ValueDecomposition):
             c.weighted_head,
         )
 
-    def _regulariser(
-        self, params: dict[str, Params], taken: MixerInputs, mixed: Mixed, batch: EpisodeBatch
-    ) -> tuple[jax.Array, Metrics]:
-        added, metrics = super()._regulariser(params, taken, mixed, batch)
-        mask = batch.valid.astype(mixed.regulariser.dtype)
-        attention = self.config.attention_weight * masked_mean(mixed.regulariser, mask)
+    def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+        added, metrics = super()._regulariser(learning)
+        logits = learning.mixed.regulariser
+        mask = learning.batch.valid.astype(logits.dtype)
+        attention = self.config.attention_weight * masked_mean(logits, mask)
         return added + attention, {**metrics, "attention_loss": attention}

@@ -34,11 +34,10 @@ class Setting:
     def __init__(self, name: str, **options: Any) -> None:
         self.method = make(name, **options)
         self.params = fast_jit(self.method.init)(jax.random.key(0)).params
-        self.target = fast_jit(self.method.init)(jax.random.key(1)).params
         self.batch = make_batch()
-        self.loss, self.metrics = fast_jit(self.method._loss)(
-            self.params, self.target, self.batch, KEY
-        )
+        state = fast_jit(self.method.init)(jax.random.key(1))
+        self.state, self.target = state, state.params
+        self.loss, self.metrics = fast_jit(self.method._loss)(self.params, state, self.batch, KEY)
 
     def agents(self, params: Any) -> tuple[np.ndarray, np.ndarray]:
         """Hidden states and values, one step after the other."""
@@ -106,7 +105,7 @@ def test_qtrans_joint_value_trains_the_agents_and_its_constraints_leave_it_alone
     only_td = Setting("qtran", opt_weight=0.0, nopt_weight=0.0)
 
     def gradient(s: Setting) -> Any:
-        return fast_jit(jax.grad(lambda p: s.method._loss(p, s.target, s.batch, KEY)[0]))(s.params)
+        return fast_jit(jax.grad(lambda p: s.method._loss(p, s.state, s.batch, KEY)[0]))(s.params)
 
     first = gradient(only_td)
     cell = first["agent"]["params"]["cell"]
