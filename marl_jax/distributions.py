@@ -36,6 +36,18 @@ def floored_categorical(
     return distrax.Categorical(probs=probs / jnp.sum(probs, axis=-1, keepdims=True))
 
 
+def masked_categorical(
+    logits: Float[Array, "... A"], action_mask: Bool[Array, "... A"]
+) -> distrax.Categorical:
+    """Softmax over the available actions, with finite gradients everywhere.
+
+    Args:
+        logits: the network's output.
+        action_mask: available actions; a row without any counts as one with all.
+    """
+    return distrax.Categorical(logits=jnp.where(action_mask, logits, -1e10))
+
+
 def greedy_action(scores: Float[Array, "... A"], action_mask: Bool[Array, "... A"]) -> jax.Array:
     """The available action with the highest score: [...] int32."""
     return jnp.argmax(jnp.where(action_mask, scores, -jnp.inf), axis=-1).astype(jnp.int32)

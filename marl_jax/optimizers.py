@@ -8,7 +8,7 @@ OptimizerName = Literal["rmsprop", "adam", "sgd"]
 
 
 def make_optimizer(
-    name: OptimizerName, learning_rate: float, max_grad_norm: float
+    name: OptimizerName, learning_rate: float, max_grad_norm: float, weight_decay: float = 0.0
 ) -> optax.GradientTransformation:
     """The optimiser of a parameter group.
 
@@ -18,6 +18,7 @@ def make_optimizer(
         name: "rmsprop", "adam" or "sgd".
         learning_rate: step size.
         max_grad_norm: gradients of a larger global norm are scaled down to it; 0 means never.
+        weight_decay: factor of the parameters that is added to the clipped gradients, as PyTorch's optimisers do.
     """
     if name == "rmsprop":
         optimizer = optax.rmsprop(learning_rate, decay=0.99, eps=1e-5, eps_in_sqrt=False)
@@ -25,6 +26,8 @@ def make_optimizer(
         optimizer = optax.adam(learning_rate)
     else:
         optimizer = optax.sgd(learning_rate)
+    if weight_decay > 0:
+        optimizer = optax.chain(optax.add_decayed_weights(weight_decay), optimizer)
     if max_grad_norm > 0:
         return optax.chain(optax.clip_by_global_norm(max_grad_norm), optimizer)
     return optimizer

@@ -73,3 +73,26 @@ class EpisodeReplay:
         # whole replay for it. A loop it leaves alone.
         drawn = jax.lax.map(lambda i: jax.tree.map(lambda x: x[i], state.episodes), chosen)
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), drawn)
+
+    def transitions(self, state: ReplayState) -> Int[Array, ""]:
+        """How many steps there are to draw from."""
+        return jnp.sum(state.episodes.valid, dtype=jnp.int32)
+
+    def sample_transitions(self, state: ReplayState, key: jax.Array, num: int) -> EpisodeBatch:
+        """Draws `num` steps, each independently and every stored step equally likely.
+
+        Returns:
+            Episodes of one step: T is 1 and B is `num`. If none are stored, `valid` is false.
+        """
+        lengths = jnp.sum(state.episodes.valid, axis=1, dtype=jnp.int32)
+        ends = jnp.cumsum(lengths)
+        lot = jax.random.randint(key, (num,), 0, jnp.maximum(ends[-1], 1))
+        episode = jnp.minimum(jnp.searchsorted(ends, lot, side="right"), self.capacity - 1)
+        step = lot - (ends[episode] - lengths[episode])
+        limit = state.episodes.valid.shape[1]
+
+        def draw(x: jax.Array) -> jax.Array:
+            steps = step + jnp.arange(x.shape[1] - limit + 1)[:, None]
+            return x[episode, steps]
+
+        return jax.tree.map(draw, state.episodes)

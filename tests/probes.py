@@ -84,8 +84,8 @@ class Probe(MultiAgentEnv[ProbeState]):
         return state, self._transition(self._observe(state), reward, ended, self._extras(state))
 
     def _observe(self, state: ProbeState) -> Observation:
-        view = jax.nn.one_hot(self._shown(state), FEATURES)
-        everything = jax.nn.one_hot(self._global(state), FEATURES).reshape(-1)
+        view = jax.nn.one_hot(self._shown(state), self.agents_view_size)
+        everything = jax.nn.one_hot(self._global(state), self.agents_view_size).reshape(-1)
         return Observation(view, self._mask(state), everything, state.step_count)
 
     def _extras(self, state: ProbeState) -> dict[str, jax.Array]:
@@ -241,3 +241,37 @@ class SteadyThenOver(Steady):
     """As `Steady`, but the limit is a termination: nothing comes after it."""
 
     time_limit_is_termination: ClassVar[bool] = True
+
+
+class TwoGoals(Probe):
+    """Two goals at the ends of a corridor, one near, one far; nobody can reach both, and each pays 1 once, at the end.
+
+    The agents start at the same cell and see where they are. Both are soon at the near goal, for 1 together; 2 needs
+    one of them to leave the other.
+    """
+
+    near: ClassVar[int] = 1
+    far: ClassVar[int] = 5
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.time_limit = self.far + 1
+        self.agents_view_size = self.near + self.far + 1
+        self.global_state_size = AGENTS * self.agents_view_size
+
+    def _draw_memory(self, key: jax.Array) -> jax.Array:
+        return jnp.full((AGENTS,), self.far, jnp.int32)
+
+    def _shown(self, state: ProbeState) -> jax.Array:
+        return state.memory
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        last = state.step_count == self.time_limit - 1
+        arrived = (state.memory == 0) | (state.memory == self.near + self.far)
+        place = jnp.where(arrived, state.memory, state.memory + jnp.where(action == 0, -1, 1))
+        goals = jnp.any(place == 0) + 1.0 * jnp.any(place == self.near + self.far)
+        return place, last * goals, last
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum."""
+        return jnp.array([0, 2], jnp.int32)

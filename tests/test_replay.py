@@ -70,3 +70,32 @@ def test_too_few_are_filled_up_with_nothing() -> None:
     state = replay.add(replay.init(numbered(0)), numbered(7))
     drawn = replay.sample(state, jax.random.key(3), 3)
     assert np.asarray(drawn.valid).any(0).tolist() == [True, False, False]
+
+
+def test_single_steps_are_drawn_uniformly_with_the_observations_around_them() -> None:
+    replay = EpisodeReplay(5)
+    batch = make_batch(lengths=(4, 2, 3))
+    # Every observation its own number, and the steps' rewards that of the observation before them.
+    place = jnp.arange(15.0).reshape(5, 3)
+    batch = batch._replace(
+        observation=jnp.broadcast_to(place[..., None, None], batch.observation.shape),
+        reward=jnp.broadcast_to(place[:-1, :, None], batch.reward.shape),
+    )
+    state = replay.add(replay.init(jax.eval_shape(lambda: batch)), batch)
+    assert int(replay.transitions(state)) == 9
+    drawn = jax.jit(replay.sample_transitions, static_argnums=2)(state, jax.random.key(0), 9000)
+    assert drawn.observation.shape == (2, 9000, *batch.observation.shape[2:])
+    assert drawn.action.shape == (1, 9000, batch.num_agents)
+    assert np.asarray(drawn.valid).all()
+    before, after = np.asarray(drawn.observation[..., 0, 0])
+    np.testing.assert_array_equal(drawn.reward[0, :, 0], before)
+    np.testing.assert_array_equal(after, before + 3)
+    found, count = np.unique(before, return_counts=True)
+    np.testing.assert_array_equal(found, np.sort(np.asarray(place[:-1])[np.asarray(batch.valid)]))
+    np.testing.assert_allclose(count / 1000, 1.0, atol=0.12)
+
+
+def test_nothing_stored_is_nothing_drawn() -> None:
+    replay = EpisodeReplay(3)
+    state = replay.init(jax.eval_shape(make_batch))
+    assert not np.asarray(replay.sample_transitions(state, jax.random.key(0), 4).valid).any()

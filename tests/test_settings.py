@@ -43,6 +43,7 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         "cia",
         "cia_qplex",
         "cw_qmix",
+        "eoi",
         "gre",
         "iql",
         "ow_qmix",

@@ -16,6 +16,10 @@ METHOD: dict[str, Any] = {
     "epsilon_anneal_steps": 50,
     "batch_size": 2,
     "replay_capacity": 4,
+    "critic_size": 4,
+    "classifier_batch": 2,
+    "classifier_hidden": 4,
+    "intrinsic_hidden": (4,),
 }
 _FLAGS = """
     --eval-interval 20 --eval-episodes 2 --env.time-limit 5 --method.num-envs 2 --method.hidden-size 4

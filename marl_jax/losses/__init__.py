@@ -7,6 +7,12 @@ from marl_jax.losses.credit import (
     credit_vectors,
     identity_classification_loss,
 )
+from marl_jax.losses.individuality import (
+    conditional_entropy,
+    earlier_steps,
+    identity_cross_entropy,
+    positive_distance,
+)
 from marl_jax.losses.policy_gradient import (
     counterfactual_advantage,
     importance_weighted_objective,
@@ -32,13 +38,16 @@ __all__ = [
     "UNAVAILABLE",
     "action_values",
     "central_weights",
+    "conditional_entropy",
     "contrastive_identity_loss",
     "counterfactual_advantage",
     "credit_divergences",
     "credit_entropy",
     "credit_vectors",
+    "earlier_steps",
     "greedy_values",
     "identity_classification_loss",
+    "identity_cross_entropy",
     "importance_weighted_objective",
     "lambda_returns",
     "mask_unavailable",
@@ -47,6 +56,7 @@ __all__ = [
     "one_step_targets",
     "optimistic_weights",
     "policy_gradient_loss",
+    "positive_distance",
     "qtran_nopt_loss",
     "qtran_opt_loss",
     "td_loss",

@@ -7,8 +7,10 @@ from envs.configuration import unknown_name
 from marl_jax.methods.actor_critic import COMA, IAC, CentralV
 from marl_jax.methods.base import Method, Sizes
 from marl_jax.methods.credit_assignment import CIA, CIAQPLEX, GRE
+from marl_jax.methods.individuality import EOI
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
 from marl_jax.methods.liir import LIIR
+from marl_jax.methods.maac import DIAYN, EOIMAAC, MAAC
 from marl_jax.methods.team import TeamMethod
 from marl_jax.methods.value_decomposition import IQL, QMIXMethod, QPLEXMethod, VDNMethod
 
@@ -18,10 +20,14 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "cia_qplex": CIAQPLEX,
     "coma": COMA,
     "cw_qmix": CWQMIX,
+    "diayn": DIAYN,
+    "eoi": EOI,
+    "eoi_maac": EOIMAAC,
     "gre": GRE,
     "iac": IAC,
     "iql": IQL,
     "liir": LIIR,
+    "maac": MAAC,
     "ow_qmix": OWQMIX,
     "qmix": QMIXMethod,
     "qplex": QPLEXMethod,

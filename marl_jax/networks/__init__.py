@@ -9,6 +9,7 @@ from marl_jax.networks.agents import (
     apply_per_agent,
     init_per_agent,
 )
+from marl_jax.networks.attention import AttentionCritic
 from marl_jax.networks.layers import MLP, Linear
 from marl_jax.networks.mixers import (
     QMIX,
@@ -28,6 +29,7 @@ __all__ = [
     "QMIX",
     "QPLEX",
     "VDN",
+    "AttentionCritic",
     "CentralMixer",
     "GRUAgent",
     "JointValues",

@@ -43,10 +43,11 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """Dense layers with a ReLU after each one but the last (`activate_last` adds it there too)."""
+    """Dense layers with an activation after each one but the last (`activate_last` adds it there too)."""
 
     features: Sequence[int]
     activate_last: bool = False
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
 
     @nn.compact
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
@@ -54,5 +55,5 @@ class MLP(nn.Module):
         for i, size in enumerate(self.features):
             x = Linear(size)(x)
             if self.activate_last or i < len(self.features) - 1:
-                x = nn.relu(x)
+                x = self.activation(x)
         return x

@@ -1,0 +1,73 @@
+"""Losses of EOI's classifier p(agent | observation); Jiang and Lu 2021, section 3.2.
+
+All take logits over the N agents that an observation may belong to, and return one number per row.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def identity_cross_entropy(
+    logits: Float[Array, "*shape N"], agent: Int[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """CE(p(.|o_i), one_hot(i)) = -log p(i | o_i): the observation is taken for its agent's.
+
+    Args:
+        logits: of p(. | o_i).
+        agent: i.
+    """
+    chex.assert_equal_shape_prefix([logits, agent], agent.ndim)
+    log_p = jax.nn.log_softmax(logits)
+    # Not a gather: its transpose is a scatter, slower for a few agents.
+    return -jnp.sum(log_p * jax.nn.one_hot(agent, logits.shape[-1], dtype=log_p.dtype), axis=-1)
+
+
+def positive_distance(
+    logits: Float[Array, "*shape N"], positive_logits: Float[Array, "*shape N"]
+) -> Float[Array, "*shape"]:
+    """CE(p(.|o_t), p(.|o_t')) = -sum_j p(j | o_t') log p(j | o_t): an observation is taken for what an earlier one is.
+
+    The positive is the label, and constant; only the anchor learns.
+
+    Args:
+        logits: of the anchor's p(. | o_t).
+        positive_logits: of the positive's p(. | o_t').
+    """
+    chex.assert_equal_shape([logits, positive_logits])
+    label = jax.nn.softmax(jax.lax.stop_gradient(positive_logits))
+    return -jnp.sum(label * jax.nn.log_softmax(logits), axis=-1)
+
+
+def conditional_entropy(logits: Float[Array, "*shape N"]) -> Float[Array, "*shape"]:
+    """CE(p(.|o), p(.|o)) = H(p(. | o)); its mean is H(I | O), and its fall the rise of MI(I; O).
+
+    The gradient passes both factors: with the label held constant it would be zero everywhere.
+    """
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+
+
+def earlier_steps(
+    key: jax.Array, shape: tuple[int, ...], window: int
+) -> tuple[Int[Array, " T ..."], Float[Array, " T"]]:
+    """For each step of an episode one of the `window` steps before it, all equally likely: a positive's place.
+
+    The lag is at least 1, and no draw falls before the episode's start.
+
+    Args:
+        key: random key.
+        shape: [T, ...], of which the first axis is time from the start of the episode.
+        window: delta-t of the paper, in steps.
+
+    Returns:
+        The steps, [T, ...] in 0..T-1, and [T] whether there is one: 0 for the first step, else 1.
+    """
+    time = jnp.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1))
+    choices = jnp.minimum(time, window)
+    # A draw in [0, 1) times the number of choices, which rounding could bring up to that number itself.
+    lag = 1 + jnp.floor(jax.random.uniform(key, shape) * choices).astype(jnp.int32)
+    lag = jnp.minimum(lag, jnp.maximum(choices, 1))
+    exists = (jnp.arange(shape[0]) > 0).astype(jnp.float32)
+    return jnp.maximum(time - lag, 0), exists

@@ -1,0 +1,447 @@
+"""MAAC: soft actor-critic of a team whose critics attend to each other; EOI and DIAYN on top of it.
+
+Papers: Iqbal and Sha 2019, "Actor-Attention-Critic for Multi-Agent Reinforcement Learning"; Jiang and Lu 2021 (EOI,
+sections 3.3 and 4.3). Authors' code of MAAC: github.com/shariqiqbal2810/MAAC; of EOI on it there is none.
+"""
+
+import dataclasses
+import math
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from envs.base import Observation
+from envs.configuration import ConfigurationError, Range
+from marl_jax.distributions import greedy_action, masked_categorical
+from marl_jax.losses import action_values
+from marl_jax.methods.individuality import Individuality, IndividualityConfig
+from marl_jax.methods.team import NotNegative, Positive, TeamConfig, TeamMethod, Unit
+from marl_jax.networks import AttentionCritic, Params, Sharing
+from marl_jax.optimizers import make_optimizer
+from marl_jax.replay import EpisodeReplay, ReplayState
+from marl_jax.types import EpisodeBatch, Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class MAACConfig(TeamConfig):
+    """Hyper-parameters of MAAC; defaults are the authors' `main.py` unless said otherwise.
+
+    Their batch normalisation of all inputs is left out: it would scale a bit of a map that is rarely set up to
+    300-fold.
+    """
+
+    num_envs: Annotated[int, Range(minimum=1)] = 12
+    """Environments played side by side; every iteration adds one episode of each to the replay."""
+    agent: Literal["mlp"] = "mlp"
+    """Network of one agent: feed-forward, since single steps are drawn from the replay."""
+    hidden_size: Annotated[int, Range(minimum=1)] = 128
+    """Units of the policies' layers."""
+    sharing: Sharing = "independent"
+    """Whether agents share parameters or have their own; the attention is one for all."""
+    observe_last_action: Literal[False] = False
+    """Not possible: single steps are drawn from the replay."""
+    observe_identity: bool = False
+    """Whether an agent sees which one it is."""
+    updates_per_episode: Annotated[float, Range(above=0)] = 1.0
+    """Gradient steps for each new episode, whatever num_envs is: an iteration takes num_envs times as many, which must
+    be a whole number. The authors' 4 for 100 steps are 1 for an episode of their 25 steps."""
+    batch_size: Annotated[int, Range(minimum=1)] = 1024
+    """Steps drawn for a gradient step; learning starts when there are as many."""
+    replay_capacity: Annotated[int, Range(minimum=1)] = 5000
+    """Episodes kept. The authors keep a million steps."""
+    gamma: Annotated[float, Unit] = 0.99
+    """Discount factor."""
+    target_update_rate: Annotated[float, Range(above=0, maximum=1)] = 1e-3
+    """Share of the way that the targets go after every gradient step."""
+    actor_lr: Annotated[float, Positive] = 1e-3
+    """Learning rate of the policies (Adam)."""
+    critic_lr: Annotated[float, Positive] = 1e-3
+    """Learning rate of the critics (Adam)."""
+    critic_weight_decay: Annotated[float, NotNegative] = 1e-3
+    """Weight decay of the critics."""
+    actor_max_grad_norm: Annotated[float, NotNegative] = 0.5
+    """Norm to which each policy's gradient is clipped; 0 for never."""
+    critic_max_grad_norm: Annotated[float, NotNegative] = 10.0
+    """Norm to which the critics' gradient is clipped, times the number of agents; 0 for never."""
+    critic_size: Annotated[int, Range(minimum=1)] = 128
+    """Units of the critics' layers, and of all heads of the attention together."""
+    attention_heads: Annotated[int, Range(minimum=1)] = 4
+    """Heads of the attention."""
+    attention_weight: Annotated[float, NotNegative] = 1e-3
+    """Weight of the attention's squared logits in the critics' loss."""
+    logit_weight: Annotated[float, NotNegative] = 1e-3
+    """Weight of the policies' squared logits in their loss."""
+    reward_scale: Annotated[float, Positive] = 100.0
+    """Inverse of the entropy's weight (temperature); rewards are not multiplied by it."""
+    entropy_target: Literal["paper", "authors"] = "paper"
+    """paper: the entropy is part of the next step's value, discounted and gone where the episode ends. authors: their
+    code adds it undiscounted, at the end too."""
+    standardise_rewards: bool = False
+    """Whether each agent's environment reward is shifted and scaled to mean 0 and deviation 1 over the whole replay, as
+    the authors' code does. Off: rewards paid at an episode's end only are mostly zeros, and the shift would pay for
+    every step before it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        steps = self.num_envs * self.updates_per_episode
+        if steps < 0.5 or not math.isclose(steps, round(steps)):
+            raise ConfigurationError(
+                f"updates_per_episode is {self.updates_per_episode}; it must be a whole number of gradient steps for "
+                f"the {self.num_envs} episodes of an iteration."
+            )
+        if self.replay_capacity < self.num_envs:
+            raise ConfigurationError(
+                f"replay_capacity is {self.replay_capacity}; it must be at least num_envs, {self.num_envs}."
+            )
+        if self.critic_size % self.attention_heads:
+            raise ConfigurationError(
+                f"critic_size is {self.critic_size}; it must be a multiple of attention_heads, "
+                f"{self.attention_heads}."
+            )
+
+
+class MAACState(NamedTuple):
+    """All that a learner learns and counts.
+
+    Attributes:
+        params: parameters by part ("actor", "critic", and for EOI "classifier").
+        target: the delayed copy of actors and critics.
+        optimizer: optimiser states by part.
+        env_steps: environment steps taken.
+    """
+
+    params: dict[str, Params]
+    target: dict[str, Params]
+    optimizer: dict[str, optax.OptState]
+    env_steps: Int[Array, ""]
+
+
+class Decision(NamedTuple):
+    """What policies say of a batch.
+
+    Attributes:
+        logits: the networks' outputs.
+        probs: probabilities of the actions.
+        action: one drawn from them.
+        log_prob: its log-probability.
+        entropy: of the probabilities, in nats.
+    """
+
+    logits: Float[Array, "B N A"]
+    probs: Float[Array, "B N A"]
+    action: Int[Array, "B N"]
+    log_prob: Float[Array, "B N"]
+    entropy: Float[Array, "B N"]
+
+
+@dataclasses.dataclass(frozen=True)
+class MAAC(TeamMethod):
+    """MAAC (Iqbal and Sha 2019): off-policy soft actor-critic, each agent's critic attending to the others."""
+
+    Config: ClassVar = MAACConfig
+
+    def __post_init__(self) -> None:
+        if self.sizes.num_agents < 2:
+            raise ConfigurationError(
+                "the task has 1 agent; MAAC needs at least 2, since its critics attend to the other agents."
+            )
+
+    @property
+    def replay(self) -> EpisodeReplay:
+        """The last `replay_capacity` episodes, of which single steps are drawn."""
+        return EpisodeReplay(self.config.replay_capacity)
+
+    @property
+    def critic(self) -> AttentionCritic:
+        """All agents' critics."""
+        c, sizes = self.config, self.sizes
+        return AttentionCritic(
+            sizes.num_agents, sizes.num_actions, c.critic_size, c.attention_heads, c.sharing
+        )
+
+    @property
+    def _optimizers(self) -> dict[str, optax.GradientTransformation]:
+        c = self.config
+        norm = c.critic_max_grad_norm * self.sizes.num_agents
+        actor = make_optimizer("adam", c.actor_lr, c.actor_max_grad_norm)
+        if c.sharing == "independent":
+            # Each policy's gradient is clipped by its own norm.
+            actor = optax.GradientTransformation(jax.vmap(actor.init), jax.vmap(actor.update))
+        return {
+            "actor": actor,
+            "critic": make_optimizer("adam", c.critic_lr, norm, c.critic_weight_decay),
+        }
+
+    # What EOI changes.
+
+    def _init_params(self, key: jax.Array) -> dict[str, Params]:
+        actor_key, critic_key = jax.random.split(key)
+        return {
+            "actor": self.agent.init(actor_key, self.agent_input_size),
+            "critic": self.critic.init(critic_key, self.agent_input_size),
+        }
+
+    def _prepare(
+        self, state: MAACState, replay: ReplayState, key: jax.Array
+    ) -> tuple[MAACState, Metrics]:
+        """What is learned before actors and critics."""
+        del replay, key
+        return state, {}
+
+    def _rewards(
+        self, state: MAACState, replay: ReplayState, batch: EpisodeBatch
+    ) -> Float[Array, "B N"]:
+        """What the critics learn from: the environment's reward."""
+        del state
+        reward = batch.reward[0]
+        if not self.config.standardise_rewards:
+            return reward
+        stored, valid = replay.episodes.reward, replay.episodes.valid[..., None]
+        count = jnp.maximum(jnp.sum(valid), 1)
+        mean = jnp.sum(stored * valid, axis=(0, 1)) / count
+        variance = jnp.sum((stored - mean) ** 2 * valid, axis=(0, 1)) / count
+        return (reward - mean) / jnp.sqrt(jnp.maximum(variance, 1e-8))
+
+    # The method's contract.
+
+    def init(self, key: jax.Array) -> MAACState:
+        """Draws the parameters."""
+        params = self._init_params(key)
+        # A copy, not the same buffers: the training loop donates both.
+        target = {name: jax.tree.map(jnp.copy, params[name]) for name in ("actor", "critic")}
+        optimizer = {name: opt.init(params[name]) for name, opt in self._optimizers.items()}
+        return MAACState(params, target, optimizer, jnp.zeros((), jnp.int32))
+
+    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> Any:
+        """Nothing: the policies are feed-forward."""
+        return ()
+
+    def act(
+        self, state: MAACState, memory: Any, observation: Observation, key: jax.Array, explore: bool
+    ) -> tuple[Any, jax.Array, tuple[()]]:
+        """Draws from the policies; or takes the most probable actions."""
+        view, mask = observation.agents_view, observation.action_mask
+        decision = self._decide(state.params["actor"], view, mask, key)
+        action = decision.action if explore else greedy_action(decision.logits, mask)
+        return memory, action, ()
+
+    def update(
+        self, state: MAACState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
+    ) -> tuple[MAACState, Metrics]:
+        """Takes num_envs times updates_per_episode gradient steps, each on steps drawn anew."""
+        assert replay is not None
+        state = state._replace(env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32))
+        enough = self.replay.transitions(replay) >= self.config.batch_size
+
+        def step(state: MAACState, key: jax.Array) -> tuple[MAACState, Metrics]:
+            learned, metrics = self._step(state, replay, key)
+            # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
+            return jax.tree.map(
+                lambda new, old: jnp.where(enough, new, old), learned, state
+            ), metrics
+
+        steps = round(self.num_envs * self.config.updates_per_episode)
+        state, metrics = jax.lax.scan(step, state, jax.random.split(key, steps))
+        return state, {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
+
+    # Parts.
+
+    def _step(
+        self, state: MAACState, replay: ReplayState, key: jax.Array
+    ) -> tuple[MAACState, Metrics]:
+        """One gradient step of critics, then of policies, and the targets after them."""
+        prepare_key, sample_key, critic_key, actor_key = jax.random.split(key, 4)
+        state, metrics = self._prepare(state, replay, prepare_key)
+        with jax.named_scope("replay"):
+            batch = self.replay.sample_transitions(replay, sample_key, self.config.batch_size)
+        reward = self._rewards(state, replay, batch)
+        params = state.params
+        grad = jax.grad(self._critic_loss, has_aux=True)
+        grads, of_critic = grad(params["critic"], state, batch, reward, critic_key)
+        # The attention serves all agents, and gets the mean of what they ask of it (`critics.py`).
+        shared = jax.tree.map(lambda x: x / self.sizes.num_agents, grads["attention"])
+        state = self._apply(state, "critic", {**grads, "attention": shared})
+        grads, of_actor = jax.grad(self._actor_loss, has_aux=True)(
+            params["actor"], state, batch, actor_key
+        )
+        state = self._apply(state, "actor", grads)
+        rate = self.config.target_update_rate
+        learned = {name: state.params[name] for name in state.target}
+        target = optax.incremental_update(learned, state.target, rate)
+        return state._replace(target=target), {**metrics, **of_critic, **of_actor}
+
+    def _apply(self, state: MAACState, part: str, grads: Params) -> MAACState:
+        """One optimiser step of one part."""
+        old = state.params[part]
+        updates, optimizer = self._optimizers[part].update(grads, state.optimizer[part], old)
+        return state._replace(
+            params={**state.params, part: optax.apply_updates(old, updates)},
+            optimizer={**state.optimizer, part: optimizer},
+        )
+
+    def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
+        return self._agent_inputs(observation, jnp.zeros((*observation.shape[:-1], 0)))
+
+    def _decide(
+        self,
+        params: Params,
+        observation: Float[Array, "B N F"],
+        action_mask: Bool[Array, "B N A"],
+        key: jax.Array,
+    ) -> Decision:
+        memory = self.agent.initial_memory(observation.shape[0])
+        _, logits = self.agent.step(params, memory, self._inputs(observation))
+        policy = masked_categorical(logits, action_mask)
+        action = policy.sample(seed=key)
+        return Decision(logits, policy.probs, action, policy.log_prob(action), policy.entropy())
+
+    def _one_hot(self, action: Int[Array, "*batch N"]) -> Float[Array, "*batch N A"]:
+        return jax.nn.one_hot(action, self.sizes.num_actions)
+
+    def _critic_loss(
+        self,
+        params: Params,
+        state: MAACState,
+        batch: EpisodeBatch,
+        reward: Float[Array, "B N"],
+        key: jax.Array,
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Sum over agents of the mean squared error to the soft one-step target; MAAC Eq. 7."""
+        c, target = self.config, state.target
+        now, then = batch.observation
+        decision = self._decide(target["actor"], then, batch.action_mask[1], key)
+        ahead, _ = self.critic.apply(
+            target["critic"], self._inputs(then), self._one_hot(decision.action)
+        )
+        next_q = action_values(ahead, decision.action)
+        entropy = -decision.log_prob / c.reward_scale
+        discount = c.gamma * batch.discount[0]
+        if c.entropy_target == "paper":
+            y = reward + discount * (next_q + entropy)
+        else:
+            y = reward + discount * next_q + entropy
+        action = batch.action[0]
+        values, squared = self.critic.apply(params, self._inputs(now), self._one_hot(action))
+        error = action_values(values, action) - jax.lax.stop_gradient(y)
+        td = jnp.sum(jnp.mean(error**2, axis=0))
+        attention = c.attention_weight * jnp.sum(jnp.mean(squared, axis=0))
+        metrics = {"critic_loss": td, "attention_loss": attention, "value": next_q.mean()}
+        return td + attention, metrics
+
+    def _actor_loss(
+        self, params: Params, state: MAACState, batch: EpisodeBatch, key: jax.Array
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Sum over agents of the soft policy gradient with the counterfactual baseline; MAAC Eq. 8 and 9."""
+        c = self.config
+        decision = self._decide(params, batch.observation[0], batch.action_mask[0], key)
+        values, _ = self.critic.apply(
+            state.params["critic"],
+            self._inputs(batch.observation[0]),
+            self._one_hot(decision.action),
+        )
+        baseline = jnp.sum(decision.probs * values, axis=-1)
+        advantage = action_values(values, decision.action) - baseline
+        weight = jax.lax.stop_gradient(decision.log_prob / c.reward_scale - advantage)
+        gradient = jnp.mean(decision.log_prob * weight, axis=0)
+        logits = c.logit_weight * jnp.mean(decision.logits**2, axis=(0, 2))
+        return jnp.sum(gradient + logits), {"entropy": decision.entropy.mean()}
+
+
+@dataclasses.dataclass(frozen=True)
+class EOIMAACConfig(IndividualityConfig, MAACConfig):
+    """Hyper-parameters of EOI on MAAC."""
+
+    agent: Literal["mlp"] = "mlp"
+    """Network of one agent: feed-forward, since single steps are drawn from the replay."""
+    hidden_size: Annotated[int, Range(minimum=1)] = 128
+    """Units of the policies' layers."""
+    num_envs: Annotated[int, Range(minimum=1)] = 12
+    """Environments played side by side; every iteration adds one episode of each to the replay."""
+    observe_last_action: Literal[False] = False
+    """Not possible: single steps are drawn from the replay."""
+    classifier: Literal["mlp"] = "mlp"
+    """What the classifier sees: the observation, since single steps are drawn from the replay."""
+    classifier_batch: Annotated[int, Range(minimum=1)] = 32
+    """Episodes drawn for a gradient step of the classifier."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.replay_capacity < self.classifier_batch:
+            raise ConfigurationError(
+                f"replay_capacity is {self.replay_capacity}; it must be at least classifier_batch, "
+                f"{self.classifier_batch}."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class EOIMAAC(Individuality, MAAC):
+    """EOI (Jiang and Lu 2021) on MAAC: each agent's critic is also paid for its being recognised.
+
+    The environment's reward may be standardised, the intrinsic one never is: it is added after it, so that alpha keeps
+    its meaning while both change in the course of learning.
+    """
+
+    Config: ClassVar = EOIMAACConfig
+
+    @property
+    def _optimizers(self) -> dict[str, optax.GradientTransformation]:
+        classifier = make_optimizer("adam", self.config.classifier_lr, 0.0)
+        return {**super()._optimizers, "classifier": classifier}
+
+    def _init_params(self, key: jax.Array) -> dict[str, Params]:
+        base_key, classifier_key = jax.random.split(key)
+        return {
+            **super()._init_params(base_key),
+            "classifier": self._init_classifier(classifier_key),
+        }
+
+    def _prepare(
+        self, state: MAACState, replay: ReplayState, key: jax.Array
+    ) -> tuple[MAACState, Metrics]:
+        """A gradient step of the classifier, on whole episodes: positives come from the same one."""
+        sample_key, loss_key = jax.random.split(key)
+        episodes = self.replay.sample(replay, sample_key, self.config.classifier_batch)
+        grad = jax.grad(self._classifier_loss, has_aux=True)
+        grads, metrics = grad(state.params["classifier"], episodes, loss_key)
+        return self._apply(state, "classifier", grads), metrics
+
+    def _rewards(
+        self, state: MAACState, replay: ReplayState, batch: EpisodeBatch
+    ) -> Float[Array, "B N"]:
+        alpha = self._intrinsic_weight(state.env_steps)
+        return (
+            super()._rewards(state, replay, batch) + alpha * self.intrinsic_rewards(state, batch)[0]
+        )
+
+    def update(
+        self, state: MAACState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
+    ) -> tuple[MAACState, Metrics]:
+        """As MAAC's; also logs what the agents were paid in the fresh episodes."""
+        paid = self._paid(state, fresh)
+        state, metrics = super().update(state, fresh, replay, key)
+        return state, {**metrics, **paid}
+
+
+@dataclasses.dataclass(frozen=True)
+class DIAYNConfig(EOIMAACConfig):
+    """Hyper-parameters of DIAYN; EOI's paper gives none, these are ours."""
+
+    intrinsic_reward: Literal["probability", "log_ratio"] = "log_ratio"
+    """log_ratio: log p(i | o_i) - log 1/N, DIAYN's with a skill per agent. probability: p(i | o_i), EOI's."""
+    positive_weight: Annotated[float, NotNegative] = 0.0
+    """Weight of the classifier's positive distance; none in DIAYN."""
+    information_weight: Annotated[float, NotNegative] = 0.0
+    """Weight of the classifier's mutual information; none in DIAYN."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DIAYN(EOIMAAC):
+    """DIAYN (Eysenbach et al. 2019) with a skill per agent, as EOI's section 4.3 compares with.
+
+    Its reward is added to the environment's; the policies' entropy, which it also maximises, is MAAC's own.
+    """
+
+    Config: ClassVar = DIAYNConfig
