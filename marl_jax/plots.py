@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from marl_jax.statistics import iqm_interval
 
 # Okabe-Ito, told apart by colour-blind readers too.
+LINES = ("-", "--", ":")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -41,6 +42,7 @@ def learning_curves(
             steps,
             interval.estimate,
             color=colour,
+            linestyle=LINES[i // len(COLOURS) % len(LINES)],
             label=f"{label} ({seeds} seed{'s' * (seeds > 1)})",
             marker="o" if len(steps) == 1 else None,
         )
@@ -141,4 +143,69 @@ def credit_pictures(
             dark = value > 0.6 * distances.max()
             axes.text(j, i, f"{value:.2g}", ha="center", color="white" if dark else "black")
         axes.set_title("KL(row || column) of credits over agents", fontsize=11)
+    figure.savefig(path, dpi=120)
+
+
+class Whereabouts(NamedTuple):
+    """Where the agents of a team are, and what a classifier makes of what they see.
+
+    Attributes:
+        visits: share of the time that each agent spends in each cell, [N, rows, columns].
+        points: two coordinates of some observations, [K, 2]; None without a classifier.
+        agent: whose each of them is, [K].
+        probability: p(i | o_i) of each of them, [K].
+    """
+
+    visits: NDArray[np.float64]
+    points: NDArray[np.float64] | None = None
+    agent: NDArray[np.int64] | None = None
+    probability: NDArray[np.float64] | None = None
+
+
+def individuality_pictures(
+    teams: Mapping[str, Whereabouts], walls: NDArray[np.bool_] | None, path: Path
+) -> None:
+    """Draws each agent's positions (EOI, Figure 6) and its observations' kernel PCA (Figure 7), to a PNG.
+
+    Args:
+        teams: by label of the run.
+        walls: [rows, columns] of the map, if it has any.
+        path: where the picture goes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.figure import Figure
+
+    num_agents = max(len(team.visits) for team in teams.values())
+    classified = any(team.points is not None for team in teams.values())
+    columns = num_agents + classified
+    figure = Figure(figsize=(2.6 * columns, 2.8 * len(teams)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(len(teams), columns)
+    for row, (label, team) in enumerate(teams.items()):
+        for agent, visits in enumerate(team.visits):
+            axes = figure.add_subplot(grid[row, agent])
+            if walls is not None:
+                axes.imshow(np.where(walls, 1.0, np.nan), cmap="Greys", vmin=0, vmax=2)
+            # Roots, so that cells passed through show beside those stayed in.
+            shown = np.where(visits > 0, np.sqrt(visits), np.nan)
+            fade = LinearSegmentedColormap.from_list("", ("#f0f0f0", COLOURS[agent % len(COLOURS)]))
+            axes.imshow(shown, cmap=fade, vmin=0)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_title(
+                f"{label}: agent {agent}" if agent == 0 else f"agent {agent}", fontsize=10
+            )
+        if team.points is not None and team.agent is not None and team.probability is not None:
+            axes = figure.add_subplot(grid[row, num_agents])
+            for agent in range(len(team.visits)):
+                own = team.agent == agent
+                fade = LinearSegmentedColormap.from_list(
+                    "", ("#e8e8e8", COLOURS[agent % len(COLOURS)])
+                )
+                x, y = team.points[own].T
+                axes.scatter(x, y, c=team.probability[own], cmap=fade, vmin=0, vmax=1, s=8)
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.set_title("observations; darker: p(i | o)", fontsize=10)
     figure.savefig(path, dpi=120)

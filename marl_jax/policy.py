@@ -11,7 +11,7 @@ import numpy as np
 
 from envs.base import MultiAgentEnv, Observation
 from marl_jax.methods.base import Method
-from marl_jax.rollout import rollout
+from marl_jax.rollout import retrace, rollout
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -122,6 +122,10 @@ class Policy:
             ),
             static_argnums=(2, 3),
         )
+
+    def states(self, key: jax.Array, batch: EpisodeBatch) -> Any:
+        """The environment's states, [T+1, B, ...], along the episodes that `play` has returned for this key."""
+        return jax.jit(functools.partial(retrace, self.env))(key, batch.action)
 
     def episode(self, key: jax.Array) -> Episode:
         """Plays one greedy episode."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from envs.base import MultiAgentEnv
 from marl_jax.methods.base import Method
@@ -78,3 +79,25 @@ def rollout(
         extras=extras,
     )
     return batch, env_extras
+
+
+def retrace(env: MultiAgentEnv[Any], key: jax.Array, action: Int[Array, "T B N"]) -> Any:
+    """The environment's states along episodes that `rollout` has played with this key.
+
+    Args:
+        env: the world.
+        key: the key that `rollout` got.
+        action: its episodes' actions.
+
+    Returns:
+        A state with leading axes [T+1, B]; after an episode's own end they hold no meaning.
+    """
+    reset_key, _, _ = jax.random.split(key, 3)
+    first, _ = jax.vmap(env.reset)(jax.random.split(reset_key, action.shape[1]))
+
+    def step(state: Any, action: jax.Array) -> Any:
+        state, _ = jax.vmap(env.step)(state, action)
+        return state, state
+
+    _, rest = jax.lax.scan(step, first, action)
+    return jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, rest)

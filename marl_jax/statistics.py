@@ -50,3 +50,25 @@ def iqm_interval(values: ArrayLike, confidence: float = 0.95, resamples: int = 2
         rng=np.random.default_rng(0),
     )
     return Interval(estimate, result.confidence_interval.low, result.confidence_interval.high)
+
+
+def kernel_pca(x: NDArray[np.float64], components: int = 2) -> NDArray[np.float64]:
+    """Kernel principal components (Schoelkopf et al. 1998) of points under a Gaussian kernel.
+
+    The kernel's width is the median distance between different points. scikit-learn has this too, but nothing else
+    here needs it.
+
+    Args:
+        x: points, [K, F].
+        components: how many, at most K.
+
+    Returns:
+        Their coordinates, [K, components], the most telling first.
+    """
+    squared = ((x[:, None] - x[None]) ** 2).sum(-1)
+    apart = squared[squared > 0]
+    kernel = np.exp(-squared / (2 * np.median(apart) if apart.size else 1.0))
+    centre = np.eye(len(x)) - 1 / len(x)
+    values, vectors = np.linalg.eigh(centre @ kernel @ centre)
+    order = np.argsort(values)[::-1][:components]
+    return vectors[:, order] * np.sqrt(np.maximum(values[order], 0.0))

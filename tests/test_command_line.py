@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import marl_jax
-from experiments import command, credits, evaluate, intrinsic_rewards, plot, run
+from experiments import command, credits, evaluate, individuality, intrinsic_rewards, plot, run
 from marl_jax.runs import RunDirectory
 from tests import tiny
 from tests.test_runs import rows_of
@@ -173,6 +173,35 @@ def test_credits_of_two_runs(
         ([runs[0], "--out", "numbers.csv"], "--out is numbers.csv; it must be a picture"),
     ):
         assert call(credits.main, arguments, monkeypatch) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_whereabouts_of_two_runs(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    png, eoi = tmp_path / "who.png", str(tmp_path / "eoi")
+    marl_jax.train("eoi", "turn", seeds=1, out=eoi, **tiny.options(1, "eoi"))
+    arguments = [str(finished), eoi, "--episodes", "3", "--out", str(png)]
+    assert call(individuality.main, arguments, monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert "iac: two agents share " in text
+    assert "eoi: two agents share " in text
+    assert png.read_bytes().startswith(b"\x89PNG")
+    rows = [line.split(",") for line in png.with_suffix(".csv").read_text().splitlines()]
+    assert rows[0] == ["run", "agent", "row", "column", "share"]
+    for run_name in ("iac", "eoi"):
+        for agent in ("0", "1"):
+            shares = [float(r[4]) for r in rows[1:] if r[:2] == [run_name, agent]]
+            assert sum(shares) == pytest.approx(1.0, abs=1e-4)
+    for arguments, sentence in (
+        ([], "no run is given"),
+        ([eoi, "--episodes", "0"], "--episodes is 0; it must be at least 1."),
+        ([eoi, "--out", "numbers.csv"], "--out is numbers.csv; it must be a picture"),
+    ):
+        assert call(individuality.main, arguments, monkeypatch) == 2
         assert sentence in capsys.readouterr().err
 
 

@@ -11,7 +11,7 @@ from envs.base import Observation
 from marl_jax import methods
 from marl_jax.evaluation import evaluate
 from marl_jax.methods.base import Sizes
-from marl_jax.rollout import rollout
+from marl_jax.rollout import retrace, rollout
 from tests.probes import ACTIONS, FEATURES, Context, Recall, TakeOrWait
 
 
@@ -78,6 +78,16 @@ def test_every_field() -> None:
     assert (batch.num_agents, batch.num_actions) == (2, ACTIONS)
     last_action = np.concatenate([np.zeros((1, 2, 2, ACTIONS)), np.eye(ACTIONS)[PLAN]])
     np.testing.assert_array_equal(batch.last_action, last_action)
+
+
+def test_the_same_episodes_with_their_states() -> None:
+    # `Recall` draws what it shows at the reset: only the same key gives the same numbers.
+    env = Recall()
+    batch, _ = rollout(env, Script(PLAN), None, jax.random.key(5), 2, explore=True)
+    states = retrace(env, jax.random.key(5), batch.action)
+    np.testing.assert_array_equal(states.step_count[:, 0], np.arange(5))
+    shown = np.argmax(batch.observation[0], axis=-1)
+    np.testing.assert_array_equal(states.memory, np.broadcast_to(shown, (5, 2, 2)))
 
 
 def test_evaluation_reports_each_episode() -> None:

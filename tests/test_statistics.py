@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marl_jax.statistics import interquartile_mean, iqm_interval
+from marl_jax.statistics import interquartile_mean, iqm_interval, kernel_pca
 
 
 def test_interquartile_mean_drops_a_quarter_at_each_end() -> None:
@@ -25,3 +25,17 @@ def test_interval_of_one_seed_or_equal_seeds_is_a_point() -> None:
     for values in ([[2.0, 3.0]], [[2.0, 3.0]] * 5):
         interval = iqm_interval(values)
         assert interval.low.tolist() == interval.high.tolist() == [2.0, 3.0]
+
+
+def test_kernel_pca_of_three_points() -> None:
+    # At 0, 1 and 1: all distances but 0 are 1, so the kernel is 1 or k = exp(-1/2). Centred, it has one eigenvalue,
+    # 4/3 (1 - k), with the eigenvector (2, -1, -1) / sqrt 6.
+    found = kernel_pca(np.array([[0.0], [1.0], [1.0]]))
+    scale = np.sqrt(4 / 3 * (1 - np.exp(-0.5)) / 6)
+    expected = np.array([2.0, -1.0, -1.0]) * scale
+    np.testing.assert_allclose(found[:, 0] * np.sign(found[0, 0]), expected, atol=1e-12)
+    np.testing.assert_allclose(found[:, 1], 0.0, atol=1e-7)
+
+
+def test_kernel_pca_of_one_place() -> None:
+    np.testing.assert_allclose(kernel_pca(np.ones((4, 3))), 0.0, atol=1e-7)

@@ -140,12 +140,17 @@ class Individuality(TeamMethod):
         self, params: Params, observation: Float[Array, "T B N F"]
     ) -> Float[Array, "T B N"]:
         """What each agent is paid for each observation of episodes from their start; constant."""
-        n = self.sizes.num_agents
-        logits = jax.lax.stop_gradient(self._identity_logits(params, observation))
-        log_p = jnp.diagonal(jax.nn.log_softmax(logits), axis1=-2, axis2=-1)
+        log_p = self._log_recognition(params, observation)
         if self.config.intrinsic_reward == "log_ratio":
-            return log_p + jnp.log(float(n))
+            return log_p + math.log(self.sizes.num_agents)
         return jnp.exp(log_p)
+
+    def _log_recognition(
+        self, params: Params, observation: Float[Array, "T B N F"]
+    ) -> Float[Array, "T B N"]:
+        """The logarithm of p(i | o_i); constant."""
+        logits = jax.lax.stop_gradient(self._identity_logits(params, observation))
+        return jnp.diagonal(jax.nn.log_softmax(logits), axis1=-2, axis2=-1)
 
     def _intrinsic_weight(self, env_steps: Int[Array, ""]) -> Float[Array, ""] | float:
         """Alpha after so many environment steps."""
@@ -158,6 +163,10 @@ class Individuality(TeamMethod):
     def intrinsic_rewards(self, state: Any, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """What the classifier pays each agent along episodes, before it is weighted."""
         return self._intrinsic_reward(state.params["classifier"], batch.observation[:-1])
+
+    def recognition(self, state: Any, batch: EpisodeBatch) -> Float[Array, "T B N"]:
+        """p(i | o_i): how surely the classifier tells each agent by what it observes along episodes."""
+        return jnp.exp(self._log_recognition(state.params["classifier"], batch.observation[:-1]))
 
     def _paid(self, state: Any, batch: EpisodeBatch) -> Metrics:
         """The mean intrinsic reward of a step, before it is weighted."""
