@@ -171,6 +171,10 @@ class RunDirectory:
             self._results = tree["marl_jax"][settings.env][settings.method]
         return self._results if self._results is not None else {}
 
+    def finished(self) -> bool:
+        """Whether its final policies have been evaluated."""
+        return any("absolute_metrics" in steps for steps in self.read_results().values())
+
     def add_results(
         self, evaluation: int | None, by_seed: Mapping[int, Row | dict[str, Any]]
     ) -> None:

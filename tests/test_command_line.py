@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 import marl_jax
-from experiments import command, credits, evaluate, individuality, intrinsic_rewards, plot, run
+from experiments import (
+    command,
+    credits,
+    evaluate,
+    individuality,
+    intrinsic_rewards,
+    plot,
+    run,
+    sweep,
+)
 from marl_jax.runs import RunDirectory
 from tests import tiny
 from tests.test_runs import rows_of
@@ -202,6 +211,36 @@ def test_whereabouts_of_two_runs(
         ([eoi, "--out", "numbers.csv"], "--out is numbers.csv; it must be a picture"),
     ):
         assert call(individuality.main, arguments, monkeypatch) == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_a_sweep_tries_every_choice_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = "agent=mlp hidden_size=4 num_envs=2 batch_size=2 replay_capacity=4 training.eval_interval=20"
+    grid = [*small.split(), "training.eval_episodes=2", "env.time_limit=5", "lr=0.001,0.01"]
+    start = ["--method", "vdn", "--env", "turn", "--seeds", "2", "--total-steps", "20"]
+    out = ["--out", str(tmp_path / "sweep")]
+    assert call(sweep.main, [*start, *out, "--grid", *grid], monkeypatch) == 0
+    assert "choice 2 of 2: agent=mlp, " in capsys.readouterr().out
+    table = [
+        line.split(",") for line in (tmp_path / "sweep" / "table.csv").read_text().splitlines()
+    ]
+    assert table[0][:5] == ["run", "return", "low", "high", "seeds"]
+    assert {(row[0], row[-1]) for row in table[1:]} == {("000", "0.001"), ("001", "0.01")}
+    assert float(table[1][1]) >= float(table[2][1])
+    assert (tmp_path / "sweep" / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    # Once more trains nothing; another grid is refused, and so are wrong ones.
+    assert call(sweep.main, [*start, *out, "--grid", *grid], monkeypatch) == 0
+    assert "compiling" not in capsys.readouterr().out
+    for wrong, sentence in (
+        (["--grid", *grid[:-1], "lr=0.1"], "holds a run of another sweep"),
+        (["--grid", "lr"], "--grid is 'lr'; it must be NAME=VALUE,VALUE,..."),
+        (["--grid", "lr=1", "lr=2"], "--grid names lr twice"),
+        (["--grid", "lr=1,2", "--draws", "3"], "--draws is 3; it must be at least 1 and at most 2"),
+        (["--grid", "lr=0"], "lr is 0; it must be above 0."),
+    ):
+        assert call(sweep.main, [*start, *out, *wrong], monkeypatch) == 2
         assert sentence in capsys.readouterr().err
 
 

@@ -1,0 +1,183 @@
+"""Searches options: `python experiments/sweep.py --method eoi --env pac_men --grid intrinsic_weight=0.003,0.01,0.03`.
+
+Every choice of values is a run of its own in a numbered folder, with the same seeds and the same budget. The same
+command goes on where it was stopped. table.csv holds what each choice reached, the best first.
+"""
+
+import ast
+import csv
+import dataclasses
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments import command
+from marl_jax import ConfigurationError
+from marl_jax.api import run_training
+from marl_jax.plots import COLOURS, learning_curves
+from marl_jax.runs import RunDirectory
+from marl_jax.settings import SECTIONS, RunSettings, environment_record, make_settings
+from marl_jax.statistics import iqm_interval
+
+Choice = dict[str, Any]
+"""Values by option, "NAME" of the method or "SECTION.NAME"."""
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Command line."""
+
+    method: str
+    """Method to train."""
+    env: str
+    """Task to train on."""
+    grid: tuple[str, ...]
+    """NAME=VALUE,VALUE,... for each option to search; env.NAME and training.NAME for those of task and loop. A single
+    value sets the option in all runs."""
+    seeds: int = 4
+    """How many seeds of each choice."""
+    seed: int = 0
+    """The first seed; report what was chosen on others."""
+    total_steps: int | None = None
+    """Environment steps of each seed; the task's own if not given."""
+    preset: str | None = None
+    """Options to start from."""
+    draws: int | None = None
+    """How many choices to try, drawn without repetition; all of the grid if not given."""
+    draw_seed: int = 0
+    """Seed of the draw, so that it can be repeated."""
+    out: str = "runs/sweep"
+    """Folder for the runs, the table and the picture."""
+
+
+def main() -> int:
+    """Trains every choice and prints the table; returns the exit status."""
+    args = command.parse(Arguments, "Searches options of a method on a task.")
+    choices = _choices(args)
+    # All of them are checked before the first is trained.
+    settings = [_settings(args, choice) for choice in choices]
+    out = Path(args.out)
+    _refuse_another_sweep(out, settings)
+    finished: list[tuple[Choice, RunDirectory]] = []
+    for number, (choice, setting) in enumerate(zip(choices, settings, strict=True)):
+        text = ", ".join(f"{name}={value}" for name, value in choice.items())
+        print(f"choice {number + 1} of {len(choices)}: {text}", flush=True)
+        run = _train(out / f"{number:03d}", setting)
+        if run is None:
+            print("go on with the same command")
+            return 130
+        finished.append((choice, run))
+        with command.writing(out / "table.csv", "--out"):
+            rows = _write_table(out / "table.csv", finished)
+    for row in rows[:10]:
+        print("  ".join(f"{name} {value}" for name, value in row.items()))
+    best = {row["run"]: RunDirectory(out / row["run"]).curve() for row in rows[: len(COLOURS)]}
+    with command.writing(out / "sweep.png", "--out"):
+        learning_curves(best, out / "sweep.png", f"{args.method} on {args.env}: the best choices")
+    print(f"table: {out / 'table.csv'}  picture: {out / 'sweep.png'}")
+    return 0
+
+
+def _choices(args: Arguments) -> list[Choice]:
+    """The grid, or a draw from it."""
+    names, values = [], []
+    for entry in args.grid:
+        name, _, listed = entry.partition("=")
+        if not name or not listed:
+            raise ConfigurationError(f"--grid is {entry!r}; it must be NAME=VALUE,VALUE,...")
+        if name in names:
+            raise ConfigurationError(f"--grid names {name} twice; it must name an option once.")
+        names.append(name)
+        values.append([_value(text) for text in listed.split(",")])
+    grid = [dict(zip(names, choice, strict=True)) for choice in itertools.product(*values)]
+    if args.draws is None:
+        return grid
+    if not 1 <= args.draws <= len(grid):
+        raise ConfigurationError(
+            f"--draws is {args.draws}; it must be at least 1 and at most {len(grid)}, the choices of the grid."
+        )
+    drawn = np.random.default_rng(args.draw_seed).choice(len(grid), args.draws, replace=False)
+    return [grid[i] for i in drawn]
+
+
+def _value(text: str) -> Any:
+    """A number or a truth value; anything else is a name."""
+    words = {"true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def _settings(args: Arguments, choice: Choice) -> RunSettings:
+    options: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    if args.total_steps is not None:
+        options["training"]["total_steps"] = args.total_steps
+    for name, value in choice.items():
+        section, _, option = name.rpartition(".")
+        options.setdefault(section or "method", {})[option] = value
+    method = args.method.replace("-", "_")
+    return make_settings(method, args.env, args.seeds, args.seed, options, preset=args.preset)
+
+
+def _refuse_another_sweep(out: Path, settings: list[RunSettings]) -> None:
+    """A folder serves one sweep: the runs in it must be these."""
+    for number, setting in enumerate(settings):
+        folder = out / f"{number:03d}"
+        made = (folder / "config.json").is_file()
+        if made and RunDirectory.open(folder).settings() != setting:
+            raise ConfigurationError(
+                f"{folder} holds a run of another sweep; give --out a new folder, or the command it was made with."
+            )
+
+
+def _train(folder: Path, setting: RunSettings) -> RunDirectory | None:
+    """Trains one choice, or what is left of it; None if it was stopped."""
+    if not (folder / "config.json").is_file():
+        run = RunDirectory.create(setting, environment_record(), str(folder))
+        result = run_training(setting, run)
+        return None if result.interrupted else run
+    run = RunDirectory.open(folder)
+    if run.finished():
+        return run
+    saved = bool(run.checkpoints.steps())
+    result = run_training(setting, run, resumed=saved)
+    return None if result.interrupted else run
+
+
+def _write_table(path: Path, finished: list[tuple[Choice, RunDirectory]]) -> list[dict[str, str]]:
+    """One row a choice, the best first: IQM over seeds of the last tenth of its evaluations."""
+    rows = []
+    for choice, run in finished:
+        if not run.rows():
+            # Every seed failed before its first evaluation; `failures.json` says how.
+            continue
+        _, values = run.curve()
+        last = values[:, -max(1, values.shape[1] // 10) :].mean(axis=1)
+        interval = iqm_interval(last)
+        numbers = {
+            "run": run.path.name,
+            "return": f"{float(interval.estimate):.4g}",
+            "low": f"{float(interval.low):.4g}",
+            "high": f"{float(interval.high):.4g}",
+            "seeds": " ".join(f"{x:.4g}" for x in last),
+        }
+        options = {name: json.dumps(value) for name, value in choice.items()}
+        rows.append((float(interval.estimate), {**numbers, **options}))
+    rows.sort(key=lambda row: -row[0])
+    table = [row for _, row in rows]
+    with path.open("w", newline="") as stream:
+        columns = ["run", "return", "low", "high", "seeds", *finished[0][0]]
+        writer = csv.DictWriter(stream, columns)
+        writer.writeheader()
+        writer.writerows(table)
+    return table
+
+
+if __name__ == "__main__":
+    command.run(main)
