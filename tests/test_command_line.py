@@ -161,10 +161,8 @@ def test_credits_of_two_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    png, runs = tmp_path / "credits.png", [str(tmp_path / "vdn"), str(tmp_path / "cia")]
-    for name in runs:
-        method = Path(name).name
-        marl_jax.train(method, "turn", seeds=1, out=name, **tiny.options(1, method))
+    png = tmp_path / "credits.png"
+    runs = [tiny.untrained(tmp_path / method, method, "turn", 1) for method in ("vdn", "cia")]
     assert call(credits.main, [*runs, "--episodes", "2", "--out", str(png)], monkeypatch) == 0
     text = capsys.readouterr().out
     assert "vdn: the first two agents have the same credit at every step" in text
@@ -191,8 +189,7 @@ def test_whereabouts_of_two_runs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    png, eoi = tmp_path / "who.png", str(tmp_path / "eoi")
-    marl_jax.train("eoi", "turn", seeds=1, out=eoi, **tiny.options(1, "eoi"))
+    png, eoi = tmp_path / "who.png", tiny.untrained(tmp_path / "eoi", "eoi", "turn", 1)
     arguments = [str(finished), eoi, "--episodes", "3", "--out", str(png)]
     assert call(individuality.main, arguments, monkeypatch) == 0
     text = capsys.readouterr().out
@@ -247,9 +244,8 @@ def test_a_sweep_tries_every_choice_once(
 def test_intrinsic_reward_histogram(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, png = tmp_path / "run", tmp_path / "figure2.png"
-    marl_jax.train("liir", "pursuit_1d", seeds=2, out=str(out), **tiny.options(1))
-    arguments = ["--run", str(out), "--episodes", "4", "--out", str(png)]
+    out, png = tiny.untrained(tmp_path / "run", "liir", "pursuit_1d", 2), tmp_path / "figure2.png"
+    arguments = ["--run", out, "--episodes", "4", "--out", str(png)]
     assert call(intrinsic_rewards.main, arguments, monkeypatch) == 0
     assert "of 2 seeds" in capsys.readouterr().out
     assert png.exists()

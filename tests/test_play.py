@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import envs
-import marl_jax
 from experiments import play
 from tests import tiny
 from tests.test_command_line import ROOT, call
@@ -20,8 +19,7 @@ SHORT = ["--env.time-limit", "4"]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("finished") / "run"
-    marl_jax.train("iac", "windy_maze", seeds=2, out=str(out), **tiny.options(1))
-    return out
+    return Path(tiny.untrained(out, "iac", "windy_maze", 2))
 
 
 @pytest.mark.parametrize(

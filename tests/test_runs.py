@@ -67,8 +67,9 @@ def test_results_follow_marl_evals_schema(finished: Path) -> None:
     assert np.mean(seeds["seed_0"]["step_2"]["return"]) == pytest.approx(row["eval_return_mean"])
 
 
-@pytest.mark.parametrize("method", ["liir", "qmix"])
-def test_resume_is_exact(method: str, tmp_path: Path) -> None:
+def test_resume_is_exact(tmp_path: Path) -> None:
+    # With a replay; LIIR's runs below have none, and a killed one is resumed in `test_command_line.py`.
+    method = "qmix"
     four, two = tiny.options(4, method), tiny.options(2, method)
     whole = marl_jax.train(method, "turn", seeds=3, out=str(tmp_path / "whole"), **four)
     marl_jax.train(method, "turn", seeds=3, out=str(tmp_path / "half"), **two)

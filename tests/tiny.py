@@ -1,9 +1,13 @@
 """A run so small that it trains in a moment: 2 iterations of 2 episodes of 5 steps between evaluations."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
+from marl_jax.api import make_trainer
 from marl_jax.methods import method_class
+from marl_jax.runs import RunDirectory
+from marl_jax.settings import make_settings
 
 CHUNK_STEPS = 20
 TRAINING = {"eval_interval": CHUNK_STEPS, "eval_episodes": 2}
@@ -33,6 +37,15 @@ def method_options(method: str) -> dict[str, Any]:
     """Those of `METHOD` that a method has."""
     fields = {field.name for field in dataclasses.fields(method_class(method).Config)}
     return {name: value for name, value in METHOD.items() if name in fields}
+
+
+def untrained(out: Path, method: str, env: str, seeds: int) -> str:
+    """The folder of a run that was saved before its first chunk: for commands that only load teams."""
+    sections = {"training": TRAINING, "method": method_options(method), "env": ENV}
+    settings = make_settings(method, env, seeds, 0, sections)
+    run = RunDirectory.create(settings, {}, str(out))
+    run.checkpoints.save(0, make_trainer(settings).init())
+    return str(out)
 
 
 def options(chunks: int, method: str = "iac") -> dict[str, Any]:

@@ -50,6 +50,19 @@ def init(method: ActorCritic, seed: int = 0) -> Any:
     return fast_jit(method.init)(jax.random.key(seed))
 
 
+def drawn_state(method: Any, seed: int) -> Any:
+    """A state with parameters and targets that do not come from its `init`, which would have to be compiled."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(method.init, jax.random.key(0))
+
+    def draw(x: Any) -> jax.Array:
+        return jnp.asarray(rng.normal(scale=0.4, size=x.shape), x.dtype)
+
+    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    params, target = (jax.tree.map(draw, x) for x in (shapes.params, shapes.target))
+    return state._replace(params=params, target=target)
+
+
 def make_batch(
     lengths: Sequence[int] = (4, 2, 3),
     terminated: Sequence[bool] = (False, True, True),

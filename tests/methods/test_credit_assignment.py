@@ -11,7 +11,7 @@ from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.losses import contrastive_identity_loss
 from marl_jax.methods.value_decomposition import ValueDecomposition
-from tests.methods.learners import SIZES, fast_jit, make_batch
+from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
 from tests.probes import AGENTS, LIMIT
 
 SMALL: dict[str, Any] = {"agent": "mlp", "hidden_size": 6, "batch_size": 3, "replay_capacity": 3}
@@ -27,7 +27,7 @@ def make(name: str, **options: Any) -> ValueDecomposition:
 
 def lagging(method: ValueDecomposition, params: Any) -> Any:
     """A learner with slightly different targets."""
-    state = fast_jit(method.init)(jax.random.key(0))
+    state = drawn_state(method, 0)
     return state._replace(target=jax.tree.map(lambda x: 0.9 * x, params))
 
 
@@ -42,7 +42,7 @@ def gradient_of(method: ValueDecomposition, params: Any, batch: Any) -> Any:
 
 
 def params_of(method: ValueDecomposition) -> Any:
-    return fast_jit(method.init)(jax.random.key(0)).params
+    return drawn_state(method, 0).params
 
 
 def is_zero(tree: Any) -> bool:
@@ -129,7 +129,7 @@ def test_gre_adds_the_entropy_of_the_credits() -> None:
     params = params_of(method)
     loss, metrics = loss_of(method, params, batch)
     plain, _ = loss_of(make("qmix", **MIXER), params, batch)
-    state = fast_jit(method.init)(jax.random.key(0))._replace(params=params)
+    state = drawn_state(method, 0)._replace(params=params)
     credits = np.asarray(fast_jit(method.credits)(state, batch), np.float64)
     share = credits / credits.sum(-1, keepdims=True)
     entropy = -(share * np.log(share)).sum(-1) / np.log(AGENTS)
@@ -188,9 +188,9 @@ def test_shuffling_is_refused_where_it_would_shuffle_the_identities() -> None:
 def test_credits_along_episodes() -> None:
     batch = make_batch()
     method = make("vdn")
-    state = fast_jit(method.init)(jax.random.key(0))
+    state = drawn_state(method, 0)
     np.testing.assert_array_equal(method.credits(state, batch), np.ones((LIMIT, 3, AGENTS)))
     for name in ("iql", "qtran"):
         method = make(name)
         with pytest.raises(ConfigurationError, match="has no mixer, so its agents have no credits"):
-            method.credits(fast_jit(method.init)(jax.random.key(0)), batch)
+            method.credits(drawn_state(method, 0), batch)

@@ -14,7 +14,7 @@ from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.losses import earlier_steps
 from marl_jax.methods.individuality import EOI
-from tests.methods.learners import SIZES, differing, fast_jit, make_batch
+from tests.methods.learners import SIZES, differing, drawn_state, fast_jit, make_batch
 from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT
 
 SMALL: dict[str, Any] = {
@@ -38,10 +38,9 @@ def make(**options: Any) -> EOI:
 
 
 @functools.cache
-def initial(variant: str, classifier: str) -> tuple[Any, Any]:
-    """Two learners' first states; no other option changes them."""
-    init = fast_jit(make(variant=variant, classifier=classifier).init)
-    return init(jax.random.key(0)), init(jax.random.key(1))
+def initial(variant: str, classifier: str) -> Any:
+    """A learner whose targets lag behind; no other option changes it."""
+    return drawn_state(make(variant=variant, classifier=classifier), 0)
 
 
 class Setting:
@@ -50,10 +49,8 @@ class Setting:
     def __init__(self, **options: Any) -> None:
         self.method = make(**options)
         c = self.method.config
-        learned, state = initial(c.variant, c.classifier)
-        self.params = learned.params
-        self.state = state._replace(env_steps=jnp.array(30, jnp.int32))
-        self.now = self.state._replace(params=self.params)
+        self.state = initial(c.variant, c.classifier)._replace(env_steps=jnp.array(30, jnp.int32))
+        self.params = self.state.params
         acted = jax.random.normal(jax.random.key(9), (LIMIT, 3, AGENTS, ACTIONS))
         self.batch = make_batch()._replace(extras=acted)
 
@@ -95,7 +92,7 @@ def of_agent(params: Any, agent: int) -> Any:
 def test_the_intrinsic_values_targets_step_by_step(seen: str) -> None:
     s = setting(intrinsic_input=seen)
     batch, method = s.batch, s.method
-    reward = np.asarray(method.intrinsic_rewards(s.now, batch))
+    reward = np.asarray(method.intrinsic_rewards(s.state, batch))
     values = method._values(s.params, s.state.target, batch)
     q = np.asarray(values.online if seen == "current" else batch.extras)
     limit = (1 - 0.8**LIMIT) / (1 - 0.8)
@@ -229,7 +226,7 @@ def test_a_recurrent_classifier_looks_back_and_never_ahead() -> None:
 
 def test_the_intrinsic_reward_is_the_classifiers_own_now() -> None:
     s = setting()
-    state = s.now
+    state = s.state
     reward = np.asarray(s.method.intrinsic_rewards(state, s.batch))
     logits = s.method._identity_logits(s.params["classifier"], s.batch.observation[:-1])
     p = np.asarray(jax.nn.softmax(logits))
@@ -243,7 +240,7 @@ def test_agents_can_start_the_same() -> None:
     agent = fast_jit(make(identical_agents=True).init)(KEY).params["agent"]
     for leaf in jax.tree.leaves(agent):
         np.testing.assert_array_equal(leaf[0], leaf[1])
-    agent = initial("paper", "mlp")[0].params["agent"]
+    agent = fast_jit(make().init)(KEY).params["agent"]
     assert any((leaf[0] != leaf[1]).any() for leaf in jax.tree.leaves(agent))
 
 
@@ -269,7 +266,7 @@ RELEASED: dict[str, Any] = {"variant": "released", "intrinsic_gamma": 0.92}
 
 def test_released_values_learn_by_q_learning_and_leave_the_agents_alone() -> None:
     s = setting(**RELEASED)
-    reward = np.asarray(s.method.intrinsic_rewards(s.now, s.batch))
+    reward = np.asarray(s.method.intrinsic_rewards(s.state, s.batch))
     errors = []
     for t, b in np.argwhere(np.asarray(s.batch.valid)):
         for i in range(AGENTS):
@@ -278,14 +275,16 @@ def test_released_values_learn_by_q_learning_and_leave_the_agents_alone() -> Non
             y = 10 * reward[t, b, i] + 0.92 * s.batch.discount[t, b, i] * ahead.max()
             errors.append((value[s.batch.action[t, b, i]] - y) ** 2)
     np.testing.assert_allclose(s.learning[1]["intrinsic_loss"], np.mean(errors), rtol=1e-4)
-    got, base = s.learning[0], setting(intrinsic_weight=0.0).learning[0]
+    # Another scale of it changes what the intrinsic values learn, and nothing else.
+    got, other = s.learning[0], setting(**RELEASED, released_scale=3.0).learning[0]
     for part in ("agent", "mixer", "classifier"):
-        close(got[part], base[part])
+        close(got[part], other[part])
+    assert differing(got["intrinsic"], other["intrinsic"])
 
 
 def test_released_targets_move_slowly_towards_the_values() -> None:
     s = setting(**RELEASED)
-    state = s.now
+    state = s.state
     followed = s.method._follow(state, jnp.array(True))
     expected = jax.tree.map(
         lambda new, old: 0.005 * new + 0.995 * old,
@@ -300,7 +299,7 @@ def test_released_targets_move_slowly_towards_the_values() -> None:
 def test_released_values_lead_one_agent_now_and_then() -> None:
     options = {**RELEASED, "epsilon_start": 0.0, "epsilon_finish": 0.0}
     method = make(**options, released_episodes=0.5, released_steps=0.6)
-    state = initial("released", "mlp")[0]
+    state = initial("released", "mlp")
     num = 4000
     memory = method.initial_memory(state, num, jax.random.key(1))
     np.testing.assert_allclose(memory.explores.mean(), 0.5, atol=0.03)

@@ -9,7 +9,7 @@ import pytest
 
 from marl_jax import methods
 from marl_jax.networks import MixerInputs
-from tests.methods.learners import SIZES, fast_jit, make_batch
+from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
 from tests.probes import ACTIONS, AGENTS, LIMIT
 
 SMALL: dict[str, Any] = {
@@ -33,10 +33,9 @@ class Setting:
 
     def __init__(self, name: str, **options: Any) -> None:
         self.method = make(name, **options)
-        self.params = fast_jit(self.method.init)(jax.random.key(0)).params
+        state = drawn_state(self.method, 0)
         self.batch = make_batch()
-        state = fast_jit(self.method.init)(jax.random.key(1))
-        self.state, self.target = state, state.params
+        self.state, self.params, self.target = state, state.params, state.target
         self.loss, self.metrics = fast_jit(self.method._loss)(self.params, state, self.batch, KEY)
 
     def agents(self, params: Any) -> tuple[np.ndarray, np.ndarray]:

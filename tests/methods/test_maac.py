@@ -14,8 +14,8 @@ from marl_jax.methods.base import Sizes
 from marl_jax.methods.maac import MAACState
 from marl_jax.replay import EpisodeReplay
 from marl_jax.training import Trainer, TrainingConfig
-from tests.methods.learners import SIZES, fast_jit, make_batch
-from tests.probes import ACTIONS, AGENTS, Masked, Probe, Roles, TakeOrWait
+from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
+from tests.probes import ACTIONS, AGENTS, Masked, Probe, Roles
 
 SMALL: dict[str, Any] = {
     "hidden_size": 6,
@@ -37,10 +37,8 @@ def make(name: str = "maac", **options: Any) -> Any:
 @functools.cache
 def initial(name: str) -> MAACState:
     """A learner whose targets lag behind."""
-    method = make(name)
-    state = fast_jit(method.init)(jax.random.key(0))
-    other = fast_jit(method.init)(jax.random.key(1))
-    return state._replace(target=other.target)
+    state: MAACState = drawn_state(make(name), 0)
+    return state
 
 
 def transitions() -> Any:
@@ -225,7 +223,7 @@ def train(name: str, env: type[Probe], iterations: int, **options: Any) -> np.nd
     return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
 
 
-@pytest.mark.parametrize(("env", "expected"), [(Masked, 1.0), (TakeOrWait, 2.0), (Roles, 1.0)])
-def test_maac_solves(env: type[Probe], expected: float) -> None:
-    """Masked: sight and available actions. TakeOrWait: the discount. Roles: agents that differ."""
-    assert (train("maac", env, 250) > 0.95 * expected).all()
+@pytest.mark.parametrize("env", [Masked, Roles])
+def test_maac_solves(env: type[Probe]) -> None:
+    """Masked: sight and available actions. Roles: agents that differ."""
+    assert (train("maac", env, 250) > 0.95).all()
