@@ -45,13 +45,16 @@ def form(tree: Any) -> Any:
     return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
-@pytest.mark.parametrize("env", KINDS)
+@pytest.mark.parametrize(
+    "env", [KINDS[0], *(pytest.param(env, marks=pytest.mark.slow) for env in KINDS[1:])]
+)
 def test_every_kind_of_world_runs(env: str) -> None:
     result = marl_jax.train(RUN_EVERYWHERE, env, seeds=2, **tiny.options(1, RUN_EVERYWHERE))
     assert not result.failures
     assert np.isfinite(result.final_returns).all()
 
 
+@pytest.mark.slow
 # One of each family.
 @pytest.mark.parametrize("method", ["liir", "qmix"])
 def test_recurrent_and_independent(method: str) -> None:

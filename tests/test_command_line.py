@@ -241,6 +241,7 @@ def test_a_sweep_tries_every_choice_once(
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_intrinsic_reward_histogram(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -295,6 +296,7 @@ def test_a_stopped_run_goes_on_where_it_was(number: signal.Signals, tmp_path: Pa
     assert resumed.final_returns.tolist() == whole.final_returns.tolist()
 
 
+@pytest.mark.slow
 def test_output_without_a_terminal_is_plain(tmp_path: Path) -> None:
     process = start([*TINY, "--total-steps", "40", "--out", str(tmp_path / "run")])
     text = process.communicate(timeout=120)[0]

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -18,6 +20,7 @@ def blocks(language: str) -> list[str]:
     return [re.sub(r"^   ", "", block, flags=re.MULTILINE) for block in found]
 
 
+@pytest.mark.slow
 def test_add_your_own_environment(tmp_path: Path) -> None:
     world, line = blocks("python")
     assert len(world.splitlines()) < 60

@@ -40,6 +40,7 @@ def test_import_after_the_backend_has_started() -> None:
     assert int(run(program)) == 1
 
 
+@pytest.mark.slow
 def test_many_calls_of_an_off_policy_learner_end() -> None:
     """The kind of program that has been seen to dead-lock; see `stress_program.py`."""
     clean = {k: v for k, v in os.environ.items() if k not in ("PJRT_NPROC", "JAX_NUM_CPU_DEVICES")}

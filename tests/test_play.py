@@ -27,7 +27,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         *((name, "scripted") for name in envs.own_names()),
         ("turn", "random"),
-        ("smax/3m", "random"),
+        pytest.param("smax/3m", "random", marks=pytest.mark.slow),
         ("mpe/simple_spread", "scripted"),
     ],
 )

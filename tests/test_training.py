@@ -108,6 +108,7 @@ def test_a_seed_does_not_depend_on_its_neighbours(env: str, method: str, others:
         assert np.any(state.key[0] != state.key[1])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(jax.devices()) < 2, reason="one device")
 def test_a_seed_hardly_depends_on_the_number_of_devices() -> None:
     one, _ = train(trainer("take_or_wait", "iac", 4), 2)
@@ -116,6 +117,7 @@ def test_a_seed_hardly_depends_on_the_number_of_devices() -> None:
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(jax.devices()) < 2, reason="one device")
 @pytest.mark.xfail(
     strict=True,
@@ -127,6 +129,7 @@ def test_a_seed_does_not_depend_on_the_number_of_devices() -> None:
     assert_same(one, two)
 
 
+@pytest.mark.slow
 def test_vmapped_seeds_agree_with_seeds_one_by_one() -> None:
     # The same program on batched operands rounds differently; measured: 1.2e-7 at most after 2 chunks.
     one, other = (

@@ -273,7 +273,9 @@ TWINS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", TWINS)
-@pytest.mark.parametrize("make_policy", [random_policy, mixed])
+@pytest.mark.parametrize(
+    "make_policy", [mixed, pytest.param(random_policy, marks=pytest.mark.slow)]
+)
 def test_the_twin_agrees_at_every_step(
     name: str, make_policy: Callable[[Firefighters], Policy]
 ) -> None:

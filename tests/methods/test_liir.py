@@ -53,14 +53,17 @@ PLAIN = {"optimizer": "sgd", "max_grad_norm": 0.0, "actor_lr": 0.5}
     "options",
     [
         {**CLIPPED, "advantage": "one_step", "normalise_advantage": True, "agent": "gru"},
-        {
-            **CLIPPED,
-            "advantage": "td_lambda",
-            "normalise_advantage": False,
-            "agent": "mlp",
-            "sharing": "independent",
-            "likelihood_ratio": "joint",
-        },
+        pytest.param(
+            {
+                **CLIPPED,
+                "advantage": "td_lambda",
+                "normalise_advantage": False,
+                "agent": "mlp",
+                "sharing": "independent",
+                "likelihood_ratio": "joint",
+            },
+            marks=pytest.mark.slow,
+        ),
         {
             **CLIPPED,
             "optimizer": "adam",
@@ -69,14 +72,17 @@ PLAIN = {"optimizer": "sgd", "max_grad_norm": 0.0, "actor_lr": 0.5}
             "agent": "mlp",
             "critic": "shared_trunk",
         },
-        {
-            **PLAIN,
-            "inner_update": "sgd",
-            "advantage": "td_lambda",
-            "normalise_advantage": True,
-            "agent": "gru",
-            "sharing": "independent",
-        },
+        pytest.param(
+            {
+                **PLAIN,
+                "inner_update": "sgd",
+                "advantage": "td_lambda",
+                "normalise_advantage": True,
+                "agent": "gru",
+                "sharing": "independent",
+            },
+            marks=pytest.mark.slow,
+        ),
         {
             **PLAIN,
             "inner_update": "optimizer",

@@ -223,7 +223,7 @@ def train(name: str, env: type[Probe], iterations: int, **options: Any) -> np.nd
     return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
 
 
-@pytest.mark.parametrize("env", [Masked, Roles])
+@pytest.mark.parametrize("env", [Masked, pytest.param(Roles, marks=pytest.mark.slow)])
 def test_maac_solves(env: type[Probe]) -> None:
     """Masked: sight and available actions. Roles: agents that differ."""
     assert (train("maac", env, 250) > 0.95).all()

@@ -110,6 +110,7 @@ def test_unavailable_actions_are_left_alone(before: bool) -> None:
     assert (greedy_return(world, method, train(world, method, 100)) > 0.95).all()
 
 
+@pytest.mark.slow
 def test_a_recurrent_agent_remembers() -> None:
     method, world = make("iac", **SOLVER, agent="gru", observe_last_action=False), Recall()
     assert (greedy_return(world, method, train(world, method, 300)) > 0.95).all()
@@ -121,6 +122,7 @@ def test_the_discount_decides_between_now_and_later(gamma: float, expected: floa
     np.testing.assert_array_equal(greedy_return(world, method, train(world, method, 100)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "expected"),
     [
@@ -177,6 +179,7 @@ def test_the_intrinsic_reward_brings_the_central_values_knowledge_to_the_agents(
     assert greedy_return(Hidden(), method, state).mean() > 0.55
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ablation",
     [{"intrinsic_weight": 0.0}, {"intrinsic_weight": 1.0, "meta_gradient": "batch"}],

@@ -55,11 +55,13 @@ def test_what_is_seen_is_used() -> None:
     assert (train("iql", Context, 150)[2] > 0.95).all()
 
 
+@pytest.mark.slow
 def test_credit_over_time() -> None:
     # One-step targets carry the first action's worth back only if every step's sight tells it: memory.
     assert (train("qmix", Delayed, 250, (("agent", "gru"),))[2] > 0.95).all()
 
 
+@pytest.mark.slow
 def test_agents_that_differ() -> None:
     # Blind to who they are, no two can do it: `tests/methods/test_probes.py`.
     assert (train("qmix", Roles, 300)[2] > 0.95).all()
