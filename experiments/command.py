@@ -13,6 +13,8 @@ from typing import NoReturn, TypeVar
 import tyro
 
 from marl_jax import ConfigurationError
+from marl_jax.api import load, policy_of
+from marl_jax.policy import Policy
 
 T = TypeVar("T")
 
@@ -71,6 +73,46 @@ def gif(name: str, flag: str) -> Path:
             f"{flag} is {name}; it must be a .gif file in a folder that exists."
         )
     return target
+
+
+def picture(name: str, runs: Sequence[str], episodes: int) -> Path:
+    """The path of a picture of some runs, beside which tables go; checks what such commands are asked for.
+
+    Raises:
+        ConfigurationError: if there is no run or no episode to draw, or it is no picture.
+    """
+    if not runs:
+        raise ConfigurationError("no run is given; name one or more folders of runs.")
+    if episodes < 1:
+        raise ConfigurationError(f"--episodes is {episodes}; it must be at least 1.")
+    target = Path(name)
+    if target.suffix.lower() == ".csv":
+        raise ConfigurationError(f"--out is {target}; it must be a picture such as out.png.")
+    return target
+
+
+def load_teams(runs: Sequence[str], seed: int | None) -> dict[str, tuple[str, Policy]]:
+    """By label, the folder and the team of each run; all must be on one task.
+
+    Args:
+        runs: folders.
+        seed: whose team; each run's first if None.
+
+    Raises:
+        ConfigurationError: if a run cannot be loaded, lacks the seed or is on another task.
+    """
+    teams: dict[str, tuple[str, Policy]] = {}
+    task = None
+    for name in runs:
+        trainer, state, settings = load(name)
+        task = task or (settings.env, settings.env_options)
+        if (settings.env, settings.env_options) != task:
+            raise ConfigurationError(
+                f"{name} is a run on {settings.env} with other options; all runs must be on one task."
+            )
+        label = settings.method if settings.method not in teams else f"{settings.method} ({name})"
+        teams[label] = name, policy_of(trainer, state, settings, seed)
+    return teams
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ agents.
 
 import csv
 import dataclasses
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.api import load, policy_of
 from marl_jax.losses import credit_divergences
 from marl_jax.methods.value_decomposition import ValueDecomposition
 from marl_jax.plots import CreditTrace, credit_pictures
@@ -43,13 +41,7 @@ class Arguments:
 def main() -> int:
     """Draws the credits and prints the distances; returns the exit status."""
     args = command.parse(Arguments, "How trained mixers pay the agents of a team.")
-    if not args.runs:
-        raise ConfigurationError("no run is given; name one or more folders of runs.")
-    if args.episodes < 1:
-        raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
-    target = Path(args.out)
-    if target.suffix.lower() == ".csv":
-        raise ConfigurationError(f"--out is {target}; it must be a picture such as credits.png.")
+    target = command.picture(args.out, args.runs, args.episodes)
     policies = _load(args.runs, args.seed)
     episodes = [
         p.play(jax.random.key(i), args.episodes)[0] for i, p in enumerate(policies.values())
@@ -82,24 +74,14 @@ def main() -> int:
 
 def _load(runs: tuple[str, ...], seed: int | None) -> dict[str, Policy]:
     """The teams by label."""
-    policies: dict[str, Policy] = {}
-    task = None
-    for name in runs:
-        trainer, state, settings = load(name)
-        if not isinstance(trainer.method, ValueDecomposition):
+    teams = command.load_teams(runs, seed)
+    for label, (name, policy) in teams.items():
+        if not isinstance(policy.method, ValueDecomposition):
+            method = label.split()[0]
             raise ConfigurationError(
-                f"{name} is a run of {settings.method}; it must be one of a value method with a mixer."
+                f"{name} is a run of {method}; it must be one of a value method with a mixer."
             )
-        task = task or (settings.env, settings.env_options)
-        if (settings.env, settings.env_options) != task:
-            raise ConfigurationError(
-                f"{name} is a run on {settings.env} with other options; all runs must be on one task."
-            )
-        label = (
-            settings.method if settings.method not in policies else f"{settings.method} ({name})"
-        )
-        policies[label] = policy_of(trainer, state, settings, seed)
-    return policies
+    return {label: policy for label, (_, policy) in teams.items()}
 
 
 def _credits(policy: Policy, batch: EpisodeBatch) -> NDArray[np.float32]:

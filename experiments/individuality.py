@@ -8,7 +8,6 @@ knows whose it is. It prints how much the agents' whereabouts overlap.
 import csv
 import dataclasses
 import itertools
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.api import load, policy_of
 from marl_jax.methods.individuality import Individuality
 from marl_jax.plots import Whereabouts, individuality_pictures
 from marl_jax.policy import Policy
@@ -45,27 +43,11 @@ class Arguments:
 def main() -> int:
     """Draws the teams and prints how much their agents overlap; returns the exit status."""
     args = command.parse(Arguments, "Whether the agents of trained teams differ.")
-    if not args.runs:
-        raise ConfigurationError("no run is given; name one or more folders of runs.")
-    if args.episodes < 1:
-        raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
-    target = Path(args.out)
-    if target.suffix.lower() == ".csv":
-        raise ConfigurationError(
-            f"--out is {target}; it must be a picture such as individuality.png."
-        )
+    target = command.picture(args.out, args.runs, args.episodes)
     teams: dict[str, Whereabouts] = {}
-    walls, task = None, None
-    for name in args.runs:
-        trainer, state, settings = load(name)
-        task = task or (settings.env, settings.env_options)
-        if (settings.env, settings.env_options) != task:
-            raise ConfigurationError(
-                f"{name} is a run on {settings.env} with other options; all runs must be on one task."
-            )
-        walls = _walls(trainer.env)
-        label = settings.method if settings.method not in teams else f"{settings.method} ({name})"
-        policy = policy_of(trainer, state, settings, args.seed)
+    walls = None
+    for label, (name, policy) in command.load_teams(args.runs, args.seed).items():
+        walls = _walls(policy.env)
         teams[label] = _whereabouts(name, policy, args.episodes, walls)
         print(f"{label}: {_overlap(teams[label].visits)}")
     with command.writing(target, "--out"):

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from marl_jax.statistics import iqm_interval
 
-# Okabe-Ito, told apart by colour-blind readers too.
 LINES = ("-", "--", ":")
+# Okabe-Ito, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]

@@ -37,7 +37,7 @@ def rollout(
         The episodes, and the environment's `extras` at each episode's last step, [B] each.
     """
     reset_key, memory_key, act_key = jax.random.split(key, 3)
-    env_state, first = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
+    env_state, first = _reset(env, reset_key, num_envs)
     memory = method.initial_memory(method_state, num_envs, memory_key)
     alive = jnp.ones((num_envs,), bool)
 
@@ -63,11 +63,7 @@ def rollout(
     keys = jax.random.split(act_key, env.time_limit)
     (_, _, env_extras, _, _), record = jax.lax.scan(step, carry, keys)
     next_observation, action, reward, discount, valid, extras = record
-    observation = jax.tree.map(
-        lambda first, rest: jnp.concatenate([first[None], rest]),
-        first.observation,
-        next_observation,
-    )
+    observation = _in_front(first.observation, next_observation)
     batch = EpisodeBatch(
         observation=observation.agents_view,
         global_state=observation.global_state,
@@ -93,11 +89,21 @@ def retrace(env: MultiAgentEnv[Any], key: jax.Array, action: Int[Array, "T B N"]
         A state with leading axes [T+1, B]; after an episode's own end they hold no meaning.
     """
     reset_key, _, _ = jax.random.split(key, 3)
-    first, _ = jax.vmap(env.reset)(jax.random.split(reset_key, action.shape[1]))
+    first, _ = _reset(env, reset_key, action.shape[1])
 
     def step(state: Any, action: jax.Array) -> Any:
         state, _ = jax.vmap(env.step)(state, action)
         return state, state
 
     _, rest = jax.lax.scan(step, first, action)
+    return _in_front(first, rest)
+
+
+def _reset(env: MultiAgentEnv[Any], key: jax.Array, num_envs: int) -> Any:
+    """The states and time steps of B episodes at their start."""
+    return jax.vmap(env.reset)(jax.random.split(key, num_envs))
+
+
+def _in_front(first: Any, rest: Any) -> Any:
+    """[...] in front of [T, ...]."""
     return jax.tree.map(lambda one, more: jnp.concatenate([one[None], more]), first, rest)

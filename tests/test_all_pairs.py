@@ -1,4 +1,4 @@
-"""Every method fits a world, one of each family fits every kind of world, and one takes a few steps on each kind."""
+"""Every method fits a world, one of each family fits every kind of world, and one takes a few steps on each world."""
 
 from typing import Any
 
@@ -17,6 +17,12 @@ RUN_EVERYWHERE = "iac"
 THE_OTHERS = sorted(set(methods.names()) - {RUN_EVERYWHERE})
 # Worlds that differ in kind: early ends, units that die, actions that only some agents have.
 KINDS = ("secret_room", "smax/3m", "mpe/simple_speaker_listener")
+QUICKEST = "secret_room"
+# Sparse Pac-Men is Pac-Men with another reward.
+WORLDS = [
+    *(name for name in envs.own_names() if name != "sparse_pac_men"),
+    *("smax/3m", "mpe/simple_speaker_listener", "mpe/simple_adversary"),
+]
 # One of each family on all of them, the rest of the family on the first.
 PAIRS = [
     (method, env)
@@ -46,9 +52,13 @@ def form(tree: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "env", [KINDS[0], *(pytest.param(env, marks=pytest.mark.slow) for env in KINDS[1:])]
+    "env",
+    [
+        QUICKEST,
+        *(pytest.param(env, marks=pytest.mark.slow) for env in WORLDS if env != QUICKEST),
+    ],
 )
-def test_every_kind_of_world_runs(env: str) -> None:
+def test_every_world_runs(env: str) -> None:
     result = marl_jax.train(RUN_EVERYWHERE, env, seeds=2, **tiny.options(1, RUN_EVERYWHERE))
     assert not result.failures
     assert np.isfinite(result.final_returns).all()
@@ -56,9 +66,33 @@ def test_every_kind_of_world_runs(env: str) -> None:
 
 @pytest.mark.slow
 # One of each family.
-@pytest.mark.parametrize("method", ["liir", "qmix"])
+@pytest.mark.parametrize("method", ["iac", "liir", "qmix"])
 def test_recurrent_and_independent(method: str) -> None:
     options = tiny.options(1, method)
     options["method_options"] |= {"agent": "gru", "sharing": "independent"}
     result = marl_jax.train(method, "turn", seeds=1, **options)
+    assert not result.failures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["cia", "cia_qplex", "gre"])
+def test_methods_without_a_probe_run(method: str) -> None:
+    result = marl_jax.train(method, "turn", seeds=2, **tiny.options(1, method))
+    assert not result.failures
+    assert np.isfinite(result.final_returns).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"critic": "shared_trunk", "advantage": "td_lambda", "likelihood_ratio": "joint"},
+        {"meta_gradient": "batch"},
+        {"inner_update": "sgd", "optimizer": "adam", "normalise_advantage": False},
+    ],
+)
+def test_variants_of_liir(variant: dict[str, object]) -> None:
+    options = tiny.options(1, "liir")
+    options["method_options"] |= variant
+    result = marl_jax.train("liir", "pursuit_1d", seeds=1, **options)
     assert not result.failures

@@ -45,11 +45,11 @@ def test_many_calls_of_an_off_policy_learner_end() -> None:
     """The kind of program that has been seen to dead-lock; see `stress_program.py`."""
     clean = {k: v for k, v in os.environ.items() if k not in ("PJRT_NPROC", "JAX_NUM_CPU_DEVICES")}
     finished = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "stress_program.py"), "30"],
+        [sys.executable, str(ROOT / "tests" / "stress_program.py"), "60"],
         env={**clean, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"},
         capture_output=True,
         text=True,
         timeout=240,
         check=True,
     )
-    assert finished.stdout.split()[-1] == "30"
+    assert finished.stdout.split()[-1] == "60"

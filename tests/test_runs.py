@@ -67,9 +67,11 @@ def test_results_follow_marl_evals_schema(finished: Path) -> None:
     assert np.mean(seeds["seed_0"]["step_2"]["return"]) == pytest.approx(row["eval_return_mean"])
 
 
-def test_resume_is_exact(tmp_path: Path) -> None:
-    # With a replay; LIIR's runs below have none, and a killed one is resumed in `test_command_line.py`.
-    method = "qmix"
+# QMIX has a replay.
+@pytest.mark.parametrize(
+    "method", ["qmix", *(pytest.param(name, marks=pytest.mark.slow) for name in ("iac", "liir"))]
+)
+def test_resume_is_exact(method: str, tmp_path: Path) -> None:
     four, two = tiny.options(4, method), tiny.options(2, method)
     whole = marl_jax.train(method, "turn", seeds=3, out=str(tmp_path / "whole"), **four)
     marl_jax.train(method, "turn", seeds=3, out=str(tmp_path / "half"), **two)

@@ -94,7 +94,10 @@ def assert_same(one: Any, other: Any) -> None:
 
 @pytest.mark.parametrize(
     ("env", "method", "others"),
-    [("turn", "liir", [3])],
+    [
+        ("turn", "liir", [3]),
+        pytest.param("take_or_wait", "iac", [2, 3, 4], marks=pytest.mark.slow),
+    ],
 )
 def test_a_seed_does_not_depend_on_its_neighbours(env: str, method: str, others: list[int]) -> None:
     # Seed 1: alone, and with others before and after it.

@@ -168,10 +168,14 @@ class Individuality(TeamMethod):
         """p(i | o_i): how surely the classifier tells each agent by what it observes along episodes."""
         return jnp.exp(self._log_recognition(state.params["classifier"], batch.observation[:-1]))
 
-    def _paid(self, state: Any, batch: EpisodeBatch) -> Metrics:
-        """The mean intrinsic reward of a step, before it is weighted."""
-        reward = self.intrinsic_rewards(state, batch).mean(-1)
-        return {"intrinsic_reward": masked_mean(reward, batch.valid.astype(reward.dtype))}
+    def update(
+        self, state: Any, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
+    ) -> tuple[Any, Metrics]:
+        """As the learner's that this one extends; also logs what a step of the fresh episodes paid, unweighted."""
+        reward = self.intrinsic_rewards(state, fresh).mean(-1)
+        paid = masked_mean(reward, fresh.valid.astype(reward.dtype))
+        state, metrics = super().update(state, fresh, replay, key)  # type: ignore[safe-super]
+        return state, {**metrics, "intrinsic_reward": paid}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,8 +193,10 @@ class EOIConfig(IndividualityConfig, QMIXConfig):
     intrinsic_lr: Annotated[float, Positive] = 1e-3
     """Learning rate of the intrinsic value function (Adam)."""
     intrinsic_input: Literal["executed", "acted", "current"] = "executed"
-    """The vector of action values that the intrinsic value function learns from: the one that the agent acted on,
-    from the replay (the paper draws it from there, as DDPG draws actions), or the one it has now."""
+    """The vector of action values that the intrinsic value function learns from. acted: the one that the agent acted
+    on, from the replay, where the paper draws it, as DDPG draws actions. executed: the same with the best value and
+    that of the action taken exchanged, since exploration may take another than the best (ours). current: the one it
+    has now, which did not cause what followed."""
     intrinsic_scaling: Literal["none", "standardised"] = "standardised"
     """Whether the intrinsic value function sees a vector of action values as it is, or shifted and scaled to mean 0 and
     deviation 1 (ours: values that differ little, or more and more, give a network little to go by)."""
@@ -326,14 +332,6 @@ class EOI(Individuality, QMIXMethod):
             action = jnp.where(chosen, greedy_action(values, observation.action_mask), action)
             agents = agents._replace(last_action=self._one_hot(action))
         return ExploringMemory(agents, memory.explores), action, kept
-
-    def update(
-        self, state: ValueState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
-    ) -> tuple[ValueState, Metrics]:
-        """As QMIX's; also logs what the agents were paid in the fresh episodes."""
-        paid = self._paid(state, fresh)
-        state, metrics = super().update(state, fresh, replay, key)
-        return state, {**metrics, **paid}
 
     def _follow(self, state: ValueState, learned: jax.Array) -> ValueState:
         followed = super()._follow(state, learned)

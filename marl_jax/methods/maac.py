@@ -5,7 +5,6 @@ sections 3.3 and 4.3). Authors' code of MAAC: github.com/shariqiqbal2810/MAAC; o
 """
 
 import dataclasses
-import math
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -18,7 +17,14 @@ from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, masked_categorical
 from marl_jax.losses import action_values
 from marl_jax.methods.individuality import Individuality, IndividualityConfig
-from marl_jax.methods.team import NotNegative, Positive, TeamConfig, TeamMethod, Unit
+from marl_jax.methods.team import (
+    NotNegative,
+    Positive,
+    TeamConfig,
+    TeamMethod,
+    Unit,
+    gradient_steps,
+)
 from marl_jax.networks import AttentionCritic, Params, Sharing
 from marl_jax.optimizers import make_optimizer
 from marl_jax.replay import EpisodeReplay, ReplayState
@@ -86,12 +92,7 @@ class MAACConfig(TeamConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        steps = self.num_envs * self.updates_per_episode
-        if steps < 0.5 or not math.isclose(steps, round(steps)):
-            raise ConfigurationError(
-                f"updates_per_episode is {self.updates_per_episode}; it must be a whole number of gradient steps for "
-                f"the {self.num_envs} episodes of an iteration."
-            )
+        gradient_steps(self.num_envs, self.updates_per_episode)
         if self.replay_capacity < self.num_envs:
             raise ConfigurationError(
                 f"replay_capacity is {self.replay_capacity}; it must be at least num_envs, {self.num_envs}."
@@ -117,6 +118,18 @@ class MAACState(NamedTuple):
     target: dict[str, Params]
     optimizer: dict[str, optax.OptState]
     env_steps: Int[Array, ""]
+
+
+class RewardScale(NamedTuple):
+    """What each agent's environment reward is standardised by.
+
+    Attributes:
+        mean: is taken off.
+        deviation: is divided by.
+    """
+
+    mean: Float[Array, " N"]
+    deviation: Float[Array, " N"]
 
 
 class Decision(NamedTuple):
@@ -192,18 +205,11 @@ class MAAC(TeamMethod):
         return state, {}
 
     def _rewards(
-        self, state: MAACState, replay: ReplayState, batch: EpisodeBatch
+        self, state: MAACState, batch: EpisodeBatch, scale: RewardScale
     ) -> Float[Array, "B N"]:
         """What the critics learn from: the environment's reward."""
         del state
-        reward = batch.reward[0]
-        if not self.config.standardise_rewards:
-            return reward
-        stored, valid = replay.episodes.reward, replay.episodes.valid[..., None]
-        count = jnp.maximum(jnp.sum(valid), 1)
-        mean = jnp.sum(stored * valid, axis=(0, 1)) / count
-        variance = jnp.sum((stored - mean) ** 2 * valid, axis=(0, 1)) / count
-        return (reward - mean) / jnp.sqrt(jnp.maximum(variance, 1e-8))
+        return (batch.reward[0] - scale.mean) / scale.deviation
 
     # The method's contract.
 
@@ -235,29 +241,41 @@ class MAAC(TeamMethod):
         assert replay is not None
         state = state._replace(env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32))
         enough = self.replay.transitions(replay) >= self.config.batch_size
+        # Here, not at every gradient step: it goes through the whole replay.
+        scale = self._reward_scale(replay)
 
         def step(state: MAACState, key: jax.Array) -> tuple[MAACState, Metrics]:
-            learned, metrics = self._step(state, replay, key)
+            learned, metrics = self._step(state, replay, scale, key)
             # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
             return jax.tree.map(
                 lambda new, old: jnp.where(enough, new, old), learned, state
             ), metrics
 
-        steps = round(self.num_envs * self.config.updates_per_episode)
+        steps = gradient_steps(self.num_envs, self.config.updates_per_episode)
         state, metrics = jax.lax.scan(step, state, jax.random.split(key, steps))
         return state, {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
 
     # Parts.
 
+    def _reward_scale(self, replay: ReplayState) -> RewardScale:
+        """Of everything stored; 0 and 1 if rewards are left as they are."""
+        stored, valid = replay.episodes.reward, replay.episodes.valid[..., None]
+        if not self.config.standardise_rewards:
+            return RewardScale(jnp.zeros(stored.shape[-1]), jnp.ones(stored.shape[-1]))
+        count = jnp.maximum(jnp.sum(valid), 1)
+        mean = jnp.sum(stored * valid, axis=(0, 1)) / count
+        variance = jnp.sum((stored - mean) ** 2 * valid, axis=(0, 1)) / count
+        return RewardScale(mean, jnp.sqrt(jnp.maximum(variance, 1e-8)))
+
     def _step(
-        self, state: MAACState, replay: ReplayState, key: jax.Array
+        self, state: MAACState, replay: ReplayState, scale: RewardScale, key: jax.Array
     ) -> tuple[MAACState, Metrics]:
         """One gradient step of critics, then of policies, and the targets after them."""
         prepare_key, sample_key, critic_key, actor_key = jax.random.split(key, 4)
         state, metrics = self._prepare(state, replay, prepare_key)
         with jax.named_scope("replay"):
             batch = self.replay.sample_transitions(replay, sample_key, self.config.batch_size)
-        reward = self._rewards(state, replay, batch)
+        reward = self._rewards(state, batch, scale)
         params = state.params
         grad = jax.grad(self._critic_loss, has_aux=True)
         grads, of_critic = grad(params["critic"], state, batch, reward, critic_key)
@@ -283,7 +301,7 @@ class MAAC(TeamMethod):
         )
 
     def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
-        return self._agent_inputs(observation, jnp.zeros((*observation.shape[:-1], 0)))
+        return self._agent_inputs(observation, observation[..., :0])
 
     def _decide(
         self,
@@ -297,9 +315,6 @@ class MAAC(TeamMethod):
         policy = masked_categorical(logits, action_mask)
         action = policy.sample(seed=key)
         return Decision(logits, policy.probs, action, policy.log_prob(action), policy.entropy())
-
-    def _one_hot(self, action: Int[Array, "*batch N"]) -> Float[Array, "*batch N A"]:
-        return jax.nn.one_hot(action, self.sizes.num_actions)
 
     def _critic_loss(
         self,
@@ -409,20 +424,11 @@ class EOIMAAC(Individuality, MAAC):
         return self._apply(state, "classifier", grads), metrics
 
     def _rewards(
-        self, state: MAACState, replay: ReplayState, batch: EpisodeBatch
+        self, state: MAACState, batch: EpisodeBatch, scale: RewardScale
     ) -> Float[Array, "B N"]:
+        reward = super()._rewards(state, batch, scale)
         alpha = self._intrinsic_weight(state.env_steps)
-        return (
-            super()._rewards(state, replay, batch) + alpha * self.intrinsic_rewards(state, batch)[0]
-        )
-
-    def update(
-        self, state: MAACState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
-    ) -> tuple[MAACState, Metrics]:
-        """As MAAC's; also logs what the agents were paid in the fresh episodes."""
-        paid = self._paid(state, fresh)
-        state, metrics = super().update(state, fresh, replay, key)
-        return state, {**metrics, **paid}
+        return reward + alpha * self.intrinsic_rewards(state, batch)[0]
 
 
 @dataclasses.dataclass(frozen=True)

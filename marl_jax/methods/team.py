@@ -2,11 +2,12 @@
 
 import abc
 import dataclasses
+import math
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from envs.base import Observation
 from envs.configuration import Config, ConfigurationError, Range
@@ -57,6 +58,21 @@ class EpsilonConfig(TeamConfig):
     """Exploration rate in the end."""
     epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 50_000
     """Environment steps over which it falls linearly."""
+
+
+def gradient_steps(num_envs: int, updates_per_episode: float) -> int:
+    """Gradient steps of an iteration, which adds one episode of each environment to a replay.
+
+    Raises:
+        ConfigurationError: if that is no whole number of at least 1.
+    """
+    steps = num_envs * updates_per_episode
+    if steps < 0.5 or not math.isclose(steps, round(steps)):
+        raise ConfigurationError(
+            f"updates_per_episode is {updates_per_episode}; it must be a whole number of gradient steps for "
+            f"the {num_envs} episodes of an iteration."
+        )
+    return round(steps)
 
 
 class AgentMemory(NamedTuple):
@@ -135,6 +151,9 @@ class TeamMethod(abc.ABC):
         c = self.config
         fraction = jnp.minimum(state.env_steps / c.epsilon_anneal_steps, 1.0)
         return c.epsilon_start + fraction * (c.epsilon_finish - c.epsilon_start)
+
+    def _one_hot(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch A"]:
+        return jax.nn.one_hot(action, self.sizes.num_actions)
 
     def _identity(self, shape: tuple[int, ...]) -> Float[Array, "*shape N N"]:
         n = self.sizes.num_agents

@@ -9,7 +9,6 @@ Sources: PyMARL `q_learner.py`; QPLEX `dmaq_qatten_learner.py`.
 
 import dataclasses
 import functools
-import math
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -35,6 +34,7 @@ from marl_jax.methods.team import (
     Positive,
     TeamMethod,
     Unit,
+    gradient_steps,
 )
 from marl_jax.networks import (
     QMIX,
@@ -83,12 +83,7 @@ class ValueConfig(EpsilonConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        steps = self.num_envs * self.updates_per_episode
-        if steps < 0.5 or not math.isclose(steps, round(steps)):
-            raise ConfigurationError(
-                f"updates_per_episode is {self.updates_per_episode}; it must be a whole number of gradient steps for "
-                f"the {self.num_envs} episodes of an iteration."
-            )
+        gradient_steps(self.num_envs, self.updates_per_episode)
         for name in ("batch_size", "num_envs"):
             if self.replay_capacity < getattr(self, name):
                 raise ConfigurationError(
@@ -251,8 +246,7 @@ class ValueDecomposition(TeamMethod):
             coin_key, action_key = jax.random.split(key)
             tries = jax.random.uniform(coin_key, action.shape) < self.epsilon(state)
             action = jnp.where(tries, random_action(action_key, observation.action_mask), action)
-        last_action = jax.nn.one_hot(action, self.sizes.num_actions)
-        return AgentMemory(hidden, last_action), action, self._kept(q)
+        return AgentMemory(hidden, self._one_hot(action)), action, self._kept(q)
 
     def update(
         self, state: ValueState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
@@ -280,7 +274,7 @@ class ValueDecomposition(TeamMethod):
             metrics["grad_norm"] = optax.tree.norm(grads)
             return self._follow(learned, enough), metrics
 
-        steps = round(self.num_envs * self.config.updates_per_episode)
+        steps = gradient_steps(self.num_envs, self.config.updates_per_episode)
         state, metrics = jax.lax.scan(step, state, jax.random.split(key, steps))
         metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
         return state, {**metrics, "epsilon": self.epsilon(state)}
@@ -319,9 +313,6 @@ class ValueDecomposition(TeamMethod):
         greedy = greedy_action(jax.lax.stop_gradient(online), batch.action_mask)
         chosen = greedy if self.config.double_q else greedy_action(delayed, batch.action_mask)
         return Values(online, delayed, greedy, chosen, hidden, target_hidden)
-
-    def _one_hot(self, action: Int[Array, "*batch N"]) -> Float[Array, "*batch N A"]:
-        return jax.nn.one_hot(action, self.sizes.num_actions)
 
     def _mixer_inputs(
         self,

@@ -1,7 +1,6 @@
 """MAAC's critic: each agent's action values, informed by attention to what the others see and do."""
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -84,23 +83,19 @@ class AttentionCritic:
 
     def init(self, key: jax.Array, input_size: int) -> dict[str, Params]:
         """Draws the parameters: "own", "other" (encoders), "attention" and "head"."""
-        keys = jax.random.split(key, 4)
-        modules = {
-            "own": (self._encoder, input_size),
-            "other": (self._encoder, input_size + self.num_actions),
-            "head": (self._head, 2 * self.hidden_size),
-        }
-        params = {
-            name: init_per_agent(
-                functools.partial(lambda m, x, k: m.init(k, x), module, jnp.zeros((size,))),
-                k,
-                self.num_agents,
-                self.sharing,
-            )
-            for (name, (module, size)), k in zip(modules.items(), keys[:3], strict=True)
-        }
+        own_key, other_key, head_key, attention_key = jax.random.split(key, 4)
+
+        def each(module: MLP, size: int, key: jax.Array) -> Params:
+            x = jnp.zeros((size,))
+            return init_per_agent(lambda k: module.init(k, x), key, self.num_agents, self.sharing)
+
         x = jnp.zeros((self.num_agents, self.hidden_size))
-        return {**params, "attention": self._attention.init(keys[3], x, x)}
+        return {
+            "own": each(self._encoder, input_size, own_key),
+            "other": each(self._encoder, input_size + self.num_actions, other_key),
+            "head": each(self._head, 2 * self.hidden_size, head_key),
+            "attention": self._attention.init(attention_key, x, x),
+        }
 
     def apply(
         self,

@@ -723,8 +723,11 @@ def test_more_worlds_of_ours_can_be_played_in_jaxmarls_hands(name: str) -> None:
 
 
 @needs_jaxmarl
-def test_jumanjis_wrappers_take_a_bridged_world() -> None:
-    env = make("mpe/simple_speaker_listener", time_limit=2)
+@pytest.mark.parametrize(
+    "name", ["mpe/simple_speaker_listener", pytest.param("smax/3m", marks=pytest.mark.slow)]
+)
+def test_jumanjis_wrappers_take_a_bridged_world(name: str) -> None:
+    env = make(name, time_limit=2)
     wrapped = VmapAutoResetWrapper(env)
     state, timestep = jax.jit(wrapped.reset)(jax.random.split(jax.random.PRNGKey(0), 2))
     step = jax.jit(wrapped.step)

@@ -15,7 +15,7 @@ from marl_jax.methods.maac import MAACState
 from marl_jax.replay import EpisodeReplay
 from marl_jax.training import Trainer, TrainingConfig
 from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
-from tests.probes import ACTIONS, AGENTS, Masked, Probe, Roles
+from tests.probes import ACTIONS, AGENTS, Masked, Probe, Roles, TakeOrWait
 
 SMALL: dict[str, Any] = {
     "hidden_size": 6,
@@ -132,9 +132,13 @@ def test_the_policys_gradient_is_that_of_the_soft_value() -> None:
 def test_rewards_standardised_over_all_that_is_stored() -> None:
     replay, batch = transitions()
     state = initial("maac")
-    plain = make()._rewards(state, replay, batch)
+
+    def rewards(method: Any) -> jax.Array:
+        return method._rewards(state, batch, method._reward_scale(replay))
+
+    plain = rewards(make())
     np.testing.assert_array_equal(plain, batch.reward[0])
-    scaled = make(standardise_rewards=True)._rewards(state, replay, batch)
+    scaled = rewards(make(standardise_rewards=True))
     stored = np.asarray(replay.episodes.reward)[np.asarray(replay.episodes.valid)]
     expected = (np.asarray(batch.reward[0]) - stored.mean(0)) / stored.std(0)
     np.testing.assert_allclose(scaled, expected, rtol=1e-4, atol=1e-5)
@@ -145,12 +149,13 @@ def test_eoi_pays_for_being_recognised_on_top(standardise: bool) -> None:
     replay, batch = transitions()
     method = make("eoi_maac", intrinsic_weight=0.7, standardise_rewards=standardise)
     state = initial("eoi_maac")
-    base = make(standardise_rewards=standardise)._rewards(state, replay, batch)
+    scale = method._reward_scale(replay)
+    base = make()._rewards(state, batch, scale)
     logits = method._identity_logits(state.params["classifier"], batch.observation[:1])
     p = np.asarray(jax.nn.softmax(logits))[0]
     own = np.stack([p[:, i, i] for i in range(AGENTS)], axis=-1)
     np.testing.assert_allclose(
-        method._rewards(state, replay, batch), np.asarray(base) + 0.7 * own, rtol=1e-5
+        method._rewards(state, batch, scale), np.asarray(base) + 0.7 * own, rtol=1e-5
     )
 
 
@@ -159,7 +164,7 @@ def test_a_step_moves_what_it_should() -> None:
     replay, _ = transitions()
     method = make("eoi_maac", classifier_batch=3, target_update_rate=0.25, replay_capacity=3)
     state = initial("eoi_maac")
-    learned, metrics = fast_jit(method._step)(state, replay, KEY)
+    learned, metrics = fast_jit(method._step)(state, replay, method._reward_scale(replay), KEY)
     for part in ("actor", "critic", "classifier"):
         changed = jax.tree.map(
             lambda x, y: (x != y).any(), learned.params[part], state.params[part]
@@ -212,10 +217,10 @@ SOLVER: dict[str, Any] = {
 }
 
 
-def train(name: str, env: type[Probe], iterations: int, **options: Any) -> np.ndarray:
+def train(name: str, env: type[Probe], iterations: int) -> np.ndarray:
     """Mean greedy returns of 2 seeds."""
     world = env()
-    method = methods.make(name, world, **{**SOLVER, **options})
+    method = methods.make(name, world, **SOLVER)
     interval = iterations * SOLVER["num_envs"] * world.time_limit
     config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
     trainer = Trainer(world, method, config, num_seeds=2)
@@ -223,7 +228,14 @@ def train(name: str, env: type[Probe], iterations: int, **options: Any) -> np.nd
     return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
 
 
-@pytest.mark.parametrize("env", [Masked, pytest.param(Roles, marks=pytest.mark.slow)])
-def test_maac_solves(env: type[Probe]) -> None:
-    """Masked: sight and available actions. Roles: agents that differ."""
-    assert (train("maac", env, 250) > 0.95).all()
+@pytest.mark.parametrize(
+    ("env", "best"),
+    [
+        (Masked, 1.0),
+        pytest.param(TakeOrWait, 2.0, marks=pytest.mark.slow),
+        pytest.param(Roles, 1.0, marks=pytest.mark.slow),
+    ],
+)
+def test_maac_solves(env: type[Probe], best: float) -> None:
+    """Masked: sight and available actions. TakeOrWait: the discount. Roles: agents that differ."""
+    assert (train("maac", env, 250) > 0.95 * best).all()

@@ -50,9 +50,10 @@ def train(
     return trainer, state, np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
 
 
-def test_what_is_seen_is_used() -> None:
-    # The others show it on the games below.
-    assert (train("iql", Context, 150)[2] > 0.95).all()
+# The others show it on the games below.
+@pytest.mark.parametrize("name", ["iql", pytest.param("qplex", marks=pytest.mark.slow)])
+def test_what_is_seen_is_used(name: str) -> None:
+    assert (train(name, Context, 150)[2] > 0.95).all()
 
 
 @pytest.mark.slow
