@@ -260,8 +260,16 @@ def check_environment(env: MultiAgentEnv[Any], key: jax.Array, num_episodes: int
 
     keys = jax.random.split(key, num_episodes)
     firsts, rests = jax.device_get(jax.jit(jax.vmap(episode))(keys))
+    _check_specs(env, (_at(firsts, 0), _at(rests, (0, 0))))
+    _check_resets(firsts)
+    _check_steps(env, firsts, rests)
+    again = jax.device_get(jax.jit(jax.vmap(episode))(keys))
+    same = jax.tree.map(lambda x, y: np.array_equal(x, y, equal_nan=True), (firsts, rests), again)
+    assert all(jax.tree.leaves(same)), "two runs with the same key differ"
 
-    for timestep in (_at(firsts, 0), _at(rests, (0, 0))):
+
+def _check_specs(env: MultiAgentEnv[Any], timesteps: tuple[TimeStep[Observation], ...]) -> None:
+    for timestep in timesteps:
         for spec, value in (
             (env.observation_spec, timestep.observation),
             (env.reward_spec, timestep.reward),
@@ -272,15 +280,22 @@ def check_environment(env: MultiAgentEnv[Any], key: jax.Array, num_episodes: int
             except ValueError as error:
                 raise AssertionError(f"{spec.name} is not met: {error}") from error
 
+
+def _check_resets(firsts: TimeStep[Observation]) -> None:
+    """The first time steps of all episodes, [E, ...]."""
     assert np.all(firsts.step_type == int(StepType.FIRST)), "reset does not give a first time step"
     assert np.all(firsts.reward == 0.0), "the reward is not 0 at reset"
     assert np.all(firsts.discount == 1.0), "the discount is not 1 at reset"
     assert np.all(firsts.observation.step_count == 0), "step_count is not 0 at reset"
 
-    # Everything up to an episode's own end must be legal; what follows it is never used.
+
+def _check_steps(
+    env: MultiAgentEnv[Any], firsts: TimeStep[Observation], rests: TimeStep[Observation]
+) -> None:
+    """All other time steps, [E, time_limit, ...]: legal up to an episode's own end; what follows it is never used."""
     last = rests.step_type == int(StepType.LAST)
     ended = np.cumsum(last, axis=1)
-    alive = np.concatenate([np.ones((num_episodes, 1), bool), ended[:, :-1] == 0], axis=1)
+    alive = np.concatenate([np.ones((len(last), 1), bool), ended[:, :-1] == 0], axis=1)
     assert np.all(ended[:, -1] > 0), "an episode went on past time_limit"
     steps = rests.observation.step_count
     expected = np.broadcast_to(np.arange(1, env.time_limit + 1), steps.shape)
@@ -304,10 +319,6 @@ def check_environment(env: MultiAgentEnv[Any], key: jax.Array, num_episodes: int
         assert np.all(rests.discount[late] == 0.0), (
             "the end at time_limit has a discount other than 0"
         )
-
-    again = jax.device_get(jax.jit(jax.vmap(episode))(keys))
-    same = jax.tree.map(lambda x, y: np.array_equal(x, y, equal_nan=True), (firsts, rests), again)
-    assert all(jax.tree.leaves(same)), "two runs with the same key differ"
 
 
 def _check_structure(env: MultiAgentEnv[Any], key: jax.Array) -> None:
