@@ -246,12 +246,12 @@ class SteadyThenOver(Steady):
 class TwoGoals(Probe):
     """Two goals at the ends of a corridor, one near, one far; nobody can reach both, and each pays 1 once, at the end.
 
-    The agents start at the same cell and see where they are. Both are soon at the near goal, for 1 together; 2 needs
-    one of them to leave the other.
+    The agents start at the same cell, see where they are, and step left with one action, right with two. Both are soon
+    at the near goal, to the right, for 1 together; 2 needs one of them to leave the other.
     """
 
-    near: ClassVar[int] = 1
-    far: ClassVar[int] = 5
+    near: ClassVar[int] = 2
+    far: ClassVar[int] = 4
 
     def _setup(self) -> None:
         super()._setup()
