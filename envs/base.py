@@ -293,7 +293,7 @@ def _check_steps(
     env: MultiAgentEnv[Any], firsts: TimeStep[Observation], rests: TimeStep[Observation]
 ) -> None:
     """All other time steps, [E, time_limit, ...]: legal up to an episode's own end; what follows it is never used."""
-    last = rests.step_type == int(StepType.LAST)
+    last = np.asarray(rests.step_type) == int(StepType.LAST)
     ended = np.cumsum(last, axis=1)
     alive = np.concatenate([np.ones((len(last), 1), bool), ended[:, :-1] == 0], axis=1)
     assert np.all(ended[:, -1] > 0), "an episode went on past time_limit"
