@@ -28,11 +28,11 @@ def test_callers_options_go_over_the_tasks_file_over_the_defaults(
 def test_a_preset_goes_between_the_tasks_file_and_the_callers_options(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    table = {"training": {"total_steps": 11}, "method": {"num_envs": 3, "gamma": 0.5}}
+    table = {"training": {"eval_episodes": 11}, "method": {"num_envs": 3, "gamma": 0.5}}
     monkeypatch.setattr(settings_module, "read_task_defaults", lambda method, env: table)
     settings = make_settings("vdn", "turn", 1, 0, {"method": {"lr": 0.5}}, preset="fast")
     options = settings.method_options
-    assert settings.training.total_steps == 11
+    assert settings.training.eval_episodes == 11
     assert options.gamma == 0.5  # type: ignore[attr-defined]
     assert options.num_envs >= 8  # type: ignore[attr-defined]
     assert options.lr == 0.5  # type: ignore[attr-defined]
