@@ -141,7 +141,7 @@ DUELLING = (("agent_index", True), ("num_kernels", 64), ("lr", 0.01))
         ("vdn", ClassicMatrix, (), 0.0),
         ("qmix", Matrix, (), 0.0),
         ("qtran", ClassicMatrix, (), 8.0),
-        ("ow_qmix", ClassicMatrix, CENTRAL, 8.0),
+        pytest.param("ow_qmix", ClassicMatrix, CENTRAL, 8.0, marks=pytest.mark.slow),
         ("cw_qmix", ClassicMatrix, CENTRAL, 8.0),
         ("qplex", ClassicMatrix, DUELLING, 8.0),
     ],
