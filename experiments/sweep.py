@@ -1,4 +1,4 @@
-"""Searches options: `python experiments/sweep.py --method eoi --env pac_men --grid intrinsic_weight=0.003,0.01,0.03`.
+"""Searches options: `python experiments/sweep.py --method eoi --env pac_men --grid intrinsic_weight=1e-5,1e-4,1e-3`.
 
 Every choice of values is a run of its own in a numbered folder, with the same seeds and the same budget. The same
 command goes on where it was stopped. table.csv holds what each choice reached, the best first.
