@@ -159,58 +159,80 @@ def side_by_side(
     split = jax.jit(jax.vmap(lambda key: tuple(jax.random.split(key))))
     keys, reset_keys = split(jax.random.split(jax.random.key(seed), num_episodes))
     state, timestep = jax.jit(jax.vmap(env.reset))(reset_keys)
-    twin = make_twin(jax.device_get(dataclasses.replace(state, key=None)))
-    reward = np.zeros(num_episodes)
-    terminated = np.zeros(num_episodes, bool)
-    alive = np.ones(num_episodes, bool)
-    total = np.zeros(num_episodes)
+    ours, numbers = _fetch(timestep, state)
+    twin = make_twin(numbers)
+    reward, terminated = np.zeros(num_episodes), np.zeros(num_episodes, bool)
+    alive, total = np.ones(num_episodes, bool), np.zeros(num_episodes)
     for t in range(env.time_limit + 1):
         if t > 0:
             keys, step_keys = split(keys)
             action, state, timestep = advance(state, step_keys)
-            after = jax.device_get(dataclasses.replace(state, key=None))
-            reward, terminated = twin.step(np.asarray(action), after)
-        ours, numbers = jax.device_get((timestep, dataclasses.replace(state, key=None)))
-        over = terminated | (t == env.time_limit)
-        failed = terminated | (over & env.time_limit_is_termination)
-        team = (num_episodes, env.num_agents)
-        expected = {
-            "reward": np.broadcast_to(np.reshape(reward, (num_episodes, -1)), team),
-            "discount": np.broadcast_to(1.0 - failed[:, None], team),
-            "step_type": np.where(over, 2, 0 if t == 0 else 1),
-            "agents_view": twin.agents_view(),
-            "action_mask": twin.action_mask(),
-            "global_state": twin.global_state(),
-            "clock": np.full(num_episodes, t),
-            "step_count": np.full(num_episodes, t),
-            **twin.state(),
-            **{f"extras {name}": value for name, value in twin.extras().items()},
-        }
-        found = {
-            "reward": ours.reward,
-            "discount": ours.discount,
-            "step_type": np.asarray(ours.step_type),
-            "agents_view": ours.observation.agents_view,
-            "action_mask": ours.observation.action_mask,
-            "global_state": ours.observation.global_state,
-            "clock": ours.observation.step_count,
-            **{
-                field.name: getattr(numbers, field.name)
-                for field in dataclasses.fields(numbers)
-                if field.name != "key"
-            },
-            **{f"extras {name}": value for name, value in ours.extras.items()},
-        }
-        assert set(expected) == set(found), set(expected) ^ set(found)
-        for name, value in expected.items():
-            x, y = found[name][alive], value[alive].astype(found[name].dtype)
-            if not np.array_equal(x, y):
-                # XLA divides by a constant with an error in the last digit.
-                tolerance = 1e-6 if x.dtype == np.float32 else 0.0
-                np.testing.assert_allclose(x, y, tolerance, err_msg=f"{name} at step {t}")
+            ours, numbers = _fetch(timestep, state)
+            reward, terminated = twin.step(np.asarray(action), numbers)
+        expected = _of_twin(env, twin, t, reward, terminated)
+        _compare(_of_world(ours, numbers), expected, alive, t)
         total[alive] += ours.reward[alive, 0]
-        alive &= ~over
+        alive &= expected["step_type"] != 2
         if not alive.any():
             break
     assert not alive.any()
     return total
+
+
+def _fetch(timestep: TimeStep[Observation], state: Any) -> tuple[TimeStep[Observation], Any]:
+    """Both as NumPy arrays, the state without its key."""
+    fetched: tuple[TimeStep[Observation], Any] = jax.device_get(
+        (timestep, dataclasses.replace(state, key=None))
+    )
+    return fetched
+
+
+def _of_twin(
+    env: MultiAgentEnv[Any], twin: Twin, t: int, reward: np.ndarray, terminated: np.ndarray
+) -> dict[str, np.ndarray]:
+    """By name, all that our world must show after step t."""
+    num_episodes = len(terminated)
+    team = (num_episodes, env.num_agents)
+    over = terminated | (t == env.time_limit)
+    failed = terminated | (over & env.time_limit_is_termination)
+    return {
+        "reward": np.broadcast_to(np.reshape(reward, (num_episodes, -1)), team),
+        "discount": np.broadcast_to(1.0 - failed[:, None], team),
+        "step_type": np.where(over, 2, 0 if t == 0 else 1),
+        "agents_view": twin.agents_view(),
+        "action_mask": twin.action_mask(),
+        "global_state": twin.global_state(),
+        "clock": np.full(num_episodes, t),
+        "step_count": np.full(num_episodes, t),
+        **twin.state(),
+        **{f"extras {name}": value for name, value in twin.extras().items()},
+    }
+
+
+def _of_world(ours: TimeStep[Observation], numbers: Any) -> dict[str, np.ndarray]:
+    """By name, all that our world shows."""
+    fields = [field.name for field in dataclasses.fields(numbers) if field.name != "key"]
+    return {
+        "reward": np.asarray(ours.reward),
+        "discount": np.asarray(ours.discount),
+        "step_type": np.asarray(ours.step_type),
+        "agents_view": np.asarray(ours.observation.agents_view),
+        "action_mask": np.asarray(ours.observation.action_mask),
+        "global_state": np.asarray(ours.observation.global_state),
+        "clock": np.asarray(ours.observation.step_count),
+        **{name: getattr(numbers, name) for name in fields},
+        **{f"extras {name}": value for name, value in ours.extras.items()},
+    }
+
+
+def _compare(
+    found: dict[str, np.ndarray], expected: dict[str, np.ndarray], alive: np.ndarray, t: int
+) -> None:
+    """Of the episodes that were not over before step t."""
+    assert set(expected) == set(found), set(expected) ^ set(found)
+    for name, value in expected.items():
+        x, y = found[name][alive], value[alive].astype(found[name].dtype)
+        if not np.array_equal(x, y):
+            # XLA divides by a constant with an error in the last digit.
+            tolerance = 1e-6 if x.dtype == np.float32 else 0.0
+            np.testing.assert_allclose(x, y, tolerance, err_msg=f"{name} at step {t}")
