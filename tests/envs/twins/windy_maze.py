@@ -25,8 +25,8 @@ class WindyMazeTwin:
     def __init__(
         self,
         num_episodes: int,
-        stem: int = 2,
-        arm: int = 3,
+        stem: int = 3,
+        arm: int = 4,
         wind_from: int = 0,
         time_limit: int | None = None,
     ) -> None:
