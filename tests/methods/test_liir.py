@@ -64,14 +64,17 @@ PLAIN = {"optimizer": "sgd", "max_grad_norm": 0.0, "actor_lr": 0.5}
             },
             marks=pytest.mark.slow,
         ),
-        {
-            **CLIPPED,
-            "optimizer": "adam",
-            "advantage": "td_lambda",
-            "normalise_advantage": True,
-            "agent": "mlp",
-            "critic": "shared_trunk",
-        },
+        pytest.param(
+            {
+                **CLIPPED,
+                "optimizer": "adam",
+                "advantage": "td_lambda",
+                "normalise_advantage": True,
+                "agent": "mlp",
+                "critic": "shared_trunk",
+            },
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {
                 **PLAIN,

@@ -90,7 +90,7 @@ def test_the_scripted_policies_are_what_the_probes_promise(env: type[Probe]) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("env", [Context, Delayed, Roles])
+@pytest.mark.parametrize("env", [pytest.param(Context, marks=pytest.mark.slow), Delayed, Roles])
 def test_every_method_solves(env: type[Probe], name: str) -> None:
     """Context: sight. Delayed: credit over time. Roles: agents that differ."""
     method, world = make(name, **SOLVER), env()

@@ -143,7 +143,7 @@ DUELLING = (("agent_index", True), ("num_kernels", 64), ("lr", 0.01))
         ("qtran", ClassicMatrix, (), 8.0),
         pytest.param("ow_qmix", ClassicMatrix, CENTRAL, 8.0, marks=pytest.mark.slow),
         ("cw_qmix", ClassicMatrix, CENTRAL, 8.0),
-        ("qplex", ClassicMatrix, DUELLING, 8.0),
+        pytest.param("qplex", ClassicMatrix, DUELLING, 8.0, marks=pytest.mark.slow),
     ],
 )
 def test_monotonic_mixers_settle_for_the_safe_action_and_the_others_find_the_best(
