@@ -7,7 +7,7 @@ import json
 import platform
 import subprocess
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
@@ -117,10 +117,7 @@ def make_settings(
     layers = [read_task_defaults(method, env) if task_defaults else {}, options]
     if preset is not None:
         layers.insert(1, read_preset(preset, method))
-    merged = {
-        section: {name: value for layer in layers for name, value in layer.get(section, {}).items()}
-        for section in SECTIONS
-    }
+    merged = _merge(layers)
     return RunSettings(
         method,
         env,
@@ -133,9 +130,17 @@ def make_settings(
 
 
 def read_task_defaults(method: str, env: str) -> dict[str, dict[str, Any]]:
-    """The options of `experiments/configs/ENV/METHOD.toml` by section; none if there is no such file."""
+    """The options of `experiments/configs/ENV/METHOD.toml` by section; none if there is no such file.
+
+    They go over those of the preset that the file names (`preset = "grid"`), if it does.
+    """
     file = _configs() / env / f"{method}.toml"
-    return _read_toml(file) if file.is_file() else {}
+    if not file.is_file():
+        return {}
+    table: dict[str, Any] = tomllib.loads(file.read_text())
+    preset = table.pop("preset", None)
+    _check_sections(table, file.name)
+    return _merge([read_preset(preset, method) if preset else {}, table])
 
 
 def presets() -> tuple[str, ...]:
@@ -152,7 +157,9 @@ def read_preset(name: str, method: str) -> dict[str, dict[str, Any]]:
     """
     if name not in presets():
         raise unknown_name("preset", name, presets())
-    table = _read_toml(_configs() / "presets" / f"{name}.toml")
+    file = _configs() / "presets" / f"{name}.toml"
+    table = tomllib.loads(file.read_text())
+    _check_sections(table, file.name)
 
     def lacking(method: str) -> set[str]:
         known = {field.name for field in dataclasses.fields(method_class(method).Config)}
@@ -168,12 +175,18 @@ def _configs() -> Traversable:
     return importlib.resources.files("experiments") / "configs"
 
 
-def _read_toml(file: Traversable) -> dict[str, dict[str, Any]]:
-    table = tomllib.loads(file.read_text())
+def _check_sections(table: dict[str, Any], file: str) -> None:
     for section in table:
         if section not in SECTIONS:
-            raise unknown_name(f"section of {file.name}", section, SECTIONS)
-    return table
+            raise unknown_name(f"section of {file}", section, SECTIONS)
+
+
+def _merge(layers: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """By section, the options of all layers; later ones go over earlier ones."""
+    return {
+        section: {name: value for layer in layers for name, value in layer.get(section, {}).items()}
+        for section in SECTIONS
+    }
 
 
 def environment_record() -> dict[str, Any]:

@@ -62,7 +62,10 @@ def call(main: object, arguments: list[str], monkeypatch: pytest.MonkeyPatch) ->
         ([*TINY, "--method.gama", "1"], "did you mean --method.gamma?"),
         ([*TINY, "--method.agent", "cnn"], "Expected one of ('gru', 'mlp')"),
         ([*TINY, "--env.time-limit", "0"], "time_limit is 0; it must be at least 1."),
-        ([*TINY, "--preset", "fats"], "unknown preset 'fats'; choose from: fast, grid, pymarl."),
+        (
+            [*TINY, "--preset", "fats"],
+            "unknown preset 'fats'; choose from: fast, grid, grid_maac, pymarl.",
+        ),
         ([*TINY, "--preset", "fast"], "preset 'fast' is not for iac; it is for: cia, "),
         ([*TINY, "--resume", "nowhere"], "nowhere is not a run"),
         ([*TINY, "--out", "file/run"], "cannot write to file/run"),
@@ -120,7 +123,7 @@ def test_list_and_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     listing = capsys.readouterr().out
     assert all(name in listing for name in ("iac", "central_v", "coma", "liir", "pursuit_1d"))
     assert call(run.main, ["--preset", "fast", "--help"], monkeypatch) == 0
-    assert "presets: fast, grid, pymarl" in " ".join(capsys.readouterr().out.split())
+    assert "presets: fast, grid, grid_maac, pymarl" in " ".join(capsys.readouterr().out.split())
     assert call(run.main, ["--method", "liir", "--env", "turn", "--help"], monkeypatch) == 0
     text = capsys.readouterr().out
     for flag in ("--total-steps", "--method.intrinsic-weight", "--env.time-limit", "--resume"):

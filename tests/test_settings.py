@@ -1,5 +1,8 @@
 """Where options come from, and that a configuration survives its way through JSON."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from envs import ConfigurationError
@@ -38,6 +41,25 @@ def test_a_preset_goes_between_the_tasks_file_and_the_callers_options(
     assert options.lr == 0.5  # type: ignore[attr-defined]
 
 
+def test_a_tasks_file_may_start_from_a_preset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "turn").mkdir()
+    (tmp_path / "presets" / "small.toml").write_text("[method]\nlr = 0.25\nhidden_size = 8\n")
+    file = tmp_path / "turn" / "vdn.toml"
+    file.write_text('preset = "small"\n[method]\nlr = 0.5\n')
+    monkeypatch.setattr(settings_module, "_configs", lambda: tmp_path)
+    options: Any = make_settings("vdn", "turn", 1, 0).method_options
+    assert (options.lr, options.hidden_size) == (0.5, 8)
+    file.write_text('preset = "smal"\n')
+    with pytest.raises(ConfigurationError, match="unknown preset 'smal'; choose from: small"):
+        make_settings("vdn", "turn", 1, 0)
+    file.write_text("[methods]\n")
+    with pytest.raises(ConfigurationError, match=r"unknown section of vdn.toml 'methods'"):
+        make_settings("vdn", "turn", 1, 0)
+
+
 def test_presets_are_for_methods_that_have_their_options() -> None:
     fitting = (
         "cia",
@@ -53,7 +75,7 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         "vdn",
     )
     for name in settings_module.presets():
-        for method in fitting:
+        for method in ("diayn", "eoi_maac", "maac") if name == "grid_maac" else fitting:
             make_settings(method, "turn", 1, 0, preset=name)
     with pytest.raises(ConfigurationError) as caught:
         make_settings("iac", "turn", 1, 0, preset="fast")
