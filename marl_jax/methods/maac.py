@@ -85,10 +85,10 @@ class MAACConfig(TeamConfig):
     entropy_target: Literal["paper", "authors"] = "paper"
     """paper: the entropy is part of the next step's value, discounted and gone where the episode ends. authors: their
     code adds it undiscounted, at the end too."""
-    standardise_rewards: bool = False
+    standardise_rewards: bool = True
     """Whether each agent's environment reward is shifted and scaled to mean 0 and deviation 1 over the whole replay, as
-    the authors' code does. Off: rewards paid at an episode's end only are mostly zeros, and the shift would pay for
-    every step before it."""
+    the authors' code does. Rewards paid at an episode's end only are mostly zeros, and would be small beside the entropy
+    and the squared logits; the shift pays the same for every step, which matters where episodes differ in length."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -395,8 +395,9 @@ class EOIMAACConfig(IndividualityConfig, MAACConfig):
 class EOIMAAC(Individuality, MAAC):
     """EOI (Jiang and Lu 2021) on MAAC: each agent's critic is also paid for its being recognised.
 
-    The environment's reward may be standardised, the intrinsic one never is: it is added after it, so that alpha keeps
-    its meaning while both change in the course of learning.
+    The environment's reward may be standardised, the intrinsic one never is: it is added after it, so that alpha is in
+    deviations of the reward and keeps its meaning in any task. While rewards are rare their deviation is small and
+    the task counts for more.
     """
 
     Config: ClassVar = EOIMAACConfig
