@@ -1,6 +1,7 @@
 """What IAC, Central-V, COMA and LIIR share: sweep, target, schedule, masks, ends of episodes."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -289,76 +290,126 @@ def plain_td_lambda(reward: np.ndarray, discount: np.ndarray, value: np.ndarray)
     return result
 
 
+RATE, EPSILON = 0.05, 0.5
+
+
+def plain_descent(params: Any, loss: Callable[[Any], jax.Array]) -> Any:
+    """One step of plain gradient descent."""
+    return jax.tree.map(lambda p, g: p - RATE * g, params, jax.grad(loss)(params))
+
+
+def plain_policy(method: Any, batch: Any, actor: Any) -> jax.Array:
+    """[T+1, B, N, A] the behaviour policy: mixed with a uniform one over all actions, masked, renormalised."""
+    inputs = method._agent_inputs(batch.observation, batch.last_action)
+    probs = jax.nn.softmax(method.agent.unroll(actor, inputs)[1])
+    probs = jnp.where(batch.action_mask, (1 - EPSILON) * probs + EPSILON / ACTIONS, 0.0)
+    return probs / probs.sum(-1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainCritic:
+    """One pass over the steps from the last to the first, a gradient step at each.
+
+    Attributes:
+        method: whose network and inputs.
+        inputs: [T+1, ...] of the critic.
+        one_hot: [T+1, ...] which output is the value.
+        weight: [T, ...] of each squared error.
+        reward: [T, ...].
+        discount: [T, ...].
+    """
+
+    method: Any
+    inputs: jax.Array
+    one_hot: jax.Array
+    weight: jax.Array
+    reward: jax.Array
+    discount: jax.Array
+
+    def outputs(self, critic: Any, t: int) -> jax.Array:
+        return self.method._critic.apply(critic, self.inputs[t])
+
+    def value(self, critic: Any, t: int) -> jax.Array:
+        return jnp.sum(self.outputs(critic, t) * self.one_hot[t], axis=-1)
+
+    def learn(self, critic: Any, target: Any) -> tuple[Any, dict[int, Any]]:
+        """The critic after the pass, and what it was before each step's."""
+        value = fast_jit(self.value)
+        values = np.stack([value(target, t) for t in range(5)])
+        targets = plain_td_lambda(np.asarray(self.reward), np.asarray(self.discount), values)
+        targets = jnp.asarray(targets)
+
+        @fast_jit
+        def step(critic: Any, t: int) -> Any:
+            def loss(critic: Any) -> jax.Array:
+                error = self.weight[t] * (self.value(critic, t) - targets[t]) ** 2
+                return jnp.sum(error) / self.weight[t].sum()
+
+            return plain_descent(critic, loss)
+
+        recorded = {4: critic}
+        for t in reversed(range(4)):
+            recorded[t] = critic
+            critic = step(critic, t)
+        return critic, recorded
+
+
+def plain_coma(method: Any, batch: Any, probs: jax.Array) -> PlainCritic:
+    """Values of the actions taken; the last one is drawn."""
+    joint = append_final_action(batch, probs, jax.random.key(0))
+    weight = jnp.broadcast_to(batch.valid[..., None], batch.action.shape)
+    inputs, one_hot = method._joint_inputs(batch, joint), jnp.eye(ACTIONS)[joint]
+    return PlainCritic(method, inputs, one_hot, weight, batch.reward, batch.discount)
+
+
+def plain_central_v(method: Any, batch: Any) -> PlainCritic:
+    """Values of the state."""
+    reward, discount = batch.reward[..., 0], batch.discount[..., 0]
+    inputs = method._team_inputs(batch)
+    return PlainCritic(method, inputs, jnp.ones((5, 2, 1)), batch.valid, reward, discount)
+
+
+def plain_advantage(
+    plain: PlainCritic, recorded: dict[int, Any], batch: Any, probs: jax.Array, name: str
+) -> jax.Array:
+    """[T, B, N] or [T, B, 1] from what the critic was before each step's update."""
+    if name == "coma":
+        outputs = fast_jit(plain.outputs)
+        q = np.stack([outputs(recorded[t], t) for t in range(4)])
+        taken = np.take_along_axis(q, np.asarray(batch.action)[..., None], axis=-1)[..., 0]
+        return taken - np.sum(np.asarray(probs[:-1]) * q, axis=-1)
+    value = fast_jit(plain.value)
+    v = np.stack([value(recorded[t], t) for t in range(5)])
+    return (plain.reward + 0.99 * plain.discount * v[1:] - v[:-1])[..., None]
+
+
+def plain_actor(method: Any, batch: Any, actor: Any, advantage: jax.Array) -> Any:
+    """The actor after one policy-gradient step where there was a choice."""
+    chooses = (batch.action_mask[:-1].sum(-1) > 1) & batch.valid[..., None]
+
+    def loss(actor: Any) -> jax.Array:
+        probs = plain_policy(method, batch, actor)[:-1]
+        log_prob = jnp.log(jnp.take_along_axis(probs, batch.action[..., None], axis=-1)[..., 0])
+        return -jnp.sum(jnp.where(chooses, advantage * log_prob, 0.0)) / chooses.sum()
+
+    return fast_jit(lambda actor: plain_descent(actor, loss))(actor)
+
+
 @pytest.mark.parametrize("name", ["coma", "central_v"])
 def test_one_update_by_a_plain_loop(name: str) -> None:
     """Critic and actor after one update with plain gradient steps, written without the library's parts."""
-    rate, epsilon = 0.05, 0.5
-    method: Any = make(name, optimizer="sgd", actor_lr=rate, critic_lr=rate, max_grad_norm=0)
+    method: Any = make(name, optimizer="sgd", actor_lr=RATE, critic_lr=RATE, max_grad_norm=0)
     batch = make_batch(lengths=(4, 2), terminated=(False, True))
     state = init(method)
     # A target that differs from the critic, or the test could not tell them apart.
     state = state._replace(target_critic=jax.tree.map(lambda x: 0.9 * x, state.target_critic))
     after, _ = update(method, state, batch)
 
-    def policy(actor: Any) -> jax.Array:
-        inputs = method._agent_inputs(batch.observation, batch.last_action)
-        probs = jax.nn.softmax(method.agent.unroll(actor, inputs)[1])
-        probs = jnp.where(batch.action_mask, (1 - epsilon) * probs + epsilon / ACTIONS, 0.0)
-        return probs / probs.sum(-1, keepdims=True)
-
-    probs = fast_jit(policy)(state.params["actor"])
-    if name == "coma":
-        joint = append_final_action(batch, probs, jax.random.key(0))
-        inputs = method._joint_inputs(batch, joint)
-        one_hot = jnp.eye(ACTIONS)[joint]
-        weight = jnp.broadcast_to(batch.valid[..., None], batch.action.shape)
-        reward, discount = batch.reward, batch.discount
-    else:
-        inputs, one_hot = method._team_inputs(batch), jnp.ones((5, 2, 1))
-        weight, reward, discount = batch.valid, batch.reward[..., 0], batch.discount[..., 0]
-
-    def outputs(critic: Any, t: int) -> jax.Array:
-        return method._critic.apply(critic, inputs[t])
-
-    def value(critic: Any, t: int) -> jax.Array:
-        return jnp.sum(outputs(critic, t) * one_hot[t], axis=-1)
-
-    outputs_once, value_once = fast_jit(outputs), fast_jit(value)
-    target_values = np.stack([value_once(state.target_critic, t) for t in range(5)])
-    targets = plain_td_lambda(np.asarray(reward), np.asarray(discount), target_values)
-    targets = jnp.asarray(targets)
-
-    @fast_jit
-    def critic_step(critic: Any, t: int) -> Any:
-        def loss(critic: Any) -> jax.Array:
-            return jnp.sum(weight[t] * (value(critic, t) - targets[t]) ** 2) / weight[t].sum()
-
-        return jax.tree.map(lambda p, g: p - rate * g, critic, jax.grad(loss)(critic))
-
-    critic = state.params["critic"]
-    recorded = {4: critic}
-    for t in reversed(range(4)):
-        recorded[t] = critic
-        critic = critic_step(critic, t)
-    if name == "coma":
-        q = np.stack([outputs_once(recorded[t], t) for t in range(4)])
-        taken = np.take_along_axis(q, np.asarray(batch.action)[..., None], axis=-1)[..., 0]
-        advantage = taken - np.sum(np.asarray(probs[:-1]) * q, axis=-1)
-    else:
-        v = np.stack([value_once(recorded[t], t) for t in range(5)])
-        advantage = (reward + 0.99 * discount * v[1:] - v[:-1])[..., None]
-    chooses = (batch.action_mask[:-1].sum(-1) > 1) & batch.valid[..., None]
-
-    @fast_jit
-    def actor_step(actor: Any) -> Any:
-        def loss(actor: Any) -> jax.Array:
-            taken = jnp.take_along_axis(policy(actor)[:-1], batch.action[..., None], axis=-1)
-            log_prob = jnp.log(taken[..., 0])
-            return -jnp.sum(jnp.where(chooses, advantage * log_prob, 0.0)) / chooses.sum()
-
-        return jax.tree.map(lambda p, g: p - rate * g, actor, jax.grad(loss)(actor))
-
-    expected = (critic, actor_step(state.params["actor"]))
+    probs = fast_jit(lambda actor: plain_policy(method, batch, actor))(state.params["actor"])
+    plain = plain_coma(method, batch, probs) if name == "coma" else plain_central_v(method, batch)
+    critic, recorded = plain.learn(state.params["critic"], state.target_critic)
+    advantage = plain_advantage(plain, recorded, batch, probs, name)
+    expected = (critic, plain_actor(method, batch, state.params["actor"], advantage))
     for one, other in zip(
         jax.tree.leaves((after.params["critic"], after.params["actor"])),
         jax.tree.leaves(expected),
