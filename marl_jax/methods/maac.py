@@ -87,8 +87,9 @@ class MAACConfig(TeamConfig):
     code adds it undiscounted, at the end too."""
     standardise_rewards: bool = True
     """Whether each agent's environment reward is shifted and scaled to mean 0 and deviation 1 over the whole replay, as
-    the authors' code does. Rewards paid at an episode's end only are mostly zeros, and would be small beside the entropy
-    and the squared logits; the shift pays the same for every step, which matters where episodes differ in length."""
+    the authors' code does. Rewards paid at an episode's end only are mostly zeros, and would be small beside the
+    entropy and the squared logits. The shift pays the same for every step, which matters where episodes differ in
+    length."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
