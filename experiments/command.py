@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NamedTuple, NoReturn, TypeVar
 
 import tyro
 
@@ -91,8 +91,34 @@ def picture(name: str, runs: Sequence[str], episodes: int) -> Path:
     return target
 
 
-def load_teams(runs: Sequence[str], seed: int | None) -> dict[str, tuple[str, Policy]]:
-    """By label, the folder and the team of each run; all must be on one task.
+def labels(methods: Sequence[str], folders: Sequence[str]) -> list[str]:
+    """What a picture calls runs: by their methods; where those are alike, by the folders' names too, or their paths."""
+    names = [
+        method if methods.count(method) == 1 else f"{method} ({Path(folder).resolve().name})"
+        for method, folder in zip(methods, folders, strict=True)
+    ]
+    return [
+        name if names.count(name) == 1 else f"{method} ({folder})"
+        for name, method, folder in zip(names, methods, folders, strict=True)
+    ]
+
+
+class Team(NamedTuple):
+    """What was trained in a run.
+
+    Attributes:
+        folder: of the run, as it was named.
+        method: name of the method.
+        policy: one seed's.
+    """
+
+    folder: str
+    method: str
+    policy: Policy
+
+
+def load_teams(runs: Sequence[str], seed: int | None) -> dict[str, Team]:
+    """By label, the team of each run; all must be on one task.
 
     Args:
         runs: folders.
@@ -101,7 +127,7 @@ def load_teams(runs: Sequence[str], seed: int | None) -> dict[str, tuple[str, Po
     Raises:
         ConfigurationError: if a run cannot be loaded, lacks the seed or is on another task.
     """
-    teams: dict[str, tuple[str, Policy]] = {}
+    teams: list[Team] = []
     task = None
     for name in runs:
         trainer, state, settings = load(name)
@@ -110,9 +136,8 @@ def load_teams(runs: Sequence[str], seed: int | None) -> dict[str, tuple[str, Po
             raise ConfigurationError(
                 f"{name} is a run on {settings.env} with other options; all runs must be on one task."
             )
-        label = settings.method if settings.method not in teams else f"{settings.method} ({name})"
-        teams[label] = name, policy_of(trainer, state, settings, seed)
-    return teams
+        teams.append(Team(name, settings.method, policy_of(trainer, state, settings, seed)))
+    return dict(zip(labels([team.method for team in teams], runs), teams, strict=True))
 
 
 @contextlib.contextmanager

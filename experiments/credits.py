@@ -75,13 +75,12 @@ def main() -> int:
 def _load(runs: tuple[str, ...], seed: int | None) -> dict[str, Policy]:
     """The teams by label."""
     teams = command.load_teams(runs, seed)
-    for label, (name, policy) in teams.items():
-        if not isinstance(policy.method, ValueDecomposition):
-            method = label.split()[0]
+    for team in teams.values():
+        if not isinstance(team.policy.method, ValueDecomposition):
             raise ConfigurationError(
-                f"{name} is a run of {method}; it must be one of a value method with a mixer."
+                f"{team.folder} is a run of {team.method}; it must be one of a value method with a mixer."
             )
-    return {label: policy for label, (_, policy) in teams.items()}
+    return {label: team.policy for label, team in teams.items()}
 
 
 def _credits(policy: Policy, batch: EpisodeBatch) -> NDArray[np.float32]:

@@ -46,9 +46,9 @@ def main() -> int:
     target = command.picture(args.out, args.runs, args.episodes)
     teams: dict[str, Whereabouts] = {}
     walls = None
-    for label, (name, policy) in command.load_teams(args.runs, args.seed).items():
-        walls = _walls(policy.env)
-        teams[label] = _whereabouts(name, policy, args.episodes, walls)
+    for label, loaded in command.load_teams(args.runs, args.seed).items():
+        walls = _walls(loaded.policy.env)
+        teams[label] = _whereabouts(loaded.folder, loaded.policy, args.episodes, walls)
         print(f"{label}: {_overlap(teams[label].visits)}")
     with command.writing(target, "--out"):
         with target.with_suffix(".csv").open("w", newline="") as stream:

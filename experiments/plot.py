@@ -29,19 +29,17 @@ def main() -> int:
     args = command.parse(Arguments, "Compares runs in one picture.")
     if not args.runs:
         raise ConfigurationError("no run is given; name one or more folders of runs.")
-    curves, tasks = {}, []
-    for name in args.runs:
-        run = RunDirectory.open(name)
-        settings = run.settings()
-        if settings.env not in tasks:
-            tasks.append(settings.env)
-        label = settings.method
-        if label in curves:
-            label = f"{label} ({run.path.name})"
+    runs = [RunDirectory.open(name) for name in args.runs]
+    settings = [run.settings() for run in runs]
+    tasks = list(dict.fromkeys(each.env for each in settings))
+    curves = {}
+    for label, run, of in zip(
+        command.labels([each.method for each in settings], args.runs), runs, settings, strict=True
+    ):
         curves[label] = run.curve(args.column)
         steps, values = curves[label]
         print(
-            f"{label} on {settings.env}: {args.column} after {steps[-1]:,.0f} env steps, "
+            f"{label} on {of.env}: {args.column} after {steps[-1]:,.0f} env steps, "
             f"IQM of {len(values)} seeds {summary(values[:, -1])}"
         )
     target = Path(args.out)
