@@ -39,7 +39,6 @@ def rollout(
     reset_key, memory_key, act_key = jax.random.split(key, 3)
     env_state, first = _reset(env, reset_key, num_envs)
     memory = method.initial_memory(method_state, num_envs, memory_key)
-    alive = jnp.ones((num_envs,), bool)
 
     def step(carry: Any, key: jax.Array) -> Any:
         env_state, observation, env_extras, memory, alive = carry
@@ -48,31 +47,27 @@ def rollout(
         env_extras = jax.tree.map(
             lambda new, old: jnp.where(alive, new, old), timestep.extras, env_extras
         )
-        record = (
-            timestep.observation,
-            action,
-            timestep.reward,
-            timestep.discount,
-            alive,
-            extras,
+        view = timestep.observation
+        record = EpisodeBatch(
+            observation=view.agents_view,
+            global_state=view.global_state,
+            action_mask=view.action_mask,
+            action=action,
+            reward=timestep.reward,
+            discount=timestep.discount,
+            valid=alive,
+            extras=extras,
         )
-        alive = alive & ~timestep.last()
-        return (env_state, timestep.observation, env_extras, memory, alive), record
+        return (env_state, view, env_extras, memory, alive & ~timestep.last()), record
 
-    carry = (env_state, first.observation, first.extras, memory, alive)
+    carry = (env_state, first.observation, first.extras, memory, jnp.ones((num_envs,), bool))
     keys = jax.random.split(act_key, env.time_limit)
-    (_, _, env_extras, _, _), record = jax.lax.scan(step, carry, keys)
-    next_observation, action, reward, discount, valid, extras = record
-    observation = _in_front(first.observation, next_observation)
-    batch = EpisodeBatch(
-        observation=observation.agents_view,
-        global_state=observation.global_state,
-        action_mask=observation.action_mask,
-        action=action,
-        reward=reward,
-        discount=discount,
-        valid=valid,
-        extras=extras,
+    (_, _, env_extras, _, _), batch = jax.lax.scan(step, carry, keys)
+    view = first.observation
+    batch = batch._replace(
+        observation=_in_front(view.agents_view, batch.observation),
+        global_state=_in_front(view.global_state, batch.global_state),
+        action_mask=_in_front(view.action_mask, batch.action_mask),
     )
     return batch, env_extras
 

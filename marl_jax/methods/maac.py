@@ -396,9 +396,9 @@ class EOIMAACConfig(IndividualityConfig, MAACConfig):
 class EOIMAAC(Individuality, MAAC):
     """EOI (Jiang and Lu 2021) on MAAC: each agent's critic is also paid for its being recognised.
 
-    The environment's reward may be standardised, the intrinsic one never is: it is added after it, so that alpha is in
-    deviations of the reward and keeps its meaning in any task. While rewards are rare their deviation is small and
-    the task counts for more.
+    The environment's reward may be standardised, the intrinsic one never is: it is added after it. With
+    standardised rewards alpha is in their deviations; while they are rare the deviation is small and the task counts
+    for more.
     """
 
     Config: ClassVar = EOIMAACConfig
