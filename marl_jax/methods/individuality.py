@@ -302,7 +302,7 @@ class EOI(Individuality, QMIXMethod):
             "intrinsic": intrinsic,
         }
 
-    def _kept(self, q: Float[Array, "B N A"]) -> Any:
+    def _kept(self, memory: AgentMemory, q: Float[Array, "B N A"]) -> Any:
         return () if self.config.intrinsic_input == "current" or self._released else q
 
     def initial_memory(self, state: ValueState, num_envs: int, key: jax.Array) -> Any:

@@ -78,7 +78,7 @@ class QTRAN(ValueDecomposition):
         self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
         target = state.target
-        values = self._values(params, target, batch)
+        values = self._values(params, target, batch, key)
         hidden, q = values.hidden[:-1], values.online[:-1]
         taken = self._joint(params, hidden, batch.action, batch.global_state[:-1])
         greedy = self._joint(params, hidden, values.greedy[:-1], batch.global_state[:-1])
@@ -126,7 +126,7 @@ class _WeightedQMIX(QMIXMethod):
         base_key, agent_key, mixer_key = jax.random.split(key, 3)
         return {
             **super()._init_params(base_key),
-            "central_agent": self.agent.init(agent_key, self.agent_input_size),
+            "central_agent": self._init_agent(agent_key),
             "central_mixer": self.central_mixer.init(mixer_key, self._example()),
         }
 
@@ -147,10 +147,11 @@ class _WeightedQMIX(QMIXMethod):
         self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
         target = state.target
-        values = self._values(params, target, batch)
+        values = self._values(params, target, batch, key)
         q_tot = self._mix(params, self._in_order(self._taken(values, batch), key)).q_tot
-        _, central = self._unroll(params["central_agent"], batch)
-        _, delayed = jax.lax.stop_gradient(self._unroll(target["central_agent"], batch))
+        _, central = self._unroll(params["central_agent"], batch, key)
+        ahead = self._unroll(target["central_agent"], batch, key)
+        _, delayed = jax.lax.stop_gradient(ahead)
         mask, world = batch.action_mask, batch.global_state
         central_q = self._central(params, central[:-1], batch.action, mask[:-1], world[:-1])
         greedy_q = self._central(target, delayed[:-1], values.greedy[:-1], mask[:-1], world[:-1])

@@ -76,10 +76,17 @@ def gradient_steps(num_envs: int, updates_per_episode: float) -> int:
 
 
 class AgentMemory(NamedTuple):
-    """What the agents carry: the network's memory and the last action, one-hot."""
+    """What the agents carry.
+
+    Attributes:
+        hidden: the network's memory.
+        last_action: one-hot.
+        latent: what a method draws once for a whole episode, such as MAVEN's; most draw nothing.
+    """
 
     hidden: Float[Array, "B N H"]
     last_action: Float[Array, "B N A"]
+    latent: Any = ()
 
 
 @dataclasses.dataclass(frozen=True)

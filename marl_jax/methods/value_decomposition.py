@@ -180,7 +180,7 @@ class ValueDecomposition(TeamMethod):
 
     def _init_params(self, key: jax.Array) -> dict[str, Params]:
         agent_key, mixer_key = jax.random.split(key)
-        params = {"agent": self.agent.init(agent_key, self.agent_input_size)}
+        params = {"agent": self._init_agent(agent_key)}
         if self.mixer is not None:
             params["mixer"] = self.mixer.init(mixer_key, self._example())
         return params
@@ -192,17 +192,18 @@ class ValueDecomposition(TeamMethod):
 
         `state` is the learner before the gradient step: its targets and its counts.
         """
-        values = self._values(params, state.target, batch)
+        values = self._values(params, state.target, batch, jax.random.fold_in(key, 2))
         taken = self._in_order(self._taken(values, batch), key)
         mixed = self._mix(params, taken)
         ahead = self._mix(state.target, self._in_order(self._next(values, batch), key))
-        y = self._targets(batch, ahead.q_tot)
+        learning = Learning(
+            params, state, batch, values, taken, mixed, jax.random.fold_in(key, 1)
+        )
+        y = self._targets(batch, ahead.q_tot) + self._bonus(learning)
         mask = batch.valid.astype(y.dtype)
         loss = td_loss(mixed.q_tot, y, mask)
         metrics = {"td_loss": loss, "q_tot": masked_mean(mixed.q_tot, mask)}
-        added, more = self._regulariser(
-            Learning(params, state, batch, values, taken, mixed, jax.random.fold_in(key, 1))
-        )
+        added, more = self._regulariser(learning)
         return loss + added, {**metrics, **more}
 
     def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
@@ -210,15 +211,54 @@ class ValueDecomposition(TeamMethod):
         del learning
         return jnp.zeros(()), {}
 
+    def _bonus(self, learning: Learning) -> Float[Array, "T B"] | float:
+        """What is added to the team's reward, and constant."""
+        del learning
+        return 0.0
+
     def _in_order(self, inputs: MixerInputs, key: jax.Array) -> MixerInputs:
         """The agents in the order in which they are handed to the mixer."""
         del key
         return inputs
 
-    def _kept(self, q: Float[Array, "B N A"]) -> Any:
-        """What the replay keeps of the action values that the agents acted on."""
-        del q
+    def _init_agent(self, key: jax.Array) -> Params:
+        """Draws the parameters of the agents' networks."""
+        return self.agent.init(key, self.agent_input_size)
+
+    def _step(
+        self,
+        params: Params,
+        memory: AgentMemory,
+        observation: Observation,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        """The agents' next hidden states, and their action values."""
+        del key, explore
+        x = self._agent_inputs(observation.agents_view, memory.last_action)
+        return self.agent.step(params, memory.hidden, x)
+
+    def _unroll(
+        self, params: Params, batch: EpisodeBatch, key: jax.Array
+    ) -> tuple[Float[Array, "T+1 B N H"], Float[Array, "T+1 B N A"]]:
+        """The same along whole episodes."""
+        del key
+        inputs = self._agent_inputs(batch.observation, batch.last_action)
+        return self.agent.unroll(params, inputs)
+
+    def _kept(self, memory: AgentMemory, q: Float[Array, "B N A"]) -> Any:
+        """What the replay keeps of a step: of what the agents carried, and of the values that they acted on."""
+        del memory, q
         return ()
+
+    @property
+    def _mixer_state_size(self) -> int:
+        """Features of the state that the mixer sees."""
+        return self.sizes.global_state
+
+    def _mixer_state(self, batch: EpisodeBatch) -> Float[Array, "T+1 B G"]:
+        """The state that the mixer sees."""
+        return batch.global_state
 
     # The method's contract.
 
@@ -239,14 +279,15 @@ class ValueDecomposition(TeamMethod):
         explore: bool,
     ) -> tuple[AgentMemory, jax.Array, Any]:
         """Epsilon-greedy, each agent on its own; or greedy."""
-        x = self._agent_inputs(observation.agents_view, memory.last_action)
-        hidden, q = self.agent.step(state.params["agent"], memory.hidden, x)
+        step_key = jax.random.fold_in(key, 1)
+        hidden, q = self._step(state.params["agent"], memory, observation, step_key, explore)
         action = greedy_action(q, observation.action_mask)
         if explore:
             coin_key, action_key = jax.random.split(key)
             tries = jax.random.uniform(coin_key, action.shape) < self.epsilon(state)
             action = jnp.where(tries, random_action(action_key, observation.action_mask), action)
-        return AgentMemory(hidden, self._one_hot(action)), action, self._kept(q)
+        carried = memory._replace(hidden=hidden, last_action=self._one_hot(action))
+        return carried, action, self._kept(memory, q)
 
     def update(
         self, state: ValueState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
@@ -296,20 +337,19 @@ class ValueDecomposition(TeamMethod):
         """Inputs of the mixer's shapes."""
         n, a = self.sizes.num_agents, self.sizes.num_actions
         zeros = jnp.zeros((n,))
-        return MixerInputs(zeros, zeros, jnp.zeros((n, a)), jnp.zeros((self.sizes.global_state,)))
-
-    def _unroll(
-        self, params: Params, batch: EpisodeBatch
-    ) -> tuple[Float[Array, "T+1 B N H"], Float[Array, "T+1 B N A"]]:
-        """The agents' hidden states and action values."""
-        inputs = self._agent_inputs(batch.observation, batch.last_action)
-        return self.agent.unroll(params, inputs)
+        return MixerInputs(zeros, zeros, jnp.zeros((n, a)), jnp.zeros((self._mixer_state_size,)))
 
     def _values(
-        self, params: dict[str, Params], target: dict[str, Params], batch: EpisodeBatch
+        self,
+        params: dict[str, Params],
+        target: dict[str, Params],
+        batch: EpisodeBatch,
+        key: jax.Array,
     ) -> Values:
-        hidden, online = self._unroll(params["agent"], batch)
-        target_hidden, delayed = jax.lax.stop_gradient(self._unroll(target["agent"], batch))
+        online_key, target_key = jax.random.split(key)
+        hidden, online = self._unroll(params["agent"], batch, online_key)
+        ahead = self._unroll(target["agent"], batch, target_key)
+        target_hidden, delayed = jax.lax.stop_gradient(ahead)
         greedy = greedy_action(jax.lax.stop_gradient(online), batch.action_mask)
         chosen = greedy if self.config.double_q else greedy_action(delayed, batch.action_mask)
         return Values(online, delayed, greedy, chosen, hidden, target_hidden)
@@ -327,12 +367,12 @@ class ValueDecomposition(TeamMethod):
 
     def _taken(self, values: Values, batch: EpisodeBatch) -> MixerInputs:
         """The mixer's inputs at each step, for the actions taken."""
-        mask, state = batch.action_mask[:-1], batch.global_state[:-1]
+        mask, state = batch.action_mask[:-1], self._mixer_state(batch)[:-1]
         return self._mixer_inputs(values.online[:-1], batch.action, mask, state)
 
     def _next(self, values: Values, batch: EpisodeBatch) -> MixerInputs:
         """The target mixer's inputs at the step after, for the actions chosen there."""
-        mask, state = batch.action_mask[1:], batch.global_state[1:]
+        mask, state = batch.action_mask[1:], self._mixer_state(batch)[1:]
         return self._mixer_inputs(values.target[1:], values.chosen[1:], mask, state)
 
     def _mix(self, params: dict[str, Params], inputs: MixerInputs) -> Mixed:
@@ -362,7 +402,7 @@ class ValueDecomposition(TeamMethod):
                 f"{type(self).__name__} has no mixer, so its agents have no credits; take a run of a method that "
                 "mixes, such as qmix or cia."
             )
-        values = self._values(state.params, state.target, batch)
+        values = self._values(state.params, state.target, batch, jax.random.key(0))
         return self._credits(state.params, self._taken(values, batch))
 
 
@@ -375,7 +415,7 @@ class IQL(ValueDecomposition):
     def _loss(
         self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
-        values = self._values(params, state.target, batch)
+        values = self._values(params, state.target, batch, key)
         q = action_values(values.online[:-1], batch.action)
         next_q = action_values(values.target[1:], values.chosen[1:])
         y = one_step_targets(batch.reward, self.config.gamma * batch.discount, next_q)

@@ -67,7 +67,7 @@ def test_cia_adds_the_contrastive_loss_of_the_credits(
     )
 
     # Q_tot's differences along each agent's value, zero after the end, against the identities.
-    taken = method._taken(method._values(params, params, batch), batch)
+    taken = method._taken(method._values(params, params, batch, KEY), batch)
 
     def q_tot(agent: int, step: float) -> np.ndarray:
         moved = taken._replace(q=taken.q.at[..., agent].add(step))

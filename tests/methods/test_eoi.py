@@ -94,7 +94,7 @@ def test_the_intrinsic_values_targets_step_by_step(seen: str) -> None:
     s = setting(intrinsic_input=seen)
     batch, method = s.batch, s.method
     reward = np.asarray(method.intrinsic_rewards(s.state, batch))
-    values = method._values(s.params, s.state.target, batch)
+    values = method._values(s.params, s.state.target, batch, jax.random.key(0))
     q = np.asarray(values.online if seen == "current" else batch.extras)
     limit = (1 - 0.8**LIMIT) / (1 - 0.8)
     errors = []
@@ -139,7 +139,7 @@ def test_each_side_holds_the_other_constant() -> None:
 
     def mean_value(agent_params: Any) -> jax.Array:
         method, batch = with_it.method, with_it.batch
-        q = method._unroll(agent_params, batch)[1][:-1]
+        q = method._unroll(agent_params, batch, jax.random.key(0))[1][:-1]
         value = method._intrinsic_values(with_it.params["intrinsic"], batch.observation[:-1], q)[
             ..., 0
         ]
