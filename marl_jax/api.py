@@ -87,27 +87,43 @@ def make_trainer(settings: RunSettings) -> Trainer:
     return Trainer(env, method, settings.training, settings.seeds, settings.seed)
 
 
-def load(run: str | Path) -> tuple[Trainer, RunState, RunSettings]:
-    """Loads the last checkpoint of a run, on whatever devices are here; without its replay.
+def load(run: str | Path, evaluation: int | None = None) -> tuple[Trainer, RunState, RunSettings]:
+    """Loads a checkpoint of a run, on whatever devices are here; without its replay.
+
+    Args:
+        run: the run's folder.
+        evaluation: after which evaluation it was saved, 0 for the untrained teams; the last one by default.
 
     Raises:
-        ConfigurationError: if the folder is not a run, or its checkpoint is damaged.
+        ConfigurationError: if the folder is not a run, its checkpoint is damaged, or there is none of that evaluation.
     """
     directory = RunDirectory.open(run)
     settings = directory.settings()
     trainer = make_trainer(settings)
     step = directory.latest_checkpoint()
+    if evaluation is not None:
+        kept = directory.checkpoints.steps()
+        if evaluation not in kept:
+            raise ConfigurationError(
+                f"evaluation is {evaluation}; {run} holds checkpoints of {', '.join(map(str, kept))}."
+            )
+        step = evaluation
     like = trainer.abstract_state()._replace(replay=None)
     return trainer, directory.checkpoints.restore(step, like), settings
 
 
-def load_policy(run: str | Path, seed: int | None = None) -> Policy:
+def load_policy(run: str | Path, seed: int | None = None, evaluation: int | None = None) -> Policy:
     """Loads the team of one seed of a run, the first by default.
 
+    Args:
+        run: the run's folder.
+        seed: which team.
+        evaluation: as for `load`.
+
     Raises:
-        ConfigurationError: if the folder is not a run, its checkpoint is damaged, or it has no such seed.
+        ConfigurationError: if the folder is not a run, its checkpoint is damaged, or it has no such seed or checkpoint.
     """
-    trainer, state, settings = load(run)
+    trainer, state, settings = load(run, evaluation)
     return policy_of(trainer, state, settings, seed)
 
 
@@ -334,7 +350,8 @@ class _Loop:
 
     def _save(self, state: RunState) -> None:
         if self.directory is not None:
-            self.directory.checkpoints.save(self.evaluations, state)
+            keep_every = self.settings.training.keep_every
+            self.directory.checkpoints.save(self.evaluations, state, keep_every)
 
     def _report(
         self, steps: NDArray[np.int32], first_steps: NDArray[np.int32], seconds: float

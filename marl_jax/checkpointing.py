@@ -19,7 +19,7 @@ KEPT = 2
 
 
 class Checkpoints:
-    """The checkpoints of one run, in a folder of their own; the last two are kept.
+    """The checkpoints of one run, in a folder of their own; the last two are kept, and others if asked for.
 
     A checkpoint is a folder named by its step. It counts once its digest is written, which happens last, so that a
     run that is killed while saving falls back to the one before.
@@ -37,15 +37,16 @@ class Checkpoints:
         """Steps of all complete checkpoints, oldest first."""
         return _steps(self.directory)
 
-    def save(self, step: int, state: RunState) -> None:
-        """Writes the whole state and forgets old ones."""
+    def save(self, step: int, state: RunState, keep_every: int = 0) -> None:
+        """Writes the whole state and forgets old ones, but for those whose step is a multiple of `keep_every`."""
         added = 0
         if state.replay is not None:
             added = int(np.asarray(state.replay.added)[0])
             self._save_replay(step, state.replay, added)
         _write(self.directory / str(step), _without_keys(state._replace(replay=None)), 0, added)
         for old in self.steps()[:-KEPT]:
-            _delete(self.directory / str(old))
+            if not keep_every or old % keep_every:
+                _delete(self.directory / str(old))
         if state.replay is not None:
             self._forget_parts(_capacity(state.replay))
 
@@ -115,8 +116,8 @@ class Checkpoints:
         return [_Part(folder, *_episodes(folder)) for folder in folders]
 
     def _forget_parts(self, capacity: int) -> None:
-        """Deletes what even the oldest checkpoint has written over."""
-        oldest = self.steps()[0]
+        """Deletes what even the older of the last two checkpoints has written over."""
+        oldest = self.steps()[-KEPT:][0]
         added = _episodes(self.directory / str(oldest))[1]
         for part in self._parts(oldest):
             if part.end <= added - capacity:

@@ -48,6 +48,11 @@ def masked_categorical(
     return distrax.Categorical(logits=jnp.where(action_mask, logits, -1e10))
 
 
+def gaussian(mean: Float[Array, "*batch D"], variance: Float[Array, "*batch D"]) -> distrax.Normal:
+    """Independent normal laws of D numbers; log-densities, entropies and divergences come one for each of them."""
+    return distrax.Normal(mean, jnp.sqrt(variance))
+
+
 def greedy_action(scores: Float[Array, "... A"], action_mask: Bool[Array, "... A"]) -> jax.Array:
     """The available action with the highest score: [...] int32."""
     return jnp.argmax(jnp.where(action_mask, scores, -jnp.inf), axis=-1).astype(jnp.int32)

@@ -1,6 +1,6 @@
 """Pictures of runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -143,6 +143,69 @@ def credit_pictures(
             dark = value > 0.6 * distances.max()
             axes.text(j, i, f"{value:.2g}", ha="center", color="white" if dark else "black")
         axes.set_title("KL(row || column) of credits over agents", fontsize=11)
+    figure.savefig(path, dpi=120)
+
+
+class RoleCloud(NamedTuple):
+    """The roles of a team at one moment.
+
+    Attributes:
+        title: which moment.
+        means: means of the roles' distributions, [N, 3].
+        colour: what each agent is, by which it is coloured, [N].
+    """
+
+    title: str
+    means: NDArray[np.float64]
+    colour: NDArray[np.float64]
+
+
+def role_pictures(
+    clouds: Sequence[RoleCloud], trait: str, path: Path, curve: Curve | None = None
+) -> None:
+    """Draws the means of roles in three dimensions (ROMA, Figures 3, 7 and 8), to a PNG.
+
+    Args:
+        clouds: the moments, all drawn on one scale.
+        trait: what the colours stand for.
+        path: where the picture goes.
+        curve: a seed's learning curve, [K] steps and [1, K] returns, to be drawn above them.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = len(clouds)
+    rows = 1 if curve is None else 2
+    figure = Figure(figsize=(3.4 * columns + 0.8, 3.4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(rows, columns)
+    if curve is not None:
+        axes = figure.add_subplot(grid[0, :])
+        axes.plot(curve[0], curve[1][0], color=COLOURS[0])
+        axes.set_xlabel("environment steps")
+        axes.set_ylabel("return")
+    everything = np.concatenate([cloud.means for cloud in clouds])
+    low, high = everything.min(0), everything.max(0)
+    margin = 0.08 * np.maximum(high - low, 1e-3)
+    colours = np.concatenate([cloud.colour for cloud in clouds])
+    drawn = None
+    spaces = []
+    for column, cloud in enumerate(clouds):
+        axes = figure.add_subplot(grid[rows - 1, column], projection="3d")
+        spaces.append(axes)
+        x, y, z = cloud.means.T
+        drawn = axes.scatter(
+            x, y, z, c=cloud.colour, cmap="viridis", vmin=colours.min(), vmax=colours.max(), s=45
+        )
+        for agent, place in enumerate(cloud.means):
+            axes.text(*place, f" {agent}", fontsize=8)
+        axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+        axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+        axes.set_zlim(low[2] - margin[2], high[2] + margin[2])
+        axes.tick_params(labelsize=6)
+        axes.set_title(cloud.title, fontsize=10)
+    assert drawn is not None
+    figure.colorbar(drawn, ax=spaces, label=trait, shrink=0.7, pad=0.1)
     figure.savefig(path, dpi=120)
 
 

@@ -35,6 +35,9 @@ class TrainingConfig(Config):
     """Environment steps between two evaluations, rounded to whole iterations. A run is saved as often."""
     eval_episodes: Annotated[int, Range(minimum=1)] = 32
     """Greedy episodes of each evaluation, always the same ones."""
+    keep_every: Annotated[int, Range(minimum=0)] = 0
+    """Evaluations between two states that stay on disk beside the last two, to look at how a team came about; 0 for
+    none. They hold what was learned, not the replay."""
     seed_batching: Literal["auto", "map", "vmap"] = "auto"
     """How the seeds on one device run: one after the other inside the compiled program (map: best on a CPU, and
     bit-identical for any number of seeds on it), or as one batch (vmap: best on a GPU or TPU). auto decides by

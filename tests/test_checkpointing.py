@@ -129,6 +129,21 @@ def test_what_a_killed_run_left_behind_is_swept_up(saved: Checkpoints) -> None:
     assert not (saved.directory / "2").exists()
 
 
+def test_states_along_the_way_stay_without_their_replays(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for step, added in HISTORY.items():
+        checkpoints.save(step, filled(added), keep_every=3)
+    assert checkpoints.steps() == [0, 3, 6, 7]
+    check(checkpoints, 7, filled(20))
+    learned = filled(5)._replace(replay=None)
+    check(checkpoints, 3, learned)
+    # Of the replay only what the last two need.
+    plain = Checkpoints(tmp_path / "plain")
+    for step, added in HISTORY.items():
+        plain.save(step, filled(added))
+    assert episodes_on_disk(checkpoints) == episodes_on_disk(plain)
+
+
 def test_a_run_without_replay(saved: Checkpoints) -> None:
     state = filled(3)._replace(replay=None)
     saved.save(1, state)

@@ -17,10 +17,13 @@ from experiments import (
     individuality,
     intrinsic_rewards,
     plot,
+    roles,
     run,
     sweep,
 )
+from marl_jax.api import make_trainer
 from marl_jax.runs import RunDirectory
+from marl_jax.settings import make_settings
 from tests import tiny
 from tests.test_runs import rows_of
 
@@ -212,6 +215,50 @@ def test_whereabouts_of_two_runs(
     ):
         assert call(individuality.main, arguments, monkeypatch) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_roles_of_a_run_and_how_they_came_about(
+    finished: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    method_options = tiny.method_options("roma")
+    sections = {"training": tiny.TRAINING, "method": method_options, "env": tiny.ENV}
+    settings = make_settings("roma", "pac_men", 1, 0, sections)
+    run = RunDirectory.create(settings, {}, str(tmp_path / "roma"))
+    state = make_trainer(settings).init()
+    for evaluation in range(4):
+        run.checkpoints.save(evaluation, state, keep_every=1)
+        row = {"seed": 0, "env_steps": 20 * evaluation, "evaluation": evaluation}
+        run.append([{**row, "eval_return_mean": 0.0}])
+    png, name = tmp_path / "roles.png", str(tmp_path / "roma")
+    arguments = [name, "--steps", "0", "4", "--colour", "row", "--episodes", "2"]
+    assert call(roles.main, [*arguments, "--out", str(png)], monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert "dissimilarity within a type: 0." in text
+    assert "between types" not in text, "all agents of Pac-Men are alike"
+    for picture in ("roles", "roles_evolution"):
+        assert (tmp_path / f"{picture}.png").read_bytes().startswith(b"\x89PNG")
+    rows = png.with_suffix(".csv").read_text().splitlines()
+    assert rows[0] == "step,agent,mean_0,mean_1,mean_2"
+    assert len(rows) == 1 + 5 * 4
+    rows = (tmp_path / "roles_dissimilarity.csv").read_text().splitlines()
+    assert rows[0] == "agent,other,dissimilarity"
+    assert len(rows) == 1 + 4 * 3
+    for more, sentence in (
+        ([str(finished)], "is a run of a method without roles; it must be one of roma"),
+        (
+            [name, "--colour", "health"],
+            "--colour is health; on this task it must be one of agent, row, column.",
+        ),
+        ([name, "--steps", "9"], "--steps is 9; each must be from 0 to 4"),
+        ([name, "--episodes", "0"], "--episodes is 0; it must be at least 1."),
+    ):
+        assert call(roles.main, more, monkeypatch) == 2
+        assert sentence in capsys.readouterr().err
+    with pytest.raises(marl_jax.ConfigurationError, match="holds checkpoints of 0, 1, 2, 3"):
+        marl_jax.load_policy(name, evaluation=9)
 
 
 def test_a_sweep_tries_every_choice_once(

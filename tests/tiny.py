@@ -14,6 +14,7 @@ TRAINING = {"eval_interval": CHUNK_STEPS, "eval_episodes": 2}
 ENV = {"time_limit": 5}
 METHOD: dict[str, Any] = {
     "num_envs": 2,
+    "updates_per_episode": 1.0,
     "hidden_size": 4,
     "critic_hidden": (4,),
     "agent": "mlp",
@@ -24,6 +25,8 @@ METHOD: dict[str, Any] = {
     "classifier_batch": 2,
     "classifier_hidden": 4,
     "intrinsic_hidden": (4,),
+    "discriminator_hidden": (4,),
+    "predictor_hidden": (4,),
 }
 _FLAGS = """
     --eval-interval 20 --eval-episodes 2 --env.time-limit 5 --method.num-envs 2 --method.hidden-size 4

@@ -21,6 +21,12 @@ from marl_jax.losses.policy_gradient import (
     policy_gradient_loss,
 )
 from marl_jax.losses.returns import lambda_returns
+from marl_jax.losses.roles import (
+    partners,
+    scale_to_unit,
+    softplus_of_clamped,
+    specialisation_loss,
+)
 from marl_jax.losses.td import (
     UNAVAILABLE,
     action_values,
@@ -55,9 +61,13 @@ __all__ = [
     "normalise",
     "one_step_targets",
     "optimistic_weights",
+    "partners",
     "policy_gradient_loss",
     "positive_distance",
     "qtran_nopt_loss",
     "qtran_opt_loss",
+    "scale_to_unit",
+    "softplus_of_clamped",
+    "specialisation_loss",
     "td_loss",
 ]

@@ -11,6 +11,7 @@ from marl_jax.methods.individuality import EOI
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
 from marl_jax.methods.liir import LIIR
 from marl_jax.methods.maac import DIAYN, EOIMAAC, MAAC
+from marl_jax.methods.roma import ROMA, ROMAQPLEX, ROMAVDN
 from marl_jax.methods.team import TeamMethod
 from marl_jax.methods.value_decomposition import IQL, QMIXMethod, QPLEXMethod, VDNMethod
 
@@ -32,6 +33,9 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "qmix": QMIXMethod,
     "qplex": QPLEXMethod,
     "qtran": QTRAN,
+    "roma": ROMA,
+    "roma_qplex": ROMAQPLEX,
+    "roma_vdn": ROMAVDN,
     "vdn": VDNMethod,
 }
 

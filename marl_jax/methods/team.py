@@ -116,13 +116,18 @@ class TeamMethod(abc.ABC):
     @property
     def agent(self) -> TeamAgent:
         """The agents' networks."""
-        c, num_actions = self.config, self.sizes.num_actions
+        c, outputs = self.config, self._agent_outputs
         network = (
-            GRUAgent(num_actions, c.hidden_size, c.head_sizes)
+            GRUAgent(outputs, c.hidden_size, c.head_sizes)
             if c.agent == "gru"
-            else MLPAgent(num_actions, c.hidden_size)
+            else MLPAgent(outputs, c.hidden_size)
         )
         return TeamAgent(network, self.sizes.num_agents, c.sharing)
+
+    @property
+    def _agent_outputs(self) -> int:
+        """Outputs of an agent's network; 0 if the method makes its action values of the hidden states itself."""
+        return self.sizes.num_actions
 
     @property
     def agent_input_size(self) -> int:

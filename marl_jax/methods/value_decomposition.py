@@ -196,9 +196,7 @@ class ValueDecomposition(TeamMethod):
         taken = self._in_order(self._taken(values, batch), key)
         mixed = self._mix(params, taken)
         ahead = self._mix(state.target, self._in_order(self._next(values, batch), key))
-        learning = Learning(
-            params, state, batch, values, taken, mixed, jax.random.fold_in(key, 1)
-        )
+        learning = Learning(params, state, batch, values, taken, mixed, jax.random.fold_in(key, 1))
         y = self._targets(batch, ahead.q_tot) + self._bonus(learning)
         mask = batch.valid.astype(y.dtype)
         loss = td_loss(mixed.q_tot, y, mask)

@@ -24,11 +24,15 @@ Sharing = Literal["shared", "independent"]
 """Whether the agents of a team share one set of parameters or have one each."""
 
 
+def _as_is(hidden: jax.Array) -> jax.Array:
+    return hidden
+
+
 class GRUAgent(nn.Module):
     """PyMARL's recurrent agent: Linear, ReLU, GRU, Linear (`rnn_agent.py`).
 
     Attributes:
-        num_outputs: A.
+        num_outputs: A; 0 for no output layer, then the outputs are the hidden states.
         hidden_size: units of the embedding and of the GRU (64 in the papers).
         head_sizes: units of further layers between the GRU and the output, each with a ReLU behind it; ROMA's
             QMIX-LAR has 80 and 25.
@@ -48,7 +52,7 @@ class GRUAgent(nn.Module):
             recurrent_kernel_init=torch_kernel,
             bias_init=torch_bias(self.hidden_size),
         )
-        self.head = MLP((*self.head_sizes, self.num_outputs))
+        self.head = MLP((*self.head_sizes, self.num_outputs)) if self.num_outputs else _as_is
 
     @property
     def memory_size(self) -> int:
@@ -84,7 +88,7 @@ class MLPAgent(nn.Module):
     """A feed-forward agent: Linear, ReLU, Linear, ReLU, Linear. Its memory is empty.
 
     Attributes:
-        num_outputs: A.
+        num_outputs: A; 0 for no output layer, then the outputs are the last hidden layer's units.
         hidden_size: units of both hidden layers.
     """
 
@@ -94,7 +98,7 @@ class MLPAgent(nn.Module):
     def setup(self) -> None:
         """Makes the layers."""
         self.body = MLP((self.hidden_size, self.hidden_size), activate_last=True)
-        self.head = Linear(self.num_outputs)
+        self.head = Linear(self.num_outputs) if self.num_outputs else _as_is
 
     @property
     def memory_size(self) -> int:

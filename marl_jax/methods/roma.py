@@ -1,0 +1,369 @@
+"""ROMA: an agent's policy is generated from a role that it draws from what it sees, on any mixer.
+
+Paper: Wang et al. 2020, "ROMA: Multi-Agent Reinforcement Learning with Emergent Roles". Authors' code:
+github.com/TonghanWang/ROMA `latent_ce_dis_rnn_agent.py`, `latent_q_learner.py`, from which the preset "authors" takes
+what departs from the paper.
+"""
+
+import dataclasses
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from envs.base import Observation
+from envs.configuration import ConfigurationError, Range
+from marl_jax.distributions import gaussian
+from marl_jax.losses import (
+    masked_mean,
+    partners,
+    scale_to_unit,
+    softplus_of_clamped,
+    specialisation_loss,
+)
+from marl_jax.methods.team import AgentMemory, NotNegative
+from marl_jax.methods.value_decomposition import (
+    Learning,
+    QMIXConfig,
+    QMIXMethod,
+    QPLEXConfig,
+    QPLEXMethod,
+    ValueConfig,
+    ValueDecomposition,
+    ValueState,
+    VDNMethod,
+)
+from marl_jax.networks import Params
+from marl_jax.networks.roles import (
+    Dissimilarity,
+    Gaussian,
+    GaussianEncoder,
+    HiddenLayer,
+    RoleDecoder,
+)
+from marl_jax.types import EpisodeBatch, Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class RoleConfig(ValueConfig):
+    """What ROMA adds to a method. Defaults are the paper's; "authors" in a comment is what their code does instead."""
+
+    num_envs: Annotated[int, Range(minimum=1)] = 8
+    """Environments played side by side (paper: 8)."""
+    updates_per_episode: Annotated[float, Range(above=0)] = 0.125
+    """Gradient steps for each new episode: one for every eight, as in the authors' runs."""
+    role_size: Annotated[int, Range(minimum=1)] = 3
+    """Numbers that make a role."""
+    role_hidden: Annotated[int, Range(minimum=1)] = 12
+    """Units of the hidden layer of the role encoder, the role decoder, the trajectory encoder and the dissimilarity
+    model. Authors: 16."""
+    role_activation: Literal["relu", "leaky_relu"] = "relu"
+    """Their activation. Authors: leaky_relu."""
+    role_batch_norm: bool = False
+    """Whether their hidden units are normalised over environments and agents, always with the statistics of the
+    episodes at hand, so that an agent's values depend on the other episodes. Authors: true."""
+    role_input: Literal["observation", "all"] = "observation"
+    """What the role encoder sees, and the trajectory encoder besides the history: the observation, or all that the
+    agent's network sees (last action and identity too). Authors: all."""
+    min_role_variance: Annotated[float, Range(above=0, maximum=1)] = 0.1
+    """Least variance of a role. Authors: 2e-3 on MMM2, 1e-4 elsewhere."""
+    greedy_roles: Literal["sampled", "mean"] = "sampled"
+    """Whether greedy agents draw their roles, as in the paper and in training, or take the means (ours)."""
+    identifiability_weight: Annotated[float, NotNegative] = 1e-4
+    """Weight of the identifiability loss L_I (lambda_I); 0 with the next one at 0 is the ablation L_TD."""
+    specialisation_weight: Annotated[float, NotNegative] = 1e-2
+    """Weight of the specialisation loss L_D (lambda_D). Authors: 1e-3. With two agents, of which the smaller and the
+    larger number of a pair are scaled to 0 and 1 whatever they are, it teaches nothing."""
+    entropy_weight: Annotated[float, NotNegative] = 0.0
+    """Weight of the entropy of the roles in L_I, which is minimised, so that it makes roles less random. The paper has
+    none. Authors: 1e-4 on MMM2, 5e-2 elsewhere."""
+    softplus: bool = False
+    """Whether L_I is clamped and passed through log(1 + exp(.)), which halves its slope. Authors: true."""
+    pair_information: Literal["trajectory", "role"] = "trajectory"
+    """What a pair's information is: trajectory, log q(role_i | tau_j, o_j), the paper's; or role, the density of
+    agent j's role under agent i's own distribution, each number's bounded as in the authors' code."""
+    dissimilarity_input: Literal["trajectory", "role"] = "trajectory"
+    """What the dissimilarity model compares: histories, or sampled roles. Authors: role, and its absolute value."""
+    dissimilarity_norm: Literal["frobenius", "l1"] = "frobenius"
+    """Norm of the matrix of dissimilarities. Authors: l1."""
+    self_pairs: bool = False
+    """Whether an agent is also paired with itself. Authors: true."""
+    pair_reduction: Literal["sum", "mean"] = "sum"
+    """Whether L_D sums over pairs, or takes their mean. Authors: mean."""
+    role_loss_steps: Literal["valid", "all"] = "valid"
+    """Which steps L_I and L_D are means over: those of the episode, or also the padding after it. Authors: all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head_sizes:
+            raise ConfigurationError(
+                f"head_sizes is {self.head_sizes}; it must be empty where roles generate the output layer."
+            )
+        if self.sharing != "shared":
+            raise ConfigurationError(
+                f"sharing is {self.sharing!r}; it must be 'shared' where agents differ by their roles."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class RoleMethod(ValueDecomposition):
+    """Agents with roles, and ROMA's two losses on them, in place of the agents of a method with a mixer."""
+
+    Config: ClassVar[type[RoleConfig]]
+
+    # Networks.
+
+    @property
+    def _agent_outputs(self) -> int:
+        return 0
+
+    @property
+    def _activation(self) -> Any:
+        return nn.leaky_relu if self.config.role_activation == "leaky_relu" else nn.relu
+
+    @property
+    def _hidden_layer(self) -> HiddenLayer:
+        axes = (-3, -2) if self.config.role_batch_norm else ()
+        return HiddenLayer(self.config.role_hidden, self._activation, axes)
+
+    @property
+    def role_encoder(self) -> GaussianEncoder:
+        """p(role | o), and of another instance q(role | tau, o)."""
+        c = self.config
+        return GaussianEncoder(self._hidden_layer, c.role_size, c.min_role_variance)
+
+    @property
+    def role_decoder(self) -> RoleDecoder:
+        """From hidden states and roles to action values."""
+        return RoleDecoder(self._hidden_layer, self.sizes.num_actions)
+
+    @property
+    def dissimilarity_model(self) -> Dissimilarity:
+        """How unlike two agents are."""
+        c = self.config
+        return Dissimilarity(
+            c.role_hidden, self._activation, c.role_batch_norm, c.dissimilarity_input == "role"
+        )
+
+    @property
+    def _role_input_size(self) -> int:
+        sees_all = self.config.role_input == "all"
+        return self.agent_input_size if sees_all else self.sizes.observation
+
+    def _init_agent(self, key: jax.Array) -> Params:
+        body_key, encoder_key, decoder_key = jax.random.split(key, 3)
+        size, n = self.config.hidden_size, self.sizes.num_agents
+        seen = jnp.zeros((1, n, self._role_input_size))
+        role = jnp.zeros((1, n, self.config.role_size))
+        return {
+            "body": super()._init_agent(body_key),
+            "encoder": self.role_encoder.init(encoder_key, seen),
+            "decoder": self.role_decoder.init(decoder_key, jnp.zeros((1, n, size)), role),
+        }
+
+    def _init_params(self, key: jax.Array) -> dict[str, Params]:
+        base_key, trajectory_key, dissimilarity_key = jax.random.split(key, 3)
+        c, n = self.config, self.sizes.num_agents
+        history = jnp.zeros((1, n, c.hidden_size + self._role_input_size))
+        compared = c.role_size if c.dissimilarity_input == "role" else c.hidden_size
+        return {
+            **super()._init_params(base_key),
+            "trajectory": self.role_encoder.init(trajectory_key, history),
+            "dissimilarity": self.dissimilarity_model.init(
+                dissimilarity_key, jnp.zeros((1, n, compared)), self._partners
+            ),
+        }
+
+    # Acting.
+
+    def _role_inputs(
+        self, observation: Float[Array, "*shape N F"], last_action: Float[Array, "*shape N A"]
+    ) -> Float[Array, "*shape N I"]:
+        """What the role encoder sees."""
+        if self.config.role_input == "all":
+            return self._agent_inputs(observation, last_action)
+        return observation
+
+    def _encode(self, params: Params, seen: Float[Array, "*shape N I"]) -> Gaussian:
+        encoded: Gaussian = self.role_encoder.apply(params, seen)  # type: ignore[assignment]
+        return encoded
+
+    def _step(
+        self,
+        params: Params,
+        memory: AgentMemory,
+        observation: Observation,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        hidden, features = super()._step(params["body"], memory, observation, key, explore)
+        seen = self._role_inputs(observation.agents_view, memory.last_action)
+        roles = self._encode(params["encoder"], seen)
+        sampled = explore or self.config.greedy_roles == "sampled"
+        role = _draw(roles, key) if sampled else roles.mean
+        return hidden, self.role_decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
+
+    def _unroll(
+        self, params: Params, batch: EpisodeBatch, key: jax.Array
+    ) -> tuple[Float[Array, "T+1 B N H"], Float[Array, "T+1 B N A"]]:
+        hidden, features = super()._unroll(params["body"], batch, key)
+        seen = self._role_inputs(batch.observation, batch.last_action)
+        role = _draw(self._encode(params["encoder"], seen), key)
+        return hidden, self.role_decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
+
+    # Learning.
+
+    def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+        """Adds lambda_I L_I + lambda_D L_D (Eq. 7).
+
+        The histories are constant, and so is what the losses see of the agents' networks but the role encoder: they
+        train that one, the trajectory encoder and the dissimilarity model.
+        """
+        added, metrics = super()._regulariser(learning)
+        c, params, batch = self.config, learning.params, learning.batch
+        seen = self._role_inputs(batch.observation, batch.last_action)[:-1]
+        history = _history(learning.values.hidden)
+        roles = self._encode(params["agent"]["encoder"], seen)
+        inferred = self._infer(params, history, seen)
+        role = _draw(roles, learning.key)
+        mask = batch.valid.astype(role.dtype)
+        if c.role_loss_steps == "all":
+            mask = jnp.ones_like(mask)
+
+        divergence = _over_agents(_normal(roles).kl_divergence(_normal(inferred)))
+        entropy = _over_agents(_normal(roles).entropy())
+        if c.softplus:
+            # The authors' clamp and softplus are of the weighted mean at each step of the batch.
+            per_step = c.identifiability_weight * divergence + c.entropy_weight * entropy
+            per_step = softplus_of_clamped(per_step.mean(-1, keepdims=True))
+            identifiability = masked_mean(jnp.broadcast_to(per_step, mask.shape), mask)
+        else:
+            identifiability = c.identifiability_weight * masked_mean(divergence, mask)
+            identifiability += c.entropy_weight * masked_mean(entropy, mask)
+
+        dissimilarity = self._dissimilarity(params, history, role)
+        information = scale_to_unit(self._information(roles, inferred, role))
+        per_step = specialisation_loss(information, dissimilarity, c.dissimilarity_norm)
+        if c.pair_reduction == "mean":
+            per_step = per_step / max(1, information.shape[-1] * information.shape[-2])
+        specialisation = masked_mean(per_step, mask)
+
+        return added + identifiability + c.specialisation_weight * specialisation, {
+            **metrics,
+            "role_divergence": masked_mean(divergence, mask),
+            "role_entropy": masked_mean(entropy, mask),
+            "specialisation_loss": specialisation,
+        }
+
+    def _partners(self, x: Float[Array, "*shape N D"]) -> Float[Array, "*shape N S D"]:
+        return partners(x, self.config.self_pairs)
+
+    def _infer(
+        self, params: dict[str, Params], history: jax.Array, seen: Float[Array, "T B N I"]
+    ) -> Gaussian:
+        """The trajectory encoder's q(role | tau, o)."""
+        return self._encode(params["trajectory"], jnp.concatenate([history, seen], axis=-1))
+
+    def _information(
+        self, roles: Gaussian, inferred: Gaussian, role: Float[Array, "T B N D"]
+    ) -> Float[Array, "T B N S"]:
+        """How much each agent's role says of its partners, not scaled yet."""
+        if self.config.pair_information == "trajectory":
+            theirs = Gaussian(*(self._partners(x) for x in inferred))
+            return _normal(theirs).log_prob(role[..., None, :]).sum(-1)
+        own = Gaussian(*(x[..., None, :] for x in roles))
+        return _bounded(_normal(own).log_prob(self._partners(role))).mean(-1)
+
+    def _dissimilarity(
+        self, params: dict[str, Params], history: jax.Array, role: Float[Array, "T B N D"]
+    ) -> Float[Array, "T B N S"]:
+        """Between each agent and its partners, scaled to 0..1."""
+        compared = role if self.config.dissimilarity_input == "role" else history
+        d: jax.Array = self.dissimilarity_model.apply(  # type: ignore[assignment]
+            params["dissimilarity"], compared, self._partners
+        )
+        return scale_to_unit(d)
+
+    # What the paper looks at.
+
+    def roles(self, state: ValueState, batch: EpisodeBatch) -> Gaussian:
+        """The roles' distributions along episodes, [T, B, N, role_size] each."""
+        seen = self._role_inputs(batch.observation, batch.last_action)[:-1]
+        return self._encode(state.params["agent"]["encoder"], seen)
+
+    def dissimilarities(self, state: ValueState, batch: EpisodeBatch) -> Float[Array, "T B N N"]:
+        """The learned dissimilarity of every two agents along episodes, scaled to 0..1 as in the loss.
+
+        What is not counted as a pair (an agent with itself, by default) is NaN. Where roles are compared, their means
+        are.
+        """
+        hidden, _ = self._unroll(state.params["agent"], batch, jax.random.key(0))
+        role = self.roles(state, batch).mean
+        d = self._dissimilarity(state.params, _history(hidden), role)
+        n, shifts = d.shape[-2:]
+        agent = jnp.arange(n)[:, None]
+        partner = (agent - jnp.arange(1, shifts + 1)) % n
+        return jnp.full((*d.shape[:-1], n), jnp.nan).at[..., agent, partner].set(d)
+
+
+def _history(hidden: Float[Array, "T+1 B N H"]) -> Float[Array, "T B N H"]:
+    """The hidden state before each step; constant."""
+    before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-2]])
+    return jax.lax.stop_gradient(before)
+
+
+def _normal(law: Gaussian) -> Any:
+    return gaussian(law.mean, law.variance)
+
+
+def _draw(law: Gaussian, key: jax.Array) -> Float[Array, "*shape D"]:
+    """A sample that passes the slope on to mean and variance."""
+    sample: jax.Array = _normal(law).sample(seed=key)
+    return sample
+
+
+def _over_agents(x: Float[Array, "T B N D"]) -> Float[Array, "T B"]:
+    """The sum over a role's numbers, and the mean over agents."""
+    return x.sum(-1).mean(-1)
+
+
+def _bounded(log_density: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """What the authors make of the log-density of one number of a role."""
+    return jnp.maximum(log_density + 13.9, -13.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class ROMAConfig(RoleConfig, QMIXConfig):
+    """Hyper-parameters of ROMA on QMIX."""
+
+    hypernet_size: Annotated[int, Range(minimum=1)] = 32
+    """Units of the hidden layers of the networks that make the mixer's weights. Authors: no hidden layer
+    (hypernet_layers 1)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ROMA(RoleMethod, QMIXMethod):
+    """ROMA (Wang et al. 2020) on QMIX, the paper's."""
+
+    Config: ClassVar = ROMAConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ROMAVDN(RoleMethod, VDNMethod):
+    """ROMA's agents and losses on VDN."""
+
+    Config: ClassVar = RoleConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class ROMAQPLEXConfig(RoleConfig, QPLEXConfig):
+    """Hyper-parameters of ROMA on QPLEX."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ROMAQPLEX(RoleMethod, QPLEXMethod):
+    """ROMA's agents and losses on QPLEX."""
+
+    Config: ClassVar = ROMAQPLEXConfig
