@@ -62,20 +62,36 @@ def test_a_tasks_file_may_start_from_a_preset(
 
 def test_presets_are_for_methods_that_have_their_options() -> None:
     fitting = (
+        "cds",
         "cia",
         "cia_qplex",
         "cw_qmix",
         "eoi",
         "gre",
         "iql",
+        "maven",
         "ow_qmix",
         "qmix",
         "qplex",
         "qtran",
+        "roma",
+        "roma_qplex",
+        "roma_vdn",
+        "scds",
         "vdn",
     )
-    for name in settings_module.presets():
-        for method in ("diayn", "eoi_maac", "maac") if name == "grid_maac" else fitting:
+    # Their agents share parameters.
+    shared = {"cds", "maven", "roma", "roma_qplex", "roma_vdn", "scds"}
+    of_preset = {
+        "authors": ("roma",),
+        "fast": fitting,
+        "grid": tuple(method for method in fitting if method not in shared),
+        "grid_maac": ("diayn", "eoi_maac", "maac"),
+        "pymarl": fitting,
+    }
+    assert tuple(of_preset) == settings_module.presets()
+    for name, methods in of_preset.items():
+        for method in methods:
             make_settings(method, "turn", 1, 0, preset=name)
     with pytest.raises(ConfigurationError) as caught:
         make_settings("iac", "turn", 1, 0, preset="fast")

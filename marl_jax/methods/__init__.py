@@ -7,6 +7,7 @@ from envs.configuration import unknown_name
 from marl_jax.methods.actor_critic import COMA, IAC, CentralV
 from marl_jax.methods.base import Method, Sizes
 from marl_jax.methods.credit_assignment import CIA, CIAQPLEX, GRE
+from marl_jax.methods.diversity import CDS, MAVEN, SCDS
 from marl_jax.methods.individuality import EOI
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
 from marl_jax.methods.liir import LIIR
@@ -16,6 +17,7 @@ from marl_jax.methods.team import TeamMethod
 from marl_jax.methods.value_decomposition import IQL, QMIXMethod, QPLEXMethod, VDNMethod
 
 _METHODS: dict[str, type[TeamMethod]] = {
+    "cds": CDS,
     "central_v": CentralV,
     "cia": CIA,
     "cia_qplex": CIAQPLEX,
@@ -29,6 +31,7 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "iql": IQL,
     "liir": LIIR,
     "maac": MAAC,
+    "maven": MAVEN,
     "ow_qmix": OWQMIX,
     "qmix": QMIXMethod,
     "qplex": QPLEXMethod,
@@ -36,6 +39,7 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "roma": ROMA,
     "roma_qplex": ROMAQPLEX,
     "roma_vdn": ROMAVDN,
+    "scds": SCDS,
     "vdn": VDNMethod,
 }
 
