@@ -275,3 +275,48 @@ class TwoGoals(Probe):
     def scripted_action(self, state: ProbeState) -> jax.Array:
         """The optimum."""
         return jnp.array([0, 2], jnp.int32)
+
+
+class Skills(Probe):
+    """Four agents alike in everything but a private feature that asks for another skill; three steps.
+
+    An agent sees which of two kinds it is, drawn for each agent and episode, and the step's number, 0 to 2, the same
+    for all. Agents of the first kind must name the number, the others the next one. The reward is the share of agents
+    that are right, divided by the number of steps; the optimum is 1, chance 1/3. What one kind does well is wrong for
+    the other at every number, so a small network that all share cannot do it, unless the kind changes its weights.
+    """
+
+    team: ClassVar[int] = 4
+    steps: ClassVar[int] = 3
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.num_agents, self.time_limit = self.team, self.steps
+        self.agents_view_size = 2 + ACTIONS
+        self.global_state_size = self.num_agents * self.agents_view_size
+
+    def _draw_memory(self, key: jax.Array) -> jax.Array:
+        """Kind and first number of each agent."""
+        kind_key, number_key = jax.random.split(key)
+        kind = jax.random.randint(kind_key, (self.team, 1), 0, 2, jnp.int32)
+        number = jax.random.randint(number_key, (), 0, ACTIONS, jnp.int32)
+        return jnp.concatenate([kind, jnp.full_like(kind, number)], axis=-1)
+
+    def _shown(self, state: ProbeState) -> NoReturn:
+        raise NotImplementedError
+
+    def _observe(self, state: ProbeState) -> Observation:
+        kind, number = state.memory.T
+        number = (number + state.step_count) % ACTIONS
+        view = jnp.concatenate([jax.nn.one_hot(kind, 2), jax.nn.one_hot(number, ACTIONS)], axis=-1)
+        mask = jnp.ones((self.team, ACTIONS), bool)
+        return Observation(view, mask, view.reshape(-1), state.step_count)
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        right = jnp.mean(action == self.scripted_action(state))
+        return state.memory, right / self.steps, state.step_count == self.steps - 1
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum."""
+        kind, number = state.memory.T
+        return (kind + number + state.step_count) % ACTIONS

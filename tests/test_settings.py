@@ -96,7 +96,9 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
     with pytest.raises(ConfigurationError) as caught:
         make_settings("iac", "turn", 1, 0, preset="fast")
     assert str(caught.value) == f"preset 'fast' is not for iac; it is for: {', '.join(fitting)}."
-    with pytest.raises(ConfigurationError, match="unknown preset 'fats'; choose from: fast"):
+    with pytest.raises(
+        ConfigurationError, match="unknown preset 'fats'; choose from: authors, fast"
+    ):
         make_settings("vdn", "turn", 1, 0, preset="fats")
 
 

@@ -302,21 +302,26 @@ class ValueDecomposition(TeamMethod):
             sample_key, loss_key = jax.random.split(key)
             with jax.named_scope("replay"):
                 batch = self.replay.sample(replay, sample_key, self.config.batch_size)
-            grad = jax.grad(self._loss, has_aux=True)
-            grads, metrics = grad(state.params, state, batch, loss_key)
-            with jax.named_scope("optimizer"):
-                updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
-                params = optax.apply_updates(state.params, updates)
-            learned = state._replace(params=params, optimizer=optimizer)
+            learned, metrics = self.gradient_step(state, batch, loss_key)
             # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
             learned = jax.tree.map(lambda new, old: jnp.where(enough, new, old), learned, state)
-            metrics["grad_norm"] = optax.tree.norm(grads)
             return self._follow(learned, enough), metrics
 
         steps = gradient_steps(self.num_envs, self.config.updates_per_episode)
         state, metrics = jax.lax.scan(step, state, jax.random.split(key, steps))
         metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
         return state, {**metrics, "epsilon": self.epsilon(state)}
+
+    def gradient_step(
+        self, state: ValueState, batch: EpisodeBatch, key: jax.Array
+    ) -> tuple[ValueState, Metrics]:
+        """One step of the optimiser on a batch of episodes; the targets stay as they are."""
+        grads, metrics = jax.grad(self._loss, has_aux=True)(state.params, state, batch, key)
+        with jax.named_scope("optimizer"):
+            updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
+            params = optax.apply_updates(state.params, updates)
+        metrics["grad_norm"] = optax.tree.norm(grads)
+        return state._replace(params=params, optimizer=optimizer), metrics
 
     # Parts that the members share.
 

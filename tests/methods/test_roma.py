@@ -17,10 +17,11 @@ from marl_jax.methods.base import Sizes
 from marl_jax.methods.roma import RoleConfig, _history
 from marl_jax.networks.roles import GaussianEncoder, HiddenLayer
 from marl_jax.settings import make_settings, read_preset
+from marl_jax.training import Trainer, TrainingConfig
 from marl_jax.types import EpisodeBatch
 from tests.methods.learners import drawn_state, fast_jit
 from tests.methods.learners import make_batch as batch_of_two
-from tests.probes import ACTIONS, FEATURES, LIMIT
+from tests.probes import ACTIONS, FEATURES, LIMIT, Skills
 
 # With two agents each scaled pair is 0 or 1, and no slope is left in what the pairs say of each other.
 AGENTS = 3
@@ -343,3 +344,38 @@ def test_what_does_not_go_together_is_refused(options: dict[str, Any], sentence:
     with pytest.raises(ConfigurationError) as error:
         make(**options)
     assert sentence in str(error.value)
+
+
+PROBE: dict[str, Any] = {
+    "agent": "mlp",
+    "hidden_size": 2,
+    "num_envs": 16,
+    "updates_per_episode": 0.25,
+    "batch_size": 32,
+    "replay_capacity": 1000,
+    "optimizer": "adam",
+    "lr": 5e-3,
+    "gamma": 0.9,
+    "observe_identity": False,
+    "observe_last_action": False,
+    "epsilon_anneal_steps": 4000,
+    "target_update_interval": 50,
+}
+
+
+def trained(name: str, **options: Any) -> np.ndarray:
+    """Greedy returns of four seeds on `Skills`."""
+    world = Skills()
+    method = methods.make(name, world, **{**PROBE, **options})
+    trainer = Trainer(world, method, TrainingConfig(16_000, 16_000, 64), num_seeds=4)
+    _, metrics = trainer.train_chunk(trainer.init())
+    return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+
+
+def test_skills_need_roles() -> None:
+    """Two hidden units that all agents share are too few; with roles that make the output layer they are enough."""
+    without = trained("vdn")
+    assert without.max() < 0.9
+    assert without.mean() < 0.65
+    with_roles = trained("roma_vdn", greedy_roles="mean")
+    assert with_roles.min() > 0.9, with_roles
