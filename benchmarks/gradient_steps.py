@@ -43,6 +43,8 @@ def main() -> int:
     for flag, value in (("--batch-size", args.batch_size), ("--repeats", args.repeats)):
         if value < 1:
             raise ConfigurationError(f"{flag} is {value}; it must be at least 1.")
+    if not args.methods:
+        raise ConfigurationError("--methods is empty; it must name one or more value methods.")
     programs = {name: _program(name.replace("-", "_"), args) for name in args.methods}
     seconds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(args.repeats):

@@ -73,16 +73,18 @@ def main() -> int:
     colour = traits[args.colour]
     clouds = [RoleCloud(f"step {t}", means[t, 0], colour[t, 0]) for t in args.steps]
     matrix = _dissimilarities(policy, batch)
+    if batch.num_agents == 2:
+        print("with two agents, scaled dissimilarities are 0 and 1 whatever was learned")
     print(_table(matrix, traits.get("type"), np.asarray(batch.valid)))
     evolution = _evolution(args, batch, colour)
     with command.writing(target, "--out"):
         _write(target.with_suffix(".csv"), ["step", "agent", "mean"], means[:length, 0])
-        average = matrix[np.asarray(batch.valid)].mean(axis=0)
+        average = matrix[1:][np.asarray(batch.valid)[1:]].mean(axis=0)
         name = target.with_name(f"{target.stem}_dissimilarity.csv")
         _write(name, ["agent", "other", "dissimilarity"], average[..., None])
         role_pictures(clouds, args.colour, target)
         print(f"picture: {target}")
-        if len(evolution) > 2:
+        if evolution:
             picture = target.with_name(f"{target.stem}_evolution.png")
             role_pictures(evolution, args.colour, picture, _curve(args.run, args.seed))
             print(f"picture: {picture}")
@@ -118,10 +120,12 @@ def _means(policy: Policy, batch: EpisodeBatch) -> NDArray[np.float64]:
 
 
 def _dissimilarities(policy: Policy, batch: EpisodeBatch) -> NDArray[np.float64]:
-    """[T, B, N, N]; NaN for an agent with itself."""
+    """[T, B, N, N]; NaN for an agent with itself, and at the first step if histories are compared: there are none."""
     method: Any = policy.method
     matrix = np.array(jax.jit(method.dissimilarities)(policy.state, batch), np.float64)
     num_agents = matrix.shape[-1]
+    if method.config.dissimilarity_input == "trajectory":
+        matrix[0] = np.nan
     matrix[..., np.arange(num_agents), np.arange(num_agents)] = np.nan
     return matrix
 
@@ -150,11 +154,14 @@ def _evolution(args: Arguments, batch: EpisodeBatch, colour: NDArray[Any]) -> li
     run = RunDirectory.open(args.run)
     kept = run.checkpoints.steps()
     some = np.unique(np.linspace(0, len(kept) - 1, SHOWN).round().astype(int))
-    first = jax.tree.map(lambda x: x[:2], batch)
-    steps = {int(row["evaluation"]): int(row["env_steps"]) for row in run.rows()}
+    if len(kept) < 3:
+        return []
+    seed = run.settings().seed if args.seed is None else args.seed
+    rows = [row for row in run.rows() if int(row["seed"]) == seed]
+    steps = {int(row["evaluation"]): int(row["env_steps"]) for row in rows}
     clouds = []
     for evaluation in (kept[i] for i in some):
-        means = _means(load_policy(args.run, args.seed, evaluation), first)
+        means = _means(load_policy(args.run, args.seed, evaluation), batch)
         title = f"after {steps.get(evaluation, 0):,} env steps"
         clouds.append(RoleCloud(title, means[0, 0], colour[0, 0]))
     return clouds

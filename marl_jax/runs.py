@@ -5,7 +5,7 @@ metrics.csv     one row per seed and evaluation
 results.json    every evaluation episode, in marl-eval's schema
 curve.png       learning curve
 failures.json   seeds that met a NaN or an infinity, if any
-checkpoints/    the last two states, and the replay in parts
+checkpoints/    the last two states, others if asked for (`keep_every`), and the replay in parts
 """
 
 import csv

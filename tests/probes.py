@@ -283,7 +283,7 @@ class Skills(Probe):
     An agent sees which of two kinds it is, drawn for each agent and episode, and the step's number, 0 to 2, the same
     for all. Agents of the first kind must name the number, the others the next one. The reward is the share of agents
     that are right, divided by the number of steps; the optimum is 1, chance 1/3. What one kind does well is wrong for
-    the other at every number, so a small network that all share cannot do it, unless the kind changes its weights.
+    the other at every number, which two hidden units cannot tell apart.
     """
 
     team: ClassVar[int] = 4

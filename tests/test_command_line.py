@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import marl_jax
@@ -225,7 +226,8 @@ def test_roles_of_a_run_and_how_they_came_about(
 ) -> None:
     method_options = tiny.method_options("roma")
     sections = {"training": tiny.TRAINING, "method": method_options, "env": tiny.ENV}
-    settings = make_settings("roma", "pac_men", 1, 0, sections)
+    # The preset's role encoder sees the last action too.
+    settings = make_settings("roma", "pac_men", 1, 0, sections, preset="authors")
     run = RunDirectory.create(settings, {}, str(tmp_path / "roma"))
     state = make_trainer(settings).init()
     for evaluation in range(4):
@@ -245,7 +247,7 @@ def test_roles_of_a_run_and_how_they_came_about(
     assert len(rows) == 1 + 5 * 4
     rows = (tmp_path / "roles_dissimilarity.csv").read_text().splitlines()
     assert rows[0] == "agent,other,dissimilarity"
-    assert len(rows) == 1 + 4 * 3
+    assert len(rows) == 1 + 4 * 3, "no agent with itself"
     for more, sentence in (
         ([str(finished)], "is a run of a method without roles; it must be one of roma"),
         (
@@ -259,6 +261,21 @@ def test_roles_of_a_run_and_how_they_came_about(
         assert sentence in capsys.readouterr().err
     with pytest.raises(marl_jax.ConfigurationError, match="holds checkpoints of 0, 1, 2, 3"):
         marl_jax.load_policy(name, evaluation=9)
+
+
+def test_dissimilarities_between_and_within_types() -> None:
+    """Agents 0 and 1 are of one type, 2 of another; the second step counts in the first episode only."""
+    nan = np.nan
+    first = [[nan, 0.1, 0.8], [0.3, nan, 1.0], [0.6, 0.8, nan]]
+    second = [[nan, 0.5, 0.9], [0.5, nan, 0.9], [0.9, 0.9, nan]]
+    matrix = np.array([[first, first], [second, np.full((3, 3), 7.0)]])
+    kind = np.broadcast_to(np.array([0, 0, 1]), (3, 2, 3))
+    valid = np.array([[True, True], [True, False]])
+    # Episodes: between (0.8 + 0.9)/2 and 0.8, within (0.2 + 0.5)/2 and 0.2.
+    assert roles._table(matrix, kind, valid).split("\n") == [
+        "dissimilarity between types: 0.8250 +- 0.0250 (2 episodes)",
+        "dissimilarity within a type: 0.2750 +- 0.0750 (2 episodes)",
+    ]
 
 
 def test_a_sweep_tries_every_choice_once(

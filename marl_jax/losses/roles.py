@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 SMALLEST_RANGE = 1e-3
-"""Numbers that lie closer together than this are not stretched any further, which keeps the slope finite."""
+"""Numbers that lie closer together than this are not stretched any further, which keeps the slope finite (ours; the
+paper divides by their range, the authors' code by that and 1e-12)."""
 
 
 def partners(x: Float[Array, "*batch N D"], self_pairs: bool) -> Float[Array, "*batch N S D"]:

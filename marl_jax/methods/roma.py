@@ -72,7 +72,8 @@ class RoleConfig(ValueConfig):
     greedy_roles: Literal["sampled", "mean"] = "sampled"
     """Whether greedy agents draw their roles, as in the paper and in training, or take the means (ours)."""
     identifiability_weight: Annotated[float, NotNegative] = 1e-4
-    """Weight of the identifiability loss L_I (lambda_I); 0 with the next one at 0 is the ablation L_TD."""
+    """Weight of the identifiability loss L_I (lambda_I); 0 with specialisation_weight and entropy_weight at 0 is the
+    ablation L_TD."""
     specialisation_weight: Annotated[float, NotNegative] = 1e-2
     """Weight of the specialisation loss L_D (lambda_D). Authors: 1e-3. With two agents, of which the smaller and the
     larger number of a pair are scaled to 0 and 1 whatever they are, it teaches nothing."""
@@ -93,7 +94,9 @@ class RoleConfig(ValueConfig):
     pair_reduction: Literal["sum", "mean"] = "sum"
     """Whether L_D sums over pairs, or takes their mean. Authors: mean."""
     role_loss_steps: Literal["valid", "all"] = "valid"
-    """Which steps L_I and L_D are means over: those of the episode, or also the padding after it. Authors: all."""
+    """Which steps L_I and L_D are means over: those of the episode, or also the padding after it. Authors: all; their
+    padding is empty, ends with the longest episode of a batch and counts one observation more, ours is what the world
+    shows after the end, up to the time limit."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -237,8 +240,9 @@ class RoleMethod(ValueDecomposition):
         if c.softplus:
             # The authors' clamp and softplus are of the weighted mean at each step of the batch.
             per_step = c.identifiability_weight * divergence + c.entropy_weight * entropy
-            per_step = softplus_of_clamped(per_step.mean(-1, keepdims=True))
-            identifiability = masked_mean(jnp.broadcast_to(per_step, mask.shape), mask)
+            counted = jnp.maximum(mask.sum(-1), 1.0)
+            per_step = softplus_of_clamped((per_step * mask).sum(-1) / counted)
+            identifiability = masked_mean(jnp.broadcast_to(per_step[:, None], mask.shape), mask)
         else:
             identifiability = c.identifiability_weight * masked_mean(divergence, mask)
             identifiability += c.entropy_weight * masked_mean(entropy, mask)

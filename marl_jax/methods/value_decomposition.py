@@ -192,11 +192,12 @@ class ValueDecomposition(TeamMethod):
 
         `state` is the learner before the gradient step: its targets and its counts.
         """
-        values = self._values(params, state.target, batch, jax.random.fold_in(key, 2))
-        taken = self._in_order(self._taken(values, batch), key)
+        values_key, order_key, regulariser_key = jax.random.split(key, 3)
+        values = self._values(params, state.target, batch, values_key)
+        taken = self._in_order(self._taken(values, batch), order_key)
         mixed = self._mix(params, taken)
-        ahead = self._mix(state.target, self._in_order(self._next(values, batch), key))
-        learning = Learning(params, state, batch, values, taken, mixed, jax.random.fold_in(key, 1))
+        ahead = self._mix(state.target, self._in_order(self._next(values, batch), order_key))
+        learning = Learning(params, state, batch, values, taken, mixed, regulariser_key)
         y = self._targets(batch, ahead.q_tot) + self._bonus(learning)
         mask = batch.valid.astype(y.dtype)
         loss = td_loss(mixed.q_tot, y, mask)
@@ -277,11 +278,10 @@ class ValueDecomposition(TeamMethod):
         explore: bool,
     ) -> tuple[AgentMemory, jax.Array, Any]:
         """Epsilon-greedy, each agent on its own; or greedy."""
-        step_key = jax.random.fold_in(key, 1)
+        step_key, coin_key, action_key = jax.random.split(key, 3)
         hidden, q = self._step(state.params["agent"], memory, observation, step_key, explore)
         action = greedy_action(q, observation.action_mask)
         if explore:
-            coin_key, action_key = jax.random.split(key)
             tries = jax.random.uniform(coin_key, action.shape) < self.epsilon(state)
             action = jnp.where(tries, random_action(action_key, observation.action_mask), action)
         carried = memory._replace(hidden=hidden, last_action=self._one_hot(action))

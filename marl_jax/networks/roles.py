@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from marl_jax.networks.generated import GeneratedLinear
-from marl_jax.networks.layers import Linear
+from marl_jax.networks.layers import Linear, torch_bias
 
 LARGEST_LOG_VARIANCE = 10.0
 """The logarithm of the largest variance of a role; ours, so that nothing overflows."""
@@ -123,9 +123,13 @@ class Dissimilarity(nn.Module):
             x: what is known of each agent.
             others: gives each agent's partners, [..., N, O] to [..., N, S, O].
         """
-        # One product an agent and not one a pair.
-        own, partner = jnp.split(Linear(2 * self.size)(x), 2, axis=-1)
-        joint = own[..., None, :] + others(partner)
+        # The layer on both agents' features side by side, as one product an agent and not one a pair.
+        law = torch_bias(2 * x.shape[-1])
+        kernel = self.param("kernel", law, (x.shape[-1], 2 * self.size))
+        bias = self.param("bias", law, (self.size,))
+        products = (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
+        own, partner = jnp.split(products, 2, axis=-1)
+        joint = (own + bias)[..., None, :] + others(partner)
         if self.batch_norm:
             joint = nn.LayerNorm(epsilon=1e-5, reduction_axes=(-4, -3), feature_axes=-1)(joint)
         d = Linear(1)(self.activation(joint))[..., 0]
