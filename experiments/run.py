@@ -21,7 +21,7 @@ DESCRIPTION = """Trains a method on a task, many seeds at once.
 A run goes to runs/ENV/METHOD/STAMP: its configuration, metrics.csv, learning curve and checkpoints. Ctrl-C stops it
 after the current chunk; --resume goes on. Options of the method are --method.NAME, options of the task --env.NAME;
 this page shows those of the method and task named on the command line (liir and turn if none are), with the defaults
-of the preset if one is named; presets: {presets}."""
+of the preset if one is named, which takes the place of one that the task asks for; presets: {presets}."""
 
 DEFAULTS = ("liir", "turn")
 

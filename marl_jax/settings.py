@@ -104,7 +104,7 @@ def make_settings(
         seed: the first of them.
         options: by section ("training", "method", "env"), options by name.
         task_defaults: whether to read `experiments/configs/ENV/METHOD.toml`.
-        preset: name of a file in `experiments/configs/presets`.
+        preset: name of a file in `experiments/configs/presets`; it takes the place of one that the task's file names.
 
     Raises:
         ConfigurationError: if a name is unknown, a value is not allowed or the preset is not for this method.
@@ -114,10 +114,12 @@ def make_settings(
     for section in options:
         if section not in SECTIONS:
             raise unknown_name("section", section, SECTIONS)
-    layers = [read_task_defaults(method, env) if task_defaults else {}, options]
+    layers: list[Mapping[str, Mapping[str, Any]]] = []
+    if task_defaults:
+        layers.append(read_task_defaults(method, env, own_preset=preset is None))
     if preset is not None:
-        layers.insert(1, read_preset(preset, method))
-    merged = _merge(layers)
+        layers.append(read_preset(preset, method))
+    merged = _merge([*layers, options])
     return RunSettings(
         method,
         env,
@@ -129,10 +131,10 @@ def make_settings(
     )
 
 
-def read_task_defaults(method: str, env: str) -> dict[str, dict[str, Any]]:
+def read_task_defaults(method: str, env: str, own_preset: bool = True) -> dict[str, dict[str, Any]]:
     """The options of `experiments/configs/ENV/METHOD.toml` by section; none if there is no such file.
 
-    They go over those of the preset that the file names (`preset = "grid"`), if it does.
+    With `own_preset` they go over those of the preset that the file names (`preset = "grid"`), if it does.
     """
     file = _configs() / env / f"{method}.toml"
     if not file.is_file():
@@ -140,7 +142,7 @@ def read_task_defaults(method: str, env: str) -> dict[str, dict[str, Any]]:
     table: dict[str, Any] = tomllib.loads(file.read_text())
     preset = table.pop("preset", None)
     _check_sections(table, file.name)
-    return _merge([read_preset(preset, method) if preset else {}, table])
+    return _merge([read_preset(preset, method) if preset and own_preset else {}, table])
 
 
 def presets() -> tuple[str, ...]:

@@ -20,7 +20,7 @@ def test_callers_options_go_over_the_tasks_file_over_the_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table = {"training": {"total_steps": 11}, "method": {"gamma": 0.5, "actor_lr": 0.1}}
-    monkeypatch.setattr(settings_module, "read_task_defaults", lambda method, env: table)
+    monkeypatch.setattr(settings_module, "read_task_defaults", lambda *_, **__: table)
     settings = make_settings("iac", "turn", 1, 0, {"method": {"gamma": 0.7}})
     assert settings.training.total_steps == 11
     assert settings.method_options.gamma == 0.7  # type: ignore[attr-defined]
@@ -32,7 +32,7 @@ def test_a_preset_goes_between_the_tasks_file_and_the_callers_options(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     table = {"training": {"eval_episodes": 11}, "method": {"num_envs": 3, "gamma": 0.5}}
-    monkeypatch.setattr(settings_module, "read_task_defaults", lambda method, env: table)
+    monkeypatch.setattr(settings_module, "read_task_defaults", lambda *_, **__: table)
     settings = make_settings("vdn", "turn", 1, 0, {"method": {"lr": 0.5}}, preset="fast")
     options = settings.method_options
     assert settings.training.eval_episodes == 11
@@ -52,8 +52,12 @@ def test_a_tasks_file_may_start_from_a_preset(
     monkeypatch.setattr(settings_module, "_configs", lambda: tmp_path)
     options: Any = make_settings("vdn", "turn", 1, 0).method_options
     assert (options.lr, options.hidden_size) == (0.5, 8)
+    # A preset that is asked for takes the place of the file's: two would mix.
+    (tmp_path / "presets" / "fast.toml").write_text("[method]\nlr = 0.125\n")
+    options = make_settings("vdn", "turn", 1, 0, preset="fast").method_options
+    assert (options.lr, options.hidden_size) == (0.125, 64)
     file.write_text('preset = "smal"\n')
-    with pytest.raises(ConfigurationError, match="unknown preset 'smal'; choose from: small"):
+    with pytest.raises(ConfigurationError, match="unknown preset 'smal'; choose from: fast, small"):
         make_settings("vdn", "turn", 1, 0)
     file.write_text("[methods]\n")
     with pytest.raises(ConfigurationError, match=r"unknown section of vdn.toml 'methods'"):
