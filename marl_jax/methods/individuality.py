@@ -324,10 +324,9 @@ class EOI(Individuality, QMIXMethod):
         """Epsilon-greedy, or greedy; the released variant now and then lets an agent seek to be recognised."""
         if not self._released:
             return super().act(state, memory, observation, key, explore)
-        key, seeking_key = jax.random.split(key)
         agents, action, kept = super().act(state, memory.agents, observation, key, explore)
         if explore:
-            coin_key, agent_key = jax.random.split(seeking_key)
+            coin_key, agent_key = jax.random.split(jax.random.fold_in(key, 4))
             num_envs, n = action.shape
             coin = jax.random.bernoulli(coin_key, self.config.released_steps, (num_envs,))
             who = jax.random.randint(agent_key, (num_envs,), 0, n)

@@ -192,7 +192,7 @@ class ValueDecomposition(TeamMethod):
 
         `state` is the learner before the gradient step: its targets and its counts.
         """
-        values_key, order_key, regulariser_key = jax.random.split(key, 3)
+        regulariser_key, values_key, order_key = (jax.random.fold_in(key, i) for i in (1, 2, 3))
         values = self._values(params, state.target, batch, values_key)
         taken = self._in_order(self._taken(values, batch), order_key)
         mixed = self._mix(params, taken)
@@ -278,10 +278,12 @@ class ValueDecomposition(TeamMethod):
         explore: bool,
     ) -> tuple[AgentMemory, jax.Array, Any]:
         """Epsilon-greedy, each agent on its own; or greedy."""
-        step_key, coin_key, action_key = jax.random.split(key, 3)
+        # Not the second of two halves of the key, which `fold_in` with 1 gives too.
+        step_key = jax.random.fold_in(key, 3)
         hidden, q = self._step(state.params["agent"], memory, observation, step_key, explore)
         action = greedy_action(q, observation.action_mask)
         if explore:
+            coin_key, action_key = jax.random.split(key)
             tries = jax.random.uniform(coin_key, action.shape) < self.epsilon(state)
             action = jnp.where(tries, random_action(action_key, observation.action_mask), action)
         carried = memory._replace(hidden=hidden, last_action=self._one_hot(action))
