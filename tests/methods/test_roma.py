@@ -351,7 +351,7 @@ def _encode(x: jax.Array) -> Any:
     return value, slope, variance
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.slow), 1e4])
 @pytest.mark.parametrize("options", [{}, AUTHORS], ids=["paper", "authors"])
 def test_the_whole_loss_stays_finite(options: dict[str, Any], scale: float) -> None:
     method, batch = make(**options), make_batch()
