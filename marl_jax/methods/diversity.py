@@ -23,6 +23,7 @@ from marl_jax.methods.value_decomposition import (
     QMIXConfig,
     QMIXMethod,
     ValueState,
+    history,
 )
 from marl_jax.networks import MLP, Linear, Params, apply_per_agent, init_per_agent
 from marl_jax.networks.generated import GeneratedLinear
@@ -278,9 +279,11 @@ class SCDS(QMIXMethod):
     ) -> tuple[Float[Array, "T B N"], Float[Array, "T B N"]]:
         """By the predictors in `params`: log p(o' | tau, a) and log q(o' | tau, a, i), up to the same constant."""
         batch = learning.batch
-        hidden = jax.lax.stop_gradient(learning.values.hidden[:-1])
-        before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-1]])
-        parts = [before, batch.observation[:-1], self._one_hot(batch.action)]
+        parts = [
+            history(learning.values.hidden),
+            batch.observation[:-1],
+            self._one_hot(batch.action),
+        ]
         seen = jnp.concatenate(parts, axis=-1)
         identified = jnp.concatenate([seen, self._identity(seen.shape[:-2])], axis=-1)
 

@@ -34,6 +34,7 @@ from marl_jax.methods.value_decomposition import (
     ValueDecomposition,
     ValueState,
     VDNMethod,
+    history,
 )
 from marl_jax.networks import Params
 from marl_jax.networks.roles import (
@@ -169,11 +170,11 @@ class RoleMethod(ValueDecomposition):
     def _init_params(self, key: jax.Array) -> dict[str, Params]:
         base_key, trajectory_key, dissimilarity_key = jax.random.split(key, 3)
         c, n = self.config, self.sizes.num_agents
-        history = jnp.zeros((1, n, c.hidden_size + self._role_input_size))
+        seen = jnp.zeros((1, n, c.hidden_size + self._role_input_size))
         compared = c.role_size if c.dissimilarity_input == "role" else c.hidden_size
         return {
             **super()._init_params(base_key),
-            "trajectory": self.role_encoder.init(trajectory_key, history),
+            "trajectory": self.role_encoder.init(trajectory_key, seen),
             "dissimilarity": self.dissimilarity_model.init(
                 dissimilarity_key, jnp.zeros((1, n, compared)), self._partners
             ),
@@ -227,9 +228,9 @@ class RoleMethod(ValueDecomposition):
         added, metrics = super()._regulariser(learning)
         c, params, batch = self.config, learning.params, learning.batch
         seen = self._role_inputs(batch.observation, batch.last_action)[:-1]
-        history = _history(learning.values.hidden)
+        before = history(learning.values.hidden)
         roles = self._encode(params["agent"]["encoder"], seen)
-        inferred = self._infer(params, history, seen)
+        inferred = self._infer(params, before, seen)
         role = _draw(roles, learning.key)
         mask = batch.valid.astype(role.dtype)
         if c.role_loss_steps == "all":
@@ -247,7 +248,7 @@ class RoleMethod(ValueDecomposition):
             identifiability = c.identifiability_weight * masked_mean(divergence, mask)
             identifiability += c.entropy_weight * masked_mean(entropy, mask)
 
-        dissimilarity = self._dissimilarity(params, history, role)
+        dissimilarity = self._dissimilarity(params, before, role)
         information = scale_to_unit(self._information(roles, inferred, role))
         per_step = specialisation_loss(information, dissimilarity, c.dissimilarity_norm)
         if c.pair_reduction == "mean":
@@ -265,10 +266,10 @@ class RoleMethod(ValueDecomposition):
         return partners(x, self.config.self_pairs)
 
     def _infer(
-        self, params: dict[str, Params], history: jax.Array, seen: Float[Array, "T B N I"]
+        self, params: dict[str, Params], before: jax.Array, seen: Float[Array, "T B N I"]
     ) -> Gaussian:
         """The trajectory encoder's q(role | tau, o)."""
-        return self._encode(params["trajectory"], jnp.concatenate([history, seen], axis=-1))
+        return self._encode(params["trajectory"], jnp.concatenate([before, seen], axis=-1))
 
     def _information(
         self, roles: Gaussian, inferred: Gaussian, role: Float[Array, "T B N D"]
@@ -281,10 +282,10 @@ class RoleMethod(ValueDecomposition):
         return _bounded(_normal(own).log_prob(self._partners(role))).mean(-1)
 
     def _dissimilarity(
-        self, params: dict[str, Params], history: jax.Array, role: Float[Array, "T B N D"]
+        self, params: dict[str, Params], before: jax.Array, role: Float[Array, "T B N D"]
     ) -> Float[Array, "T B N S"]:
         """Between each agent and its partners, scaled to 0..1."""
-        compared = role if self.config.dissimilarity_input == "role" else history
+        compared = role if self.config.dissimilarity_input == "role" else before
         d: jax.Array = self.dissimilarity_model.apply(  # type: ignore[assignment]
             params["dissimilarity"], compared, self._partners
         )
@@ -305,17 +306,11 @@ class RoleMethod(ValueDecomposition):
         """
         hidden, _ = self._unroll(state.params["agent"], batch, jax.random.key(0))
         role = self.roles(state, batch).mean
-        d = self._dissimilarity(state.params, _history(hidden), role)
+        d = self._dissimilarity(state.params, history(hidden), role)
         n, shifts = d.shape[-2:]
         agent = jnp.arange(n)[:, None]
         partner = (agent - jnp.arange(1, shifts + 1)) % n
         return jnp.full((*d.shape[:-1], n), jnp.nan).at[..., agent, partner].set(d)
-
-
-def _history(hidden: Float[Array, "T+1 B N H"]) -> Float[Array, "T B N H"]:
-    """The hidden state before each step; constant."""
-    before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-2]])
-    return jax.lax.stop_gradient(before)
 
 
 def _normal(law: Gaussian) -> Any:

@@ -133,6 +133,12 @@ class Values(NamedTuple):
     target_hidden: Float[Array, "T+1 B N H"]
 
 
+def history(hidden: Float[Array, "T+1 B N H"]) -> Float[Array, "T B N H"]:
+    """The hidden state before each step, zeros before the first; constant."""
+    before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-2]])
+    return jax.lax.stop_gradient(before)
+
+
 class Learning(NamedTuple):
     """A batch in the middle of a gradient step: what a regulariser may look at.
 

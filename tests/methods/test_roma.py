@@ -14,8 +14,8 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.roma import RoleConfig, _history
-from marl_jax.methods.value_decomposition import Learning
+from marl_jax.methods.roma import RoleConfig
+from marl_jax.methods.value_decomposition import Learning, history
 from marl_jax.networks.roles import GaussianEncoder, HiddenLayer
 from marl_jax.settings import make_settings, read_preset
 from marl_jax.training import Trainer, TrainingConfig
@@ -240,7 +240,7 @@ def test_roles_and_random_actions_are_drawn_apart() -> None:
 
 def test_the_history_is_that_of_the_step_before() -> None:
     hidden = jnp.arange(1.0, 5.0)[:, None, None, None]
-    np.testing.assert_array_equal(_history(hidden).ravel(), [0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(history(hidden).ravel(), [0.0, 1.0, 2.0])
 
 
 @pytest.mark.parametrize("softplus", [False, True])
