@@ -467,5 +467,5 @@ def test_roles_make_up_for_a_small_network() -> None:
     assert without.max() < 0.9
     assert without.mean() < 0.65
     with_roles = trained("roma_vdn", greedy_roles="mean")
-    assert with_roles.mean() > 0.9
-    assert with_roles.min() > 0.75, with_roles
+    # With other random numbers for the same seeds one of them had 0.85.
+    assert with_roles.min() > 0.9, with_roles
