@@ -58,8 +58,8 @@ class WorldState(Protocol):
 StateT = TypeVar("StateT", bound=WorldState)
 
 
-class MultiAgentEnv(Environment[StateT, specs.MultiDiscreteArray, Observation], Generic[StateT]):
-    """A cooperative world with N agents, each choosing one of A discrete actions per step.
+class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[StateT]):
+    """A world with N agents, each choosing one of A discrete actions per step.
 
     `reset` and `step` are pure functions of their arguments; nothing is stored on the object. Reward and
     discount are [N] (a team reward is the same number N times). A goal or a failure is a termination
@@ -78,11 +78,14 @@ class MultiAgentEnv(Environment[StateT, specs.MultiDiscreteArray, Observation], 
         agents_view_size: F.
         global_state_size: G.
         time_limit_is_termination: whether the end at the time limit has discount 0.
+        continuous_actions: whether an action is A numbers between -1 and 1 in place of one of A choices; `step` then
+            takes [N, A] float32. An agent's numbers at which `action_mask` is false have no effect.
         config: the options this world was made with.
     """
 
     Config: ClassVar[type[Config]]
     time_limit_is_termination: ClassVar[bool] = False
+    continuous_actions: bool = False
 
     num_agents: int
     num_actions: int
@@ -113,11 +116,25 @@ class MultiAgentEnv(Environment[StateT, specs.MultiDiscreteArray, Observation], 
     def scripted_action(self, state: StateT) -> jax.Array:
         """The reference policy: [N] int32 actions, computed from the full state."""
 
+    def random_action(self, key: jax.Array, action_mask: jax.Array) -> jax.Array:
+        """Uniformly random actions, of the agents that [..., N, A] `action_mask` is for."""
+        if self.continuous_actions:
+            return jax.random.uniform(key, action_mask.shape, minval=-1.0, maxval=1.0)
+        return random_action(key, action_mask)
+
     def _make_viewer(self) -> "Viewer[StateT]":
         """The world's own viewer; without one, the fields of a state are listed."""
         from envs.viewer import FieldsViewer
 
         return FieldsViewer()
+
+    @property
+    def own_features(self) -> np.ndarray:
+        """[N, F] bool: which features of an agent's view are about itself and the things around, not about teammates.
+
+        Methods that count an agent's own states count these; all of them, unless a world knows better.
+        """
+        return np.ones((self.num_agents, self.agents_view_size), bool)
 
     def __repr__(self) -> str:
         options = ", ".join(
@@ -140,8 +157,11 @@ class MultiAgentEnv(Environment[StateT, specs.MultiDiscreteArray, Observation], 
         )
 
     @cached_property
-    def action_spec(self) -> specs.MultiDiscreteArray:
-        """[N] int32, each in 0..A-1."""
+    def action_spec(self) -> specs.Array:
+        """[N] int32, each in 0..A-1; continuous: [N, A] float32, each in -1..1."""
+        if self.continuous_actions:
+            shape = (self.num_agents, self.num_actions)
+            return specs.BoundedArray(shape, jnp.float32, -1.0, 1.0, "action")
         return specs.MultiDiscreteArray(
             num_values=jnp.full((self.num_agents,), self.num_actions, jnp.int32), name="action"
         )
@@ -251,7 +271,7 @@ def check_environment(env: MultiAgentEnv[Any], key: jax.Array, num_episodes: int
 
         def step(carry: Any, key: jax.Array) -> Any:
             state, mask = carry
-            state, timestep = env.step(state, random_action(key, mask))
+            state, timestep = env.step(state, env.random_action(key, mask))
             return (state, timestep.observation.action_mask), timestep
 
         keys = jax.random.split(key, env.time_limit)
@@ -329,7 +349,7 @@ def _check_structure(env: MultiAgentEnv[Any], key: jax.Array) -> None:
     mask, expected = first.observation.action_mask, (env.num_agents, env.num_actions)
     assert mask.shape == expected, f"action_mask has shape {mask.shape}, expected {expected}"
 
-    action = jnp.zeros((env.num_agents,), jnp.int32)
+    action = jax.eval_shape(env.action_spec.generate_value)
     next_state, later = jax.eval_shape(env.step, state, action)
     assert _form(state) == _form(next_state), (
         "the state's structure, shapes or types change in step"

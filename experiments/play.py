@@ -121,7 +121,7 @@ def _episode(args: Any) -> tuple[MultiAgentEnv[Any], Episode]:
     def act(memory: Any, state: Any, observation: envs.Observation, key: jax.Array) -> Any:
         if args.policy == "scripted":
             return memory, env.scripted_action(state)
-        return memory, envs.random_action(key, observation.action_mask)
+        return memory, env.random_action(key, observation.action_mask)
 
     return env, play_episode(env, act, None, key)
 

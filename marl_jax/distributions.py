@@ -56,3 +56,29 @@ def gaussian(mean: Float[Array, "*batch D"], variance: Float[Array, "*batch D"])
 def greedy_action(scores: Float[Array, "... A"], action_mask: Bool[Array, "... A"]) -> jax.Array:
     """The available action with the highest score: [...] int32."""
     return jnp.argmax(jnp.where(action_mask, scores, -jnp.inf), axis=-1).astype(jnp.int32)
+
+
+def gumbel_softmax(
+    key: jax.Array,
+    logits: Float[Array, "... A"],
+    action_mask: Bool[Array, "... A"],
+    temperature: float,
+    straight_through: bool = False,
+) -> Float[Array, "... A"]:
+    """A relaxed draw from a categorical law: softmax((logits + g) / temperature) with Gumbel noise g.
+
+    Its largest component is distributed as the law itself. Jang et al. 2017, Eq. 2 and section 2.2.
+
+    Args:
+        key: random key.
+        logits: the network's output.
+        action_mask: available actions; the others' components are 0. A row without any counts as one with all.
+        temperature: near 0 the draw is nearly one-hot.
+        straight_through: whether to return the largest component one-hot, with the relaxed draw's gradient.
+    """
+    noisy = (logits + jax.random.gumbel(key, logits.shape, logits.dtype)) / temperature
+    relaxed = jax.nn.softmax(jnp.where(action_mask, noisy, -1e10))
+    if not straight_through:
+        return relaxed
+    hard = jax.nn.one_hot(jnp.argmax(relaxed, axis=-1), logits.shape[-1], dtype=logits.dtype)
+    return hard + relaxed - jax.lax.stop_gradient(relaxed)

@@ -130,6 +130,27 @@ class Masked(Context):
         return (state.memory + 1) % ACTIONS
 
 
+class Aim(Context):
+    """One step of continuous actions: each agent aims at a point that its observation names.
+
+    The reward is minus the mean squared distance; the optimum is 0, standing still gets -0.36.
+    """
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.continuous_actions = True
+
+    def _goal(self, state: ProbeState) -> jax.Array:
+        return 0.6 * (2.0 * jax.nn.one_hot(state.memory, ACTIONS) - 1.0)
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        return state.memory, -jnp.mean((action - self._goal(state)) ** 2), True
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum."""
+        return self._goal(state)
+
+
 class Recall(Probe):
     """The number is shown at first only and must be named at the last step. Fails without memory."""
 
@@ -275,6 +296,29 @@ class TwoGoals(Probe):
     def scripted_action(self, state: ProbeState) -> jax.Array:
         """The optimum."""
         return jnp.array([0, 2], jnp.int32)
+
+
+class Lock(Delayed):
+    """A lock with four digits for each of two agents, to be entered at once: a right pair of actions goes on to the
+    next digit, a wrong one back to the first, and the last right pair pays 10.
+
+    Of nine pairs one is right, so that random play opens it in one of 6,561 episodes. Both see the digit they are at.
+    """
+
+    code: ClassVar[tuple[tuple[int, int], ...]] = ((0, 1), (2, 0), (1, 2), (0, 0))
+
+    def _shown(self, state: ProbeState) -> jax.Array:
+        return jnp.minimum(state.memory, len(self.code) - 1)
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        right = jnp.all(action == self.scripted_action(state))
+        memory = jnp.where(right, state.memory + 1, 0)
+        opened = memory[0] == len(self.code)
+        return memory, 10.0 * opened, opened
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The next digits."""
+        return jnp.array(self.code, jnp.int32)[self._shown(state)[0]]
 
 
 class Skills(Probe):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marl_jax.distributions import floored_categorical, greedy_action
+from marl_jax.distributions import floored_categorical, greedy_action, gumbel_softmax
 
 # exp: 1, 2, 1, 4. Action 1 is not available.
 LOGITS = jnp.log(jnp.array([1.0, 2.0, 1.0, 4.0]))
@@ -90,3 +90,28 @@ def test_greedy_action() -> None:
     action = greedy_action(scores, mask)
     np.testing.assert_array_equal(action, [2, 0])
     assert action.dtype == jnp.int32
+
+
+def test_the_largest_component_of_a_relaxed_draw_follows_the_law() -> None:
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    draws = jax.vmap(lambda k: gumbel_softmax(k, LOGITS, MASK, 0.7))(keys)
+    np.testing.assert_allclose(draws.sum(-1), 1.0, rtol=1e-5)
+    assert float(draws[:, 1].max()) == 0.0
+    frequency = np.bincount(np.argmax(draws, -1), minlength=4) / len(keys)
+    np.testing.assert_allclose(frequency, [1 / 6, 0, 1 / 6, 4 / 6], atol=0.012)
+
+
+def test_straight_through_plays_one_action_with_the_relaxed_draws_gradient() -> None:
+    key, weight = jax.random.key(3), jnp.array([1.0, 5.0, -2.0, 3.0])
+
+    def score(logits: jax.Array, straight: bool) -> jax.Array:
+        return jnp.sum(weight * gumbel_softmax(key, logits, MASK, 0.7, straight))
+
+    hard = gumbel_softmax(key, LOGITS, MASK, 0.7, True)
+    soft = gumbel_softmax(key, LOGITS, MASK, 0.7)
+    np.testing.assert_allclose(hard, jax.nn.one_hot(jnp.argmax(soft), 4), atol=1e-6)
+    slopes = [jax.grad(score)(LOGITS, straight) for straight in (False, True)]
+    np.testing.assert_allclose(slopes[0], slopes[1], rtol=1e-6)
+    # By hand: d softmax_k / d logit_l = p_k (1[k = l] - p_l) / temperature.
+    jacobian = (jnp.diag(soft) - jnp.outer(soft, soft)) / 0.7
+    np.testing.assert_allclose(slopes[0], weight @ jacobian, rtol=1e-4, atol=1e-6)

@@ -27,6 +27,10 @@ METHOD: dict[str, Any] = {
     "intrinsic_hidden": (4,),
     "discriminator_hidden": (4,),
     "predictor_hidden": (4,),
+    "policy_hidden": (4,),
+    "autoencoder_hidden": (4, 2, 4),
+    "matching_steps": 2,
+    "table_bits": 10,
 }
 _FLAGS = """
     --eval-interval 20 --eval-episodes 2 --env.time-limit 5 --method.num-envs 2 --method.hidden-size 4

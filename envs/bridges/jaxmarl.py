@@ -29,6 +29,7 @@ from envs.viewer import Viewer
 
 require_jaxmarl()
 from jaxmarl.environments.mpe import SimpleAdversaryMPE, SimpleSpeakerListenerMPE, SimpleSpreadMPE
+from jaxmarl.environments.mpe.default_params import CONTINUOUS_ACT, DISCRETE_ACT
 from jaxmarl.environments.smax import HeuristicEnemySMAX, Scenario, map_name_to_scenario
 from jaxmarl.environments.smax.heuristic_enemy import (
     HeuristicPolicyState,
@@ -81,7 +82,7 @@ class _Bridge(MultiAgentEnv[StateT]):
         self._names = tuple(self.source.agents)
         # What JaxMARL declares in `observation_spaces` is not always what it returns.
         views, _ = jax.eval_shape(self.source.reset, jax.random.key(0))
-        counts = jnp.array([self.source.action_space(name).n for name in self._names])
+        counts = jnp.array([self._action_size(name) for name in self._names])
         self.num_agents = len(self._names)
         self.num_actions = int(counts.max())
         self.time_limit = self.config.time_limit
@@ -93,9 +94,18 @@ class _Bridge(MultiAgentEnv[StateT]):
         size = self.agents_view_size
         return jnp.stack([jnp.pad(views[i], (0, size - views[i].size)) for i in self._names])
 
+    def _action_size(self, name: str) -> int:
+        """How many of the A actions an agent has."""
+        return int(self.source.action_space(name).n)
+
+    def _source_action(self, name: str, action: jax.Array) -> jax.Array:
+        """An agent's action as JaxMARL takes it."""
+        del name
+        return action
+
     def _play(self, key: jax.Array, inner: Any, action: jax.Array) -> tuple[Any, Any, jax.Array]:
         """JaxMARL's step: its views, its next state, the reward [N]."""
-        actions = {name: action[i] for i, name in enumerate(self._names)}
+        actions = {name: self._source_action(name, action[i]) for i, name in enumerate(self._names)}
         views, inner, rewards, _, _ = self.source.step_env(key, inner, actions)
         return views, inner, jnp.stack([rewards[name] for name in self._names])
 
@@ -334,9 +344,12 @@ class MPEConfig(Config):
     Attributes:
         time_limit: steps of an episode: 25 in the original MPE. JaxMARL's own default plays 26, see
             the module's docstring [S].
+        continuous_actions: whether an agent chooses a force in place of one of the moving actions,
+            and a speaker says any three numbers between 0 and 1.
     """
 
     time_limit: Annotated[int, Range(minimum=1)] = 25
+    continuous_actions: bool = False
 
 
 @jax.tree_util.register_dataclass
@@ -368,7 +381,9 @@ class MPE(_Bridge[MPEState]):
     in the direction of the action. So the speed stays below 2, pushes apart, and an action shows in
     the position one step late.
 
-    Moving actions [R]: 0 nothing, 1 left (-x), 2 right (+x), 3 down (-y), 4 up (+y).
+    Moving actions [R]: 0 nothing, 1 left (-x), 2 right (+x), 3 down (-y), 4 up (+y). With
+    `continuous_actions` [S for their range]: the force (x, y), each from -1 to 1, of which the moving
+    actions are the five cases; A is 2, or 3 if somebody speaks.
 
     End [R]: after `time_limit` = 25 steps, and only then; it is a truncation, discount 1.
 
@@ -376,6 +391,37 @@ class MPE(_Bridge[MPEState]):
     """
 
     totalled: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def _source_options(self) -> dict[str, Any]:
+        """Options that all of JaxMARL's tasks have."""
+        kind = CONTINUOUS_ACT if self.continuous_actions else DISCRETE_ACT
+        return {"max_steps": self.config.time_limit - 1, "action_type": kind}
+
+    def _says(self, name: str) -> int:
+        """How many words an agent has, if it speaks in place of moving; else 0."""
+        del name
+        return 0
+
+    def _action_size(self, name: str) -> int:
+        if self.continuous_actions:
+            return self._says(name) or 2
+        return super()._action_size(name)
+
+    def _source_action(self, name: str, action: jax.Array) -> jax.Array:
+        if not self.continuous_actions:
+            return action
+        if self._says(name):
+            return (1.0 + action[: self._says(name)]) / 2
+        # JaxMARL's five numbers are those of the moving actions; opposite ones are subtracted.
+        return jnp.zeros((5,)).at[jnp.array([2, 4])].set(action[:2])
+
+    def _moves(self, choices: jax.Array) -> jax.Array:
+        """Moving actions [...] as actions of the task's kind."""
+        if not self.continuous_actions:
+            return choices
+        moves = jnp.asarray(_DIRECTIONS)[choices]
+        return jnp.pad(moves, [(0, 0)] * choices.ndim + [(0, self.num_actions - 2)])
 
     @abc.abstractmethod
     def _hidden(self, inner: Any) -> tuple[jax.Array, ...]:
@@ -390,6 +436,7 @@ class MPE(_Bridge[MPEState]):
         return now
 
     def _setup(self) -> None:
+        self.continuous_actions = self.config.continuous_actions
         super()._setup()
         _, inner = jax.eval_shape(self.source.reset, jax.random.key(0))
         self.global_state_size = jax.eval_shape(self._global_state, inner).size
@@ -419,7 +466,7 @@ class MPE(_Bridge[MPEState]):
 
         Args:
             state: the state so far.
-            action: [N] int32, each in 0..A-1.
+            action: [N] int32, each in 0..A-1; continuous: [N, A] float32.
 
         Returns:
             The next state and its time step.
@@ -506,7 +553,7 @@ class SimpleSpread(MPE):
             num_agents=config.num_agents,
             num_landmarks=config.num_agents,
             local_ratio=config.local_ratio,
-            max_steps=config.time_limit - 1,
+            **self._source_options,
         )
 
     def scripted_action(self, state: MPEState) -> jax.Array:
@@ -516,11 +563,11 @@ class SimpleSpread(MPE):
             state: the state, of which it sees everything.
 
         Returns:
-            [N] int32.
+            [N] int32, or continuous actions.
         """
         agents, landmarks = self._places(state.inner)
         goals = landmarks[_assign(_distances(agents, landmarks))]
-        return jax.vmap(_steer)(agents, state.inner.p_vel[: self.num_agents], goals)
+        return self._moves(jax.vmap(_steer)(agents, state.inner.p_vel[: self.num_agents], goals))
 
     def _hidden(self, inner: Any) -> tuple[jax.Array, ...]:
         return ()
@@ -566,6 +613,9 @@ class SimpleSpeakerListener(MPE):
     three landmarks (6), what the speaker said in the last step, one-hot (3). No identity is in it,
     but the two look so different that each can tell which one it is.
 
+    With `continuous_actions` the speaker says (a + 1) / 2 for its three numbers a, and the
+    listener's third has no effect.
+
     `global_state` [20] float32 [S]: positions of speaker, listener and landmarks (10), velocities
     of speaker and listener (4), the goal one-hot (3), what was said one-hot, zeros at first (3).
 
@@ -581,7 +631,10 @@ class SimpleSpeakerListener(MPE):
     Config: ClassVar[type[Config]] = MPEConfig
 
     def _make_source(self) -> SimpleSpeakerListenerMPE:
-        return SimpleSpeakerListenerMPE(max_steps=self.config.time_limit - 1)
+        return SimpleSpeakerListenerMPE(**self._source_options)
+
+    def _says(self, name: str) -> int:
+        return int(self.source.dim_c) if name == self._names[0] else 0
 
     def scripted_action(self, state: MPEState) -> jax.Array:
         """The speaker names the goal, the listener goes there.
@@ -595,6 +648,9 @@ class SimpleSpeakerListener(MPE):
         inner = state.inner
         agents, landmarks = self._places(inner)
         move = _steer(agents[1], inner.p_vel[1], landmarks[inner.goal])
+        if self.continuous_actions:
+            word = 2.0 * jax.nn.one_hot(inner.goal, self.num_actions) - 1.0
+            return jnp.stack([word, self._moves(move)])
         return jnp.stack([inner.goal.astype(jnp.int32), move])
 
     def _hidden(self, inner: Any) -> tuple[jax.Array, ...]:
@@ -661,9 +717,7 @@ class SimpleAdversary(MPE):
 
     def _make_source(self) -> SimpleAdversaryMPE:
         n = self.config.num_good_agents
-        return SimpleAdversaryMPE(
-            num_good_agents=n, num_obs=n, max_steps=self.config.time_limit - 1
-        )
+        return SimpleAdversaryMPE(num_good_agents=n, num_obs=n, **self._source_options)
 
     def scripted_action(self, state: MPEState) -> jax.Array:
         """Good agents cover all landmarks, the target among them; the adversary follows them.
@@ -672,12 +726,12 @@ class SimpleAdversary(MPE):
             state: the state, of which nobody uses the target.
 
         Returns:
-            [N] int32.
+            [N] int32, or continuous actions.
         """
         agents, landmarks = self._places(state.inner)
         between = _distances(agents[1:], landmarks)
         goals = landmarks[jnp.append(between.min(axis=0).argmin(), _assign(between))]
-        return jax.vmap(_steer)(agents, state.inner.p_vel[: self.num_agents], goals)
+        return self._moves(jax.vmap(_steer)(agents, state.inner.p_vel[: self.num_agents], goals))
 
     def _hidden(self, inner: Any) -> tuple[jax.Array, ...]:
         return (jax.nn.one_hot(inner.goal, self.source.num_landmarks),)

@@ -344,6 +344,12 @@ class PushBox(MultiAgentEnv[State]):
             return numbers.astype(jnp.float32) * np.float32(1 / self._size)
         return (numbers[:, None] == jnp.arange(self._size)).astype(jnp.float32).ravel()
 
+    @property
+    def own_features(self) -> np.ndarray:
+        """An agent's own cell and the box's, as EDTI counts them."""
+        width = self.agents_view_size // 6
+        return np.repeat([[1, 1, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]], width, axis=1).astype(bool)
+
     def _make_viewer(self) -> Viewer[State]:
         from envs.push_box.viewer import PushBoxViewer
 

@@ -366,6 +366,13 @@ class SecretRoom(MultiAgentEnv[State]):
         there = jnp.sum(self._in_target(state.positions), dtype=jnp.int32)
         return {"solved": (there == 2).astype(jnp.int32), "agents_in_target": there}
 
+    @property
+    def own_features(self) -> np.ndarray:
+        """An agent's own cell, as EDTI counts it; the doors are not counted."""
+        width = self.config.size if self.config.observation == "one_hot" else 1
+        cells = np.repeat([[1, 1, 0, 0], [0, 0, 1, 1]], width, axis=1).astype(bool)
+        return np.pad(cells, [(0, 0), (0, self.agents_view_size - cells.shape[1])])
+
     def _make_viewer(self) -> Viewer[State]:
         from envs.secret_room.viewer import SecretRoomViewer
 

@@ -7,13 +7,22 @@ from marl_jax.losses.credit import (
     credit_vectors,
     identity_classification_loss,
 )
+from marl_jax.losses.exploration import social_influence, transition_influence
 from marl_jax.losses.individuality import (
     conditional_entropy,
     earlier_steps,
     identity_cross_entropy,
     positive_distance,
 )
+from marl_jax.losses.influence import (
+    influence,
+    influence_surrogate,
+    novelty,
+    synchrony_penalty,
+)
 from marl_jax.losses.policy_gradient import (
+    clipped_surrogate_loss,
+    clipped_value_loss,
     counterfactual_advantage,
     importance_weighted_objective,
     masked_mean,
@@ -44,6 +53,8 @@ __all__ = [
     "UNAVAILABLE",
     "action_values",
     "central_weights",
+    "clipped_surrogate_loss",
+    "clipped_value_loss",
     "conditional_entropy",
     "contrastive_identity_loss",
     "counterfactual_advantage",
@@ -55,10 +66,13 @@ __all__ = [
     "identity_classification_loss",
     "identity_cross_entropy",
     "importance_weighted_objective",
+    "influence",
+    "influence_surrogate",
     "lambda_returns",
     "mask_unavailable",
     "masked_mean",
     "normalise",
+    "novelty",
     "one_step_targets",
     "optimistic_weights",
     "partners",
@@ -67,7 +81,10 @@ __all__ = [
     "qtran_nopt_loss",
     "qtran_opt_loss",
     "scale_to_unit",
+    "social_influence",
     "softplus_of_clamped",
     "specialisation_loss",
+    "synchrony_penalty",
     "td_loss",
+    "transition_influence",
 ]

@@ -57,3 +57,39 @@ def counterfactual_advantage(
     """
     one_hot = jax.nn.one_hot(action, q_values.shape[-1], dtype=q_values.dtype)
     return jnp.sum((one_hot - probs) * q_values, axis=-1)
+
+
+def clipped_surrogate_loss(
+    log_prob: Float[Array, "*shape"],
+    behaviour_log_prob: Float[Array, "*shape"],
+    advantage: Float[Array, "*shape"],
+    clip: float,
+    mask: Float[Array, "*shape"],
+) -> Float[Array, ""]:
+    """-mean of min(ratio A, clip(ratio, 1 - eps, 1 + eps) A) over the masked entries; PPO (Schulman et al. 2017) Eq. 7.
+
+    Args:
+        log_prob: log pi(u | s), in which it is differentiated.
+        behaviour_log_prob: the same of the policy that took the actions.
+        advantage: A.
+        clip: eps.
+        mask: 1 on the steps that count.
+    """
+    ratio = jnp.exp(log_prob - behaviour_log_prob)
+    clipped = jnp.clip(ratio, 1.0 - clip, 1.0 + clip)
+    return -masked_mean(jnp.minimum(ratio * advantage, clipped * advantage), mask)
+
+
+def clipped_value_loss(
+    value: Float[Array, "*shape"],
+    old_value: Float[Array, "*shape"],
+    target: Float[Array, "*shape"],
+    clip: float,
+    mask: Float[Array, "*shape"],
+) -> Float[Array, ""]:
+    """Half the mean of the larger of (V - G)^2 and (V_clipped - G)^2; OpenAI Baselines `ppo2/model.py`.
+
+    V_clipped departs from the old value by `clip` at most.
+    """
+    near = old_value + jnp.clip(value - old_value, -clip, clip)
+    return 0.5 * masked_mean(jnp.maximum((value - target) ** 2, (near - target) ** 2), mask)

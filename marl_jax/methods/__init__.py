@@ -3,8 +3,9 @@
 from typing import Any
 
 from envs.base import MultiAgentEnv
-from envs.configuration import unknown_name
+from envs.configuration import ConfigurationError, unknown_name
 from marl_jax.methods.actor_critic import COMA, IAC, CentralV
+from marl_jax.methods.alita import ALITA
 from marl_jax.methods.base import Method, Sizes
 from marl_jax.methods.credit_assignment import CIA, CIAQPLEX, GRE
 from marl_jax.methods.diversity import CDS, MAVEN, SCDS
@@ -12,25 +13,33 @@ from marl_jax.methods.individuality import EOI
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
 from marl_jax.methods.liir import LIIR
 from marl_jax.methods.maac import DIAYN, EOIMAAC, MAAC
+from marl_jax.methods.maddpg import DDPG, MADDPG
+from marl_jax.methods.ppo import EDTI, EITI, IPPO, SocialInfluence
 from marl_jax.methods.roma import ROMA, ROMAQPLEX, ROMAVDN
 from marl_jax.methods.team import TeamMethod
 from marl_jax.methods.value_decomposition import IQL, QMIXMethod, QPLEXMethod, VDNMethod
 
 _METHODS: dict[str, type[TeamMethod]] = {
+    "alita": ALITA,
     "cds": CDS,
     "central_v": CentralV,
     "cia": CIA,
     "cia_qplex": CIAQPLEX,
     "coma": COMA,
     "cw_qmix": CWQMIX,
+    "ddpg": DDPG,
     "diayn": DIAYN,
+    "edti": EDTI,
+    "eiti": EITI,
     "eoi": EOI,
     "eoi_maac": EOIMAAC,
     "gre": GRE,
     "iac": IAC,
+    "ippo": IPPO,
     "iql": IQL,
     "liir": LIIR,
     "maac": MAAC,
+    "maddpg": MADDPG,
     "maven": MAVEN,
     "ow_qmix": OWQMIX,
     "qmix": QMIXMethod,
@@ -40,6 +49,7 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "roma_qplex": ROMAQPLEX,
     "roma_vdn": ROMAVDN,
     "scds": SCDS,
+    "social_influence": SocialInfluence,
     "vdn": VDNMethod,
 }
 
@@ -71,7 +81,13 @@ def make(name: str, env: MultiAgentEnv[Any], **options: Any) -> Method:
         **options: fields of the method's `Config`.
 
     Raises:
-        ConfigurationError: if the name or an option is unknown, or a value is not allowed.
+        ConfigurationError: if the name or an option is unknown, a value is not allowed, or the method cannot choose
+            actions of the task's kind.
     """
     cls = method_class(name)
+    if env.continuous_actions and not cls.continuous:
+        able = ", ".join(n for n in names() if _METHODS[n].continuous)
+        raise ConfigurationError(
+            f"the task has continuous actions, which {name} cannot choose; choose from: {able}."
+        )
     return cls(cls.Config.from_mapping(options, name), Sizes.of(env))

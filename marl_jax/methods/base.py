@@ -10,13 +10,25 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 class Sizes(NamedTuple):
-    """The sizes of a task: N, A, F, G and the time limit T."""
+    """What a learner knows of a task before it plays.
+
+    Attributes:
+        num_agents: N.
+        num_actions: A.
+        observation: F.
+        global_state: G.
+        time_limit: T.
+        continuous: whether an action is A numbers in place of one of A choices.
+        own_features: [N][F], see `MultiAgentEnv.own_features`; [1][1] stands for all.
+    """
 
     num_agents: int
     num_actions: int
     observation: int
     global_state: int
     time_limit: int
+    continuous: bool = False
+    own_features: tuple[tuple[bool, ...], ...] = ((True,),)
 
     @classmethod
     def of(cls, env: MultiAgentEnv[Any]) -> "Sizes":
@@ -27,6 +39,8 @@ class Sizes(NamedTuple):
             env.agents_view_size,
             env.global_state_size,
             env.time_limit,
+            env.continuous_actions,
+            tuple(tuple(map(bool, row)) for row in env.own_features),
         )
 
 
@@ -70,7 +84,8 @@ class Method(Protocol):
             explore: whether to act as in training; otherwise greedily.
 
         Returns:
-            The next memory, actions [B, N] int32, and extras to keep in the `EpisodeBatch`.
+            The next memory, actions [B, N] int32 (continuous ones: [B, N, A] float32), and extras to keep in the
+            `EpisodeBatch`.
         """
         ...
 

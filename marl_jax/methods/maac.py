@@ -17,22 +17,16 @@ from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, masked_categorical
 from marl_jax.losses import action_values
 from marl_jax.methods.individuality import Individuality, IndividualityConfig
-from marl_jax.methods.team import (
-    NotNegative,
-    Positive,
-    TeamConfig,
-    TeamMethod,
-    Unit,
-    gradient_steps,
-)
+from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
+from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import AttentionCritic, Params, Sharing
 from marl_jax.optimizers import make_optimizer
-from marl_jax.replay import EpisodeReplay, ReplayState
+from marl_jax.replay import ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class MAACConfig(TeamConfig):
+class MAACConfig(OffPolicyConfig):
     """Hyper-parameters of MAAC; defaults are the authors' `main.py` unless said otherwise.
 
     Their batch normalisation of all inputs is left out: it would scale a bit of a map that is rarely set up to
@@ -41,31 +35,13 @@ class MAACConfig(TeamConfig):
 
     num_envs: Annotated[int, Range(minimum=1)] = 12
     """Environments played side by side; every iteration adds one episode of each to the replay."""
-    agent: Literal["mlp"] = "mlp"
-    """Network of one agent: feed-forward, since single steps are drawn from the replay."""
     hidden_size: Annotated[int, Range(minimum=1)] = 128
     """Units of the policies' layers."""
     sharing: Sharing = "independent"
     """Whether agents share parameters or have their own; the attention is one for all."""
-    observe_last_action: Literal[False] = False
-    """Not possible: single steps are drawn from the replay."""
-    observe_identity: bool = False
-    """Whether an agent sees which one it is."""
     updates_per_episode: Annotated[float, Range(above=0)] = 1.0
     """Gradient steps for each new episode, whatever num_envs is: an iteration takes num_envs times as many, which must
     be a whole number. The authors' 4 for 100 steps are 1 for an episode of their 25 steps."""
-    batch_size: Annotated[int, Range(minimum=1)] = 1024
-    """Steps drawn for a gradient step; learning starts when there are as many."""
-    replay_capacity: Annotated[int, Range(minimum=1)] = 5000
-    """Episodes kept. The authors keep a million steps."""
-    gamma: Annotated[float, Unit] = 0.99
-    """Discount factor."""
-    target_update_rate: Annotated[float, Range(above=0, maximum=1)] = 1e-3
-    """Share of the way that the targets go after every gradient step."""
-    actor_lr: Annotated[float, Positive] = 1e-3
-    """Learning rate of the policies (Adam)."""
-    critic_lr: Annotated[float, Positive] = 1e-3
-    """Learning rate of the critics (Adam)."""
     critic_weight_decay: Annotated[float, NotNegative] = 1e-3
     """Weight decay of the critics."""
     actor_max_grad_norm: Annotated[float, NotNegative] = 0.5
@@ -93,32 +69,11 @@ class MAACConfig(TeamConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        gradient_steps(self.num_envs, self.updates_per_episode)
-        if self.replay_capacity < self.num_envs:
-            raise ConfigurationError(
-                f"replay_capacity is {self.replay_capacity}; it must be at least num_envs, {self.num_envs}."
-            )
         if self.critic_size % self.attention_heads:
             raise ConfigurationError(
                 f"critic_size is {self.critic_size}; it must be a multiple of attention_heads, "
                 f"{self.attention_heads}."
             )
-
-
-class MAACState(NamedTuple):
-    """All that a learner learns and counts.
-
-    Attributes:
-        params: parameters by part ("actor", "critic", and for EOI "classifier").
-        target: the delayed copy of actors and critics.
-        optimizer: optimiser states by part.
-        env_steps: environment steps taken.
-    """
-
-    params: dict[str, Params]
-    target: dict[str, Params]
-    optimizer: dict[str, optax.OptState]
-    env_steps: Int[Array, ""]
 
 
 class RewardScale(NamedTuple):
@@ -152,7 +107,7 @@ class Decision(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class MAAC(TeamMethod):
+class MAAC(OffPolicyMethod):
     """MAAC (Iqbal and Sha 2019): off-policy soft actor-critic, each agent's critic attending to the others."""
 
     Config: ClassVar = MAACConfig
@@ -162,11 +117,6 @@ class MAAC(TeamMethod):
             raise ConfigurationError(
                 "the task has 1 agent; MAAC needs at least 2, since its critics attend to the other agents."
             )
-
-    @property
-    def replay(self) -> EpisodeReplay:
-        """The last `replay_capacity` episodes, of which single steps are drawn."""
-        return EpisodeReplay(self.config.replay_capacity)
 
     @property
     def critic(self) -> AttentionCritic:
@@ -180,12 +130,8 @@ class MAAC(TeamMethod):
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
         c = self.config
         norm = c.critic_max_grad_norm * self.sizes.num_agents
-        actor = make_optimizer("adam", c.actor_lr, c.actor_max_grad_norm)
-        if c.sharing == "independent":
-            # Each policy's gradient is clipped by its own norm.
-            actor = optax.GradientTransformation(jax.vmap(actor.init), jax.vmap(actor.update))
         return {
-            "actor": actor,
+            "actor": self._per_agent(make_optimizer("adam", c.actor_lr, c.actor_max_grad_norm)),
             "critic": make_optimizer("adam", c.critic_lr, norm, c.critic_weight_decay),
         }
 
@@ -199,14 +145,14 @@ class MAAC(TeamMethod):
         }
 
     def _prepare(
-        self, state: MAACState, replay: ReplayState, key: jax.Array
-    ) -> tuple[MAACState, Metrics]:
+        self, state: OffPolicyState, replay: ReplayState, key: jax.Array
+    ) -> tuple[OffPolicyState, Metrics]:
         """What is learned before actors and critics."""
         del replay, key
         return state, {}
 
     def _rewards(
-        self, state: MAACState, batch: EpisodeBatch, scale: RewardScale
+        self, state: OffPolicyState, batch: EpisodeBatch, scale: RewardScale
     ) -> Float[Array, "B N"]:
         """What the critics learn from: the environment's reward."""
         del state
@@ -214,20 +160,13 @@ class MAAC(TeamMethod):
 
     # The method's contract.
 
-    def init(self, key: jax.Array) -> MAACState:
-        """Draws the parameters."""
-        params = self._init_params(key)
-        # A copy, not the same buffers: the training loop donates both.
-        target = {name: jax.tree.map(jnp.copy, params[name]) for name in ("actor", "critic")}
-        optimizer = {name: opt.init(params[name]) for name, opt in self._optimizers.items()}
-        return MAACState(params, target, optimizer, jnp.zeros((), jnp.int32))
-
-    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> Any:
-        """Nothing: the policies are feed-forward."""
-        return ()
-
     def act(
-        self, state: MAACState, memory: Any, observation: Observation, key: jax.Array, explore: bool
+        self,
+        state: OffPolicyState,
+        memory: Any,
+        observation: Observation,
+        key: jax.Array,
+        explore: bool,
     ) -> tuple[Any, jax.Array, tuple[()]]:
         """Draws from the policies; or takes the most probable actions."""
         view, mask = observation.agents_view, observation.action_mask
@@ -235,26 +174,12 @@ class MAAC(TeamMethod):
         action = decision.action if explore else greedy_action(decision.logits, mask)
         return memory, action, ()
 
-    def update(
-        self, state: MAACState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
-    ) -> tuple[MAACState, Metrics]:
-        """Takes num_envs times updates_per_episode gradient steps, each on steps drawn anew."""
-        assert replay is not None
-        state = state._replace(env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32))
-        enough = self.replay.transitions(replay) >= self.config.batch_size
-        # Here, not at every gradient step: it goes through the whole replay.
-        scale = self._reward_scale(replay)
-
-        def step(state: MAACState, key: jax.Array) -> tuple[MAACState, Metrics]:
-            learned, metrics = self._step(state, replay, scale, key)
-            # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
-            return jax.tree.map(
-                lambda new, old: jnp.where(enough, new, old), learned, state
-            ), metrics
-
-        steps = gradient_steps(self.num_envs, self.config.updates_per_episode)
-        state, metrics = jax.lax.scan(step, state, jax.random.split(key, steps))
-        return state, {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
+    def _begin(
+        self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState
+    ) -> tuple[OffPolicyState, RewardScale]:
+        """Goes through the whole replay, so not at every gradient step."""
+        del fresh
+        return state, self._reward_scale(replay)
 
     # Parts.
 
@@ -269,14 +194,14 @@ class MAAC(TeamMethod):
         return RewardScale(mean, jnp.sqrt(jnp.maximum(variance, 1e-8)))
 
     def _step(
-        self, state: MAACState, replay: ReplayState, scale: RewardScale, key: jax.Array
-    ) -> tuple[MAACState, Metrics]:
+        self, state: OffPolicyState, context: RewardScale, replay: ReplayState, key: jax.Array
+    ) -> tuple[OffPolicyState, Metrics]:
         """One gradient step of critics, then of policies, and the targets after them."""
         prepare_key, sample_key, critic_key, actor_key = jax.random.split(key, 4)
         state, metrics = self._prepare(state, replay, prepare_key)
         with jax.named_scope("replay"):
             batch = self.replay.sample_transitions(replay, sample_key, self.config.batch_size)
-        reward = self._rewards(state, batch, scale)
+        reward = self._rewards(state, batch, context)
         params = state.params
         grad = jax.grad(self._critic_loss, has_aux=True)
         grads, of_critic = grad(params["critic"], state, batch, reward, critic_key)
@@ -287,22 +212,7 @@ class MAAC(TeamMethod):
             params["actor"], state, batch, actor_key
         )
         state = self._apply(state, "actor", grads)
-        rate = self.config.target_update_rate
-        learned = {name: state.params[name] for name in state.target}
-        target = optax.incremental_update(learned, state.target, rate)
-        return state._replace(target=target), {**metrics, **of_critic, **of_actor}
-
-    def _apply(self, state: MAACState, part: str, grads: Params) -> MAACState:
-        """One optimiser step of one part."""
-        old = state.params[part]
-        updates, optimizer = self._optimizers[part].update(grads, state.optimizer[part], old)
-        return state._replace(
-            params={**state.params, part: optax.apply_updates(old, updates)},
-            optimizer={**state.optimizer, part: optimizer},
-        )
-
-    def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
-        return self._agent_inputs(observation, observation[..., :0])
+        return self._follow(state), {**metrics, **of_critic, **of_actor}
 
     def _decide(
         self,
@@ -320,7 +230,7 @@ class MAAC(TeamMethod):
     def _critic_loss(
         self,
         params: Params,
-        state: MAACState,
+        state: OffPolicyState,
         batch: EpisodeBatch,
         reward: Float[Array, "B N"],
         key: jax.Array,
@@ -348,7 +258,7 @@ class MAAC(TeamMethod):
         return td + attention, metrics
 
     def _actor_loss(
-        self, params: Params, state: MAACState, batch: EpisodeBatch, key: jax.Array
+        self, params: Params, state: OffPolicyState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
         """Sum over agents of the soft policy gradient with the counterfactual baseline; MAAC Eq. 8 and 9."""
         c = self.config
@@ -416,8 +326,8 @@ class EOIMAAC(Individuality, MAAC):
         }
 
     def _prepare(
-        self, state: MAACState, replay: ReplayState, key: jax.Array
-    ) -> tuple[MAACState, Metrics]:
+        self, state: OffPolicyState, replay: ReplayState, key: jax.Array
+    ) -> tuple[OffPolicyState, Metrics]:
         """A gradient step of the classifier, on whole episodes: positives come from the same one."""
         sample_key, loss_key = jax.random.split(key)
         episodes = self.replay.sample(replay, sample_key, self.config.classifier_batch)
@@ -426,7 +336,7 @@ class EOIMAAC(Individuality, MAAC):
         return self._apply(state, "classifier", grads), metrics
 
     def _rewards(
-        self, state: MAACState, batch: EpisodeBatch, scale: RewardScale
+        self, state: OffPolicyState, batch: EpisodeBatch, scale: RewardScale
     ) -> Float[Array, "B N"]:
         reward = super()._rewards(state, batch, scale)
         alpha = self._intrinsic_weight(state.env_steps)

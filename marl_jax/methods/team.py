@@ -94,11 +94,13 @@ class TeamMethod(abc.ABC):
     """Base of the methods: a team of agent networks.
 
     Attributes:
+        continuous: whether it can learn continuous actions too.
         config: hyper-parameters.
         sizes: sizes of the task.
     """
 
     Config: ClassVar[type[TeamConfig]]
+    continuous: ClassVar[bool] = False
 
     config: Any
     sizes: Sizes

@@ -10,7 +10,7 @@ from marl_jax.networks.agents import (
     init_per_agent,
 )
 from marl_jax.networks.attention import AttentionCritic
-from marl_jax.networks.layers import MLP, Linear
+from marl_jax.networks.layers import MLP, Initialization, Linear
 from marl_jax.networks.mixers import (
     QMIX,
     QPLEX,
@@ -32,6 +32,7 @@ __all__ = [
     "AttentionCritic",
     "CentralMixer",
     "GRUAgent",
+    "Initialization",
     "JointValues",
     "Linear",
     "MLPAgent",

@@ -1,6 +1,7 @@
-"""Layers with PyTorch's initialisation, which the papers' results were obtained with."""
+"""Layers with PyTorch's initialisation, which most of the papers' results were obtained with."""
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +24,25 @@ def torch_bias(fan_in: int) -> Initializer:
     return init
 
 
+Initialization = Literal["torch", "glorot", "kaiming", "orthogonal"]
+"""How a layer's weights are drawn: as `torch.nn.Linear` does; or, with biases of 0, uniformly by Glorot and Bengio 2010
+or He et al. 2015, or orthogonal (Saxe et al. 2014)."""
+
+_NO_BIAS = nn.initializers.zeros_init()
+_KERNELS: dict[Initialization, Initializer] = {
+    "torch": torch_kernel,
+    "glorot": nn.initializers.glorot_uniform(),
+    "kaiming": nn.initializers.he_uniform(),
+    "orthogonal": nn.initializers.orthogonal(),
+}
+
+
 class Linear(nn.Module):
-    """A dense layer initialised as `torch.nn.Linear`."""
+    """A dense layer; by default initialised as `torch.nn.Linear`."""
 
     features: int
     use_bias: bool = True
+    initialization: Initialization = "torch"
 
     @nn.compact
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
@@ -35,25 +50,30 @@ class Linear(nn.Module):
         dense = nn.Dense(
             self.features,
             use_bias=self.use_bias,
-            kernel_init=torch_kernel,
-            bias_init=torch_bias(x.shape[-1]),
+            kernel_init=_KERNELS[self.initialization],
+            bias_init=torch_bias(x.shape[-1]) if self.initialization == "torch" else _NO_BIAS,
         )
         # One leading axis: XLA's CPU products and their transposes are twice as fast on matrices.
         return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.features)
 
 
 class MLP(nn.Module):
-    """Dense layers with an activation after each one but the last (`activate_last` adds it there too)."""
+    """Dense layers with an activation after each one but the last (`activate_last` adds it there too).
+
+    With `layer_norm` what an activation is applied to is normalised first.
+    """
 
     features: Sequence[int]
     activate_last: bool = False
     activation: Callable[[jax.Array], jax.Array] = nn.relu
+    layer_norm: bool = False
+    initialization: Initialization = "torch"
 
     @nn.compact
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
         """Maps [..., I] to [..., features[-1]]."""
         for i, size in enumerate(self.features):
-            x = Linear(size)(x)
+            x = Linear(size, initialization=self.initialization)(x)
             if self.activate_last or i < len(self.features) - 1:
-                x = self.activation(x)
+                x = self.activation(nn.LayerNorm()(x) if self.layer_norm else x)
         return x

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from marl_jax.losses import (
+    clipped_surrogate_loss,
+    clipped_value_loss,
     counterfactual_advantage,
     importance_weighted_objective,
     masked_mean,
@@ -81,3 +83,28 @@ def test_counterfactual_advantages_sum_to_zero_under_the_policy() -> None:
         axis=-1,
     )
     np.testing.assert_allclose(jnp.sum(probs * advantages, axis=-1), 0.0, atol=1e-5)
+
+
+def test_the_clipped_surrogate() -> None:
+    # Ratios 2, 2, 1/2, 1/2 and 1.1 with eps 0.2: gains are cut off at 1.2 A, losses are not, and
+    # the other way round.
+    log_prob = jnp.log(jnp.array([2.0, 2.0, 0.5, 0.5, 1.1, 9.0]))
+    advantage = jnp.array([1.0, -1.0, 1.0, -1.0, 2.0, 7.0])
+    mask = jnp.array([1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+
+    def loss(log_prob: jax.Array) -> jax.Array:
+        return clipped_surrogate_loss(log_prob, jnp.zeros(6), advantage, 0.2, mask)
+
+    terms = [1.2, -2.0, 0.5, -0.8, 2.2]
+    np.testing.assert_allclose(loss(log_prob), -sum(terms) / 5, rtol=1e-6)
+    # Where it is cut off nothing is learned.
+    slopes = np.array([0.0, -2.0, 0.5, 0.0, 2.2, 0.0]) / -5
+    np.testing.assert_allclose(jax.grad(loss)(log_prob), slopes, rtol=1e-6)
+
+
+def test_the_clipped_value_loss() -> None:
+    # Old value 0, clip 0.2, target 1. At 0.5 the clipped value, 0.2, is farther away; at -1 the value itself.
+    value, zero, one = jnp.array([0.5, -1.0, 3.0]), jnp.zeros(3), jnp.ones(3)
+    mask = jnp.array([1.0, 1.0, 0.0])
+    loss = clipped_value_loss(value, zero, one, 0.2, mask)
+    np.testing.assert_allclose(loss, 0.5 * (0.8**2 + 2.0**2) / 2, rtol=1e-6)

@@ -11,7 +11,7 @@ import pytest
 from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.maac import MAACState
+from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.replay import EpisodeReplay
 from marl_jax.training import Trainer, TrainingConfig
 from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
@@ -35,9 +35,9 @@ def make(name: str = "maac", **options: Any) -> Any:
 
 
 @functools.cache
-def initial(name: str) -> MAACState:
+def initial(name: str) -> OffPolicyState:
     """A learner whose targets lag behind."""
-    state: MAACState = drawn_state(make(name), 0)
+    state: OffPolicyState = drawn_state(make(name), 0)
     return state
 
 
@@ -164,7 +164,7 @@ def test_a_step_moves_what_it_should() -> None:
     replay, _ = transitions()
     method = make("eoi_maac", classifier_batch=3, target_update_rate=0.25, replay_capacity=3)
     state = initial("eoi_maac")
-    learned, metrics = fast_jit(method._step)(state, replay, method._reward_scale(replay), KEY)
+    learned, metrics = fast_jit(method._step)(state, method._reward_scale(replay), replay, KEY)
     for part in ("actor", "critic", "classifier"):
         changed = jax.tree.map(
             lambda x, y: (x != y).any(), learned.params[part], state.params[part]

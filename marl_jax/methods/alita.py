@@ -1,0 +1,439 @@
+"""ALITA: one agent, the influencer, learns to bring its teammates' values to their best, and all explore with it.
+
+Paper: "Influence-Based Reinforcement Learning for Intrinsically-Motivated Agents" (anonymous, under review). No code of
+it is public. Where the paper does not say enough, the choice is a field of `ALITAConfig` whose comment says so.
+"""
+
+import dataclasses
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from envs.configuration import ConfigurationError, Range
+from marl_jax.distributions import masked_categorical
+from marl_jax.hashing import row_hash
+from marl_jax.losses import (
+    influence,
+    influence_surrogate,
+    masked_mean,
+    novelty,
+    synchrony_penalty,
+)
+from marl_jax.methods.maddpg import MADDPG, MADDPGConfig, Transitions
+from marl_jax.methods.off_policy import OffPolicyState
+from marl_jax.methods.team import NotNegative, Positive
+from marl_jax.networks import MLP, Initialization, Params
+from marl_jax.optimizers import make_optimizer
+from marl_jax.replay import EpisodeReplay, ReplayState
+from marl_jax.types import EpisodeBatch, Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class ALITAConfig(MADDPGConfig):
+    """Hyper-parameters of ALITA: the paper's (App. D) where it gives them, MADDPG's otherwise.
+
+    Ablations of the paper's Figure 4: No F is --method.influence-weight 0, No IM is --method.no-intrinsic, and
+    Symmetric names every agent an influencer (--method.influencers 0 1 for two).
+    """
+
+    hidden_size: Annotated[int, Range(minimum=1)] = 128
+    """Units of both hidden layers, of policies, critics and estimators."""
+    layer_norm: bool = True
+    """Whether hidden layers are normalised before their ReLU."""
+    actor_lr: Annotated[float, Positive] = 1e-3
+    """Learning rate of the policies (Adam); the paper gives none."""
+    critic_lr: Annotated[float, Positive] = 1e-3
+    """Learning rate of the critics, estimators and autoencoders (Adam); the paper gives none."""
+    influencers: tuple[Annotated[int, Range(minimum=0)], ...] = (0,)
+    """Who influences. The paper draws one agent at random before training; among agents that are alike it does not
+    matter which."""
+    opponents: tuple[Annotated[int, Range(minimum=0)], ...] = ()
+    """Agents of the other side in a mixed task: MADDPG's (or DDPG's, see local_critics), neither influenced nor
+    explored with."""
+    influence_weight: Annotated[float, NotNegative] = 0.1
+    """Weight of the influence in the influencer's loss (lambda). The paper's tables have a beta that its text does not
+    define; we take it for this one."""
+    estimator: Literal["multiple", "single"] = "multiple"
+    """multiple: copies of the critics, made anew in every iteration and trained on what matches the influencer's
+    behaviour (Eq. 8 and 9). single: one network with a value for each agent (Eq. 6 and 7)."""
+    estimator_steps: Annotated[int, Range(minimum=1)] = 4
+    """Steps of the estimators for each gradient step; the paper's 4 are for each step of the environment."""
+    matching: Literal["exact", "all"] = "exact"
+    """What an estimator learns from (D_t). exact: steps of the newest episodes, and those drawn from the replay in
+    which the influencer saw and did just what it does in one of them; in continuous spaces hardly any. all: everything
+    drawn."""
+    matching_steps: Annotated[int, Range(minimum=1)] = 64
+    """Steps of the newest episodes that are drawn for it, for each gradient step."""
+    influence_gradient: Literal["pathwise", "score"] = "pathwise"
+    """How the influencer's policy learns from the influence. pathwise: through its action in Eq. 7 and 9, on steps of
+    the replay. score: Theorem 1, on the newest episodes; discrete actions only."""
+    joint_maximum: Literal["coordinate", "enumerate", "policy"] = "coordinate"
+    """What stands for max_u Q_i(x, u), which the paper does not say how to find. coordinate: the target policies' most
+    probable actions, improved by each agent in turn. enumerate: all joint actions. policy: the target policies'
+    actions; with continuous actions always."""
+    target_state: Literal["current", "next"] = "current"
+    """Where that maximum is taken: at the current state, as Eq. 4 defines the influence; or at the next one, as Eq. 7
+    has it, where steps that end an episode do not count. Eq. 7 drives the influencer away from what pays: there a
+    teammate's value is more than the next state is worth, and the gap is closed (see `tests/methods/test_alita.py`)."""
+    intrinsic: bool = True
+    """Whether there are intrinsic rewards (IM)."""
+    novelty_weight: Annotated[float, NotNegative] = 0.1
+    """Weight of the novelty in the influencer's reward (lambda_pi)."""
+    penalty_decay: Annotated[float, NotNegative] = 0.1
+    """How fast the others' penalty falls with the novelty (omega)."""
+    autoencoder_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (128, 64, 12, 3, 12, 64, 128)
+    """Units of the autoencoder's hidden layers."""
+    autoencoder_data: Literal["replay", "newest"] = "replay"
+    """What it is trained on, with every gradient step ("regularly" in the paper): steps of the replay, or of the newest
+    episodes."""
+
+
+class Context(NamedTuple):
+    """What the gradient steps of an iteration have in common.
+
+    Attributes:
+        newest: the newest episodes as a replay of their own.
+        episodes: the same as they came.
+    """
+
+    newest: ReplayState
+    episodes: EpisodeBatch
+
+
+@dataclasses.dataclass(frozen=True)
+class ALITA(MADDPG):
+    """ALITA on MADDPG.
+
+    Axis I: the influencers, one unless configured otherwise.
+    """
+
+    Config: ClassVar = ALITAConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        c, n = self.config, self.sizes.num_agents
+        if n < 2:
+            raise ConfigurationError(
+                "the task has 1 agent; ALITA needs at least 2, since one influences others."
+            )
+        for name in ("influencers", "opponents"):
+            chosen = getattr(c, name)
+            if any(i >= n for i in chosen) or len(set(chosen)) < len(chosen):
+                raise ConfigurationError(
+                    f"{name} is {chosen}; it must be different ones of the task's agents, 0 to {n - 1}."
+                )
+        if not c.influencers or set(c.influencers) & set(c.opponents):
+            raise ConfigurationError(
+                f"influencers is {c.influencers}; it must be at least one agent that is none of the opponents."
+            )
+        if self.sizes.continuous and c.influence_gradient == "score":
+            raise ConfigurationError(
+                "influence_gradient is 'score'; it must be pathwise for continuous actions."
+            )
+
+    @property
+    def _influencers(self) -> jax.Array:
+        return jnp.array(self.config.influencers, int)
+
+    @property
+    def _mates(self) -> Bool[Array, "I N"]:
+        """Whom each influencer influences: its team without itself."""
+        team = ~jnp.isin(jnp.arange(self.sizes.num_agents), jnp.array(self.config.opponents, int))
+        return team & (jnp.arange(self.sizes.num_agents) != self._influencers[:, None])
+
+    @property
+    def _weights(self) -> Float[Array, "I N"]:
+        """alpha_i of Eq. 4: all alike, as in Eq. 9."""
+        return self._mates / jnp.maximum(jnp.sum(self._mates, axis=1, keepdims=True), 1)
+
+    @property
+    def _autoencoder(self) -> MLP:
+        size = self.agent_input_size + self.sizes.num_actions
+        kaiming: Initialization = "kaiming"
+        return MLP((*self.config.autoencoder_hidden, size), initialization=kaiming)
+
+    @property
+    def _single(self) -> MLP:
+        c = self.config
+        sizes = (c.hidden_size, c.hidden_size, self.sizes.num_agents)
+        return MLP(sizes, layer_norm=c.layer_norm, initialization=c.initialization)
+
+    @property
+    def _optimizers(self) -> dict[str, optax.GradientTransformation]:
+        c = self.config
+        one = make_optimizer("adam", c.critic_lr, c.max_grad_norm)
+        each = optax.GradientTransformation(jax.vmap(one.init), jax.vmap(one.update))
+        parts = super()._optimizers
+        if c.intrinsic:
+            parts["autoencoder"] = each
+        if c.influence_weight:
+            # Copies of the critics are clipped as the critics are: by agent, for each influencer.
+            copies = self._per_agent(one)
+            each_copy = optax.GradientTransformation(jax.vmap(copies.init), jax.vmap(copies.update))
+            parts["estimator"] = each_copy if c.estimator == "multiple" else each
+        return parts
+
+    def _init_params(self, key: jax.Array) -> dict[str, Params]:
+        base_key, autoencoder_key, estimator_key = jax.random.split(key, 3)
+        c, params = self.config, super()._init_params(base_key)
+        count = len(c.influencers)
+        if c.intrinsic:
+            x = jnp.zeros((self.agent_input_size + self.sizes.num_actions,))
+            keys = jax.random.split(autoencoder_key, count)
+            params["autoencoder"] = jax.vmap(lambda k: self._autoencoder.init(k, x))(keys)
+        if c.influence_weight:
+            if c.estimator == "multiple":
+                params["estimator"] = self._copies(params["critic"])
+            else:
+                x = jnp.zeros((self._joint_size,))
+                keys = jax.random.split(estimator_key, count)
+                params["estimator"] = jax.vmap(lambda k: self._single.init(k, x))(keys)
+        return params
+
+    def _copies(self, critic: Params) -> Params:
+        """A copy of all critics for every influencer."""
+        count = len(self.config.influencers)
+        return jax.tree.map(lambda x: jnp.repeat(x[None], count, axis=0), critic)
+
+    def _begin(
+        self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState
+    ) -> tuple[OffPolicyState, Context]:
+        """Copies the critics, as the paper does at each episode."""
+        newest = EpisodeReplay(fresh.valid.shape[1])
+        context = Context(newest.add(newest.init(fresh), fresh), fresh)
+        if "estimator" in state.params and self.config.estimator == "multiple":
+            copies = self._copies(state.params["critic"])
+            optimizer = self._optimizers["estimator"].init(copies)
+            state = state._replace(
+                params={**state.params, "estimator": copies},
+                optimizer={**state.optimizer, "estimator": optimizer},
+            )
+        return state, context
+
+    # Intrinsic rewards.
+
+    def _mean(
+        self, outputs: Float[Array, "B N A"], action_mask: Bool[Array, "B N A"]
+    ) -> Float[Array, "B N A"]:
+        """What the policies do without noise: probabilities of discrete actions."""
+        if self.sizes.continuous:
+            return jnp.tanh(outputs)
+        return masked_categorical(outputs, action_mask).probs
+
+    def _novelty(
+        self, params: Params, inputs: Float[Array, "B N I"], vectors: Float[Array, "B N A"]
+    ) -> Float[Array, "I B"]:
+        """Psi of what each influencer saw and did."""
+        pairs = jnp.concatenate([inputs, vectors], axis=-1)[:, self._influencers]
+        pairs = jnp.moveaxis(pairs, 1, 0)
+        rebuilt: jax.Array = jax.vmap(self._autoencoder.apply)(params, pairs)  # type: ignore[assignment]
+        return novelty(rebuilt, pairs)
+
+    def _rewards(
+        self,
+        state: OffPolicyState,
+        steps: EpisodeBatch,
+        inputs: Float[Array, "2 B N I"],
+        vectors: Float[Array, "B N A"],
+    ) -> Float[Array, "B N"]:
+        """Eq. 10 for influencers; Eq. 11, averaged over the influencers of its team, for whom they influence."""
+        c, reward = self.config, super()._rewards(state, steps, inputs, vectors)
+        if not c.intrinsic:
+            return reward
+        psi = self._novelty(state.params["autoencoder"], inputs[0], vectors)
+        reward = reward.at[:, self._influencers].add(c.novelty_weight * psi.T)
+        policy = self._mean(self._outputs(state.params["actor"], inputs[0]), steps.action_mask[0])
+        penalty = synchrony_penalty(
+            jnp.broadcast_to(psi[..., None], (*psi.shape, self.sizes.num_agents)),
+            jnp.broadcast_to(policy, (len(psi), *policy.shape)),
+            jnp.broadcast_to(vectors, (len(psi), *vectors.shape)),
+            c.penalty_decay,
+        )
+        mates = self._mates[:, None]
+        count = jnp.maximum(jnp.sum(mates, axis=0), 1)
+        return jax.lax.stop_gradient(reward + jnp.sum(penalty * mates, axis=0) / count)
+
+    # Influence.
+
+    def _estimates(
+        self, params: Params, inputs: Float[Array, "B N I"], vectors: Float[Array, "I B N A"]
+    ) -> Float[Array, "I B N"]:
+        """q_i of joint actions, of which every influencer's estimator may be given another one."""
+
+        def of_one(params: Params, vectors: jax.Array) -> jax.Array:
+            if self.config.estimator == "multiple":
+                return self._values(params, inputs, vectors[:, None])[..., 0]
+            joint = jnp.concatenate([inputs, vectors], axis=-1)
+            return self._single.apply(params, joint.reshape(len(joint), -1))  # type: ignore[return-value]
+
+        return jax.vmap(of_one)(params, vectors)
+
+    def _behaviour(self, steps: EpisodeBatch, inputs: Float[Array, "2 B N I"]) -> jax.Array:
+        """[B, I] numbers that are equal where an influencer saw and did the same."""
+        action = steps.action[0] if self.sizes.continuous else steps.action[0][..., None]
+        pairs = jnp.concatenate([inputs[0], action.astype(inputs.dtype)], axis=-1)
+        return row_hash(pairs)[:, self._influencers]
+
+    def _estimator_loss(
+        self, params: Params, batch: Transitions, weight: Float[Array, "I B"]
+    ) -> tuple[Float[Array, ""], jax.Array]:
+        """Eq. 6 and 8: weighted mean squared errors to the critics' targets, over teammates."""
+        vectors = jnp.broadcast_to(batch.vectors, (len(weight), *batch.vectors.shape))
+        error = (self._estimates(params, batch.inputs[0], vectors) - batch.target) ** 2
+        errors = jnp.sum(error * self._mates[:, None], axis=-1)
+        loss = jax.vmap(masked_mean)(errors, weight)
+        return jnp.sum(loss), loss
+
+    def _prepare(
+        self, state: OffPolicyState, context: Context, batch: Transitions, key: jax.Array
+    ) -> tuple[OffPolicyState, Any, Metrics]:
+        """Trains autoencoders and estimators."""
+        c, metrics = self.config, {}
+        newest = EpisodeReplay(context.episodes.valid.shape[1])
+        sample_key, target_key = jax.random.split(key)
+        steps = newest.sample_transitions(context.newest, sample_key, c.matching_steps)
+        recent = self._transitions(state, steps, target_key)
+        if c.intrinsic:
+            data = batch if c.autoencoder_data == "replay" else recent
+
+            def mean_novelty(params: Params) -> jax.Array:
+                return jnp.sum(
+                    jnp.mean(self._novelty(params, data.inputs[0], data.vectors), axis=1)
+                )
+
+            loss, grads = jax.value_and_grad(mean_novelty)(state.params["autoencoder"])
+            state = self._apply(state, "autoencoder", grads)
+            metrics["novelty"] = loss / len(c.influencers)
+        if c.influence_weight:
+            data, weight = batch, jnp.ones((len(c.influencers), c.batch_size))
+            if c.matching == "exact":
+                here = self._behaviour(recent.steps, recent.inputs)
+                there = self._behaviour(batch.steps, batch.inputs)
+                same = jnp.any(there[:, None] == here, axis=1).T.astype(float)
+                data = _join(recent, batch)
+                weight = jnp.concatenate([jnp.ones((len(same), c.matching_steps)), same], axis=1)
+                metrics["matching"] = same.mean()
+            for _ in range(c.estimator_steps):
+                grads, loss = jax.grad(self._estimator_loss, has_aux=True)(
+                    state.params["estimator"], data, weight
+                )
+                state = self._apply(state, "estimator", grads)
+            metrics["estimator_loss"] = loss.mean()
+        return state, context, metrics
+
+    def _best_values(
+        self, state: OffPolicyState, steps: EpisodeBatch, inputs: Float[Array, "2 B N I"]
+    ) -> Float[Array, "B N"]:
+        """z_i: what the best joint action is worth to each agent."""
+        c, n = self.config, self.sizes.num_agents
+        when = 1 if c.target_state == "next" else 0
+        x, mask = inputs[when], steps.action_mask[when]
+        outputs = self._outputs(state.target["actor"], x)
+
+        def value(vectors: jax.Array) -> jax.Array:
+            return self._values(state.params["critic"], x, vectors)[..., 0]
+
+        if self.sizes.continuous:
+            return value(jnp.tanh(outputs)[:, None])
+        a = self.sizes.num_actions
+        start = self._one_hot(jnp.argmax(jnp.where(mask, outputs, -jnp.inf), axis=-1))
+        if c.joint_maximum == "policy":
+            return value(start[:, None])
+        options = jnp.eye(a)
+        if c.joint_maximum == "enumerate":
+            joint = jnp.stack(jnp.meshgrid(*[jnp.arange(a)] * n, indexing="ij"), -1).reshape(-1, n)
+            legal = jnp.all(jnp.take_along_axis(mask[None], joint[:, None, :, None], -1), (2, 3))
+
+            def of_joint(action: jax.Array) -> jax.Array:
+                return value(jnp.broadcast_to(options[action], (len(x), 1, n, a)))
+
+            values = jax.lax.map(of_joint, joint)
+            return jnp.max(jnp.where(legal[..., None], values, -jnp.inf), axis=0)
+        # Every critic has a joint action of its own: [B, N critics, N agents, A].
+        best = jnp.repeat(start[:, None], n, axis=1)
+        found = value(best)
+        for agent in range(n):
+            tried = jnp.stack([value(best.at[:, :, agent].set(options[k])) for k in range(a)], -1)
+            tried = jnp.where(mask[:, None, agent], tried, -jnp.inf)
+            best = best.at[:, :, agent].set(options[jnp.argmax(tried, axis=-1)])
+            found = jnp.max(tried, axis=-1)
+        return found
+
+    def _weighted(self, steps: EpisodeBatch) -> Float[Array, "I B N"]:
+        """alpha_i for single steps: 0 where there is no next state to be valued."""
+        goes_on = (steps.discount[0] > 0) | (self.config.target_state == "current")
+        return self._weights[:, None] * goes_on * steps.valid[0][:, None]
+
+    def _actor_terms(
+        self,
+        params: Params,
+        state: OffPolicyState,
+        batch: Transitions,
+        prepared: Context,
+        vectors: Float[Array, "B N A"],
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Lambda F for every influencer, whose policy alone it moves."""
+        c = self.config
+        if not c.influence_weight:
+            return jnp.zeros(()), {}
+        if c.influence_gradient == "score":
+            term = self._score(params, state, prepared.episodes)
+            return c.influence_weight * term, {}
+        own = jnp.arange(self.sizes.num_agents) == self._influencers[:, None]
+        moved = jnp.where(own[:, None, :, None], vectors, jax.lax.stop_gradient(vectors))
+        estimate = self._estimates(state.params["estimator"], batch.inputs[0], moved)
+        best = self._best_values(state, batch.steps, batch.inputs)
+        best = jnp.broadcast_to(best, estimate.shape)
+        weight = jnp.broadcast_to(self._weighted(batch.steps), estimate.shape)
+        measured = jax.vmap(influence)(estimate, best, weight)
+        return c.influence_weight * jnp.sum(measured), {"influence": measured.mean()}
+
+    def _score(
+        self, params: Params, state: OffPolicyState, episodes: EpisodeBatch
+    ) -> Float[Array, ""]:
+        """Theorem 1 on whole episodes: has the gradient of F summed over influencers, whatever its value."""
+        length, num = episodes.valid.shape
+        inputs = self._inputs(episodes.observation)
+        policy = masked_categorical(self._outputs(params, inputs[:-1]), episodes.action_mask[:-1])
+        log_prob = policy.log_prob(episodes.action)
+
+        def single(x: jax.Array) -> jax.Array:
+            """[T, B, ...] or [T+1, B, ...] as T B single steps."""
+            times = [x[i : i + length] for i in range(x.shape[0] - length + 1)]
+            return jnp.stack([part.reshape(length * num, *x.shape[2:]) for part in times])
+
+        steps, pairs = jax.tree.map(single, episodes), single(inputs)
+        vectors = self._vectors(steps)
+        joint = jnp.broadcast_to(vectors, (len(self.config.influencers), *vectors.shape))
+        estimate = self._estimates(state.params["estimator"], pairs[0], joint)
+        best = self._best_values(state, steps, pairs)
+        counted = self._weighted(steps) > 0
+
+        def of_one(
+            log_prob: jax.Array, estimate: jax.Array, counted: jax.Array, weight: jax.Array
+        ) -> jax.Array:
+            surrogate = jax.vmap(influence_surrogate, in_axes=(1, 1, 1, 1, None), out_axes=1)
+            shape = (length, num, -1)
+            target = jnp.where(counted, best, estimate).reshape(shape)
+            discount = self.config.gamma * episodes.discount.mean(-1) * episodes.valid
+            terms = surrogate(log_prob, estimate.reshape(shape), target, discount, weight)
+            return masked_mean(terms, episodes.valid.astype(terms.dtype))
+
+        each = jnp.moveaxis(log_prob[..., self._influencers], -1, 0)
+        return jnp.sum(jax.vmap(of_one)(each, estimate, counted, self._weights))
+
+
+def _join(first: Transitions, second: Transitions) -> Transitions:
+    """Both batches of single steps in one."""
+
+    def join(axis: int, one: Any, other: Any) -> Any:
+        return jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=axis), one, other)
+
+    return Transitions(
+        join(1, first.steps, second.steps),
+        join(1, first.inputs, second.inputs),
+        *join(0, first[2:], second[2:]),
+    )

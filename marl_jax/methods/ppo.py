@@ -1,0 +1,594 @@
+"""Independent PPO, and what explores with it: EITI, EDTI and Social Influence.
+
+Papers: Schulman et al. 2017 (PPO); Wang et al. 2020, "Influence-Based Multi-Agent Exploration" (EITI, EDTI); Jaques et
+al. 2019, "Social Influence as Intrinsic Motivation". Authors' code: github.com/TonghanWang/EITI-EDTI (on OpenAI
+Baselines' ppo2), github.com/eugenevinitsky/sequential_social_dilemma_games.
+"""
+
+import dataclasses
+import functools
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from envs.base import Observation
+from envs.configuration import ConfigurationError, Range
+from marl_jax.distributions import greedy_action, masked_categorical
+from marl_jax.hashing import row_hash
+from marl_jax.losses import (
+    clipped_surrogate_loss,
+    clipped_value_loss,
+    lambda_returns,
+    masked_mean,
+    normalise,
+    social_influence,
+    transition_influence,
+)
+from marl_jax.methods.team import NotNegative, Positive, TeamConfig, TeamMethod, Unit
+from marl_jax.networks import MLP, Params, Sharing, apply_per_agent, init_per_agent
+from marl_jax.optimizers import make_optimizer
+from marl_jax.replay import ReplayState
+from marl_jax.types import EpisodeBatch, Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class IPPOConfig(TeamConfig):
+    """Hyper-parameters of independent PPO: those with which EITI's authors run it (README, `ppo2/ppo2.py`)."""
+
+    num_envs: Annotated[int, Range(minimum=1)] = 32
+    """Environments played side by side; every iteration learns from one episode of each. The authors learn from 2048
+    steps of each, whatever the episodes' length."""
+    agent: Literal["mlp"] = "mlp"
+    """Network of one agent: feed-forward."""
+    policy_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (32, 32, 32)
+    """Units of the hidden layers (tanh) of policies and of values."""
+    sharing: Sharing = "independent"
+    """Whether agents share parameters or have their own."""
+    observe_last_action: Literal[False] = False
+    """Not possible: what is learned from are single steps."""
+    observe_identity: bool = False
+    """Whether an agent sees which one it is."""
+    gamma: Annotated[float, Unit] = 0.99
+    """Discount factor."""
+    gae_lambda: Annotated[float, Unit] = 0.95
+    """Lambda of the generalised advantages."""
+    clip: Annotated[float, Positive] = 0.2
+    """How far the probability ratio may depart from 1, and a value from its old one."""
+    epochs: Annotated[int, Range(minimum=1)] = 4
+    """Passes over an iteration's steps."""
+    minibatches: Annotated[int, Range(minimum=1)] = 1
+    """Parts of each pass, one gradient step each."""
+    lr: Annotated[float, Positive] = 3e-4
+    """Learning rate (Adam)."""
+    max_grad_norm: Annotated[float, NotNegative] = 0.5
+    """Norm to which each network's gradient is clipped; 0 for never. The authors clip policy and value together."""
+    value_weight: Annotated[float, NotNegative] = 0.5
+    """Weight of the values' loss."""
+    entropy_weight: Annotated[float, NotNegative] = 0.1
+    """Weight of the policies' entropy, in nats."""
+
+
+class PPOState(NamedTuple):
+    """All that a learner learns and counts.
+
+    Attributes:
+        params: parameters by part ("actor", "critic", and what a method adds).
+        optimizer: optimiser states by part.
+        env_steps: environment steps taken.
+        memory: what a method remembers besides, such as counts.
+    """
+
+    params: dict[str, Params]
+    optimizer: dict[str, optax.OptState]
+    env_steps: Int[Array, ""]
+    memory: Any = ()
+
+
+class Lessons(NamedTuple):
+    """What is learned from: [T, B, N], or single steps [M, N].
+
+    Attributes:
+        inputs: what agents see.
+        action_mask: what they may do.
+        action: what they did.
+        log_prob: its log-probability then.
+        advantage: how good it was.
+        value: by part, the values then.
+        returns: by part, what the values should have been.
+        mask: 1 on the steps that count.
+        more: what a method adds.
+    """
+
+    inputs: jax.Array
+    action_mask: jax.Array
+    action: jax.Array
+    log_prob: jax.Array
+    advantage: jax.Array
+    value: dict[str, jax.Array]
+    returns: dict[str, jax.Array]
+    mask: jax.Array
+    more: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class IPPO(TeamMethod):
+    """Independent PPO (Schulman et al. 2017): every agent learns a policy and a value of what it sees itself."""
+
+    Config: ClassVar[type[IPPOConfig]] = IPPOConfig
+    # Values, each with a reward of its own; the policies learn from the first.
+    values: ClassVar[tuple[str, ...]] = ("critic",)
+
+    def _network(self, outputs: int) -> MLP:
+        sizes = (*self.config.policy_hidden, outputs)
+        return MLP(sizes, activation=nn.tanh, initialization="orthogonal")
+
+    @property
+    def _parts(self) -> dict[str, tuple[MLP, int]]:
+        """Every part's network and what it sees."""
+        size = self.agent_input_size
+        value = (self._network(1), size)
+        return {
+            "actor": (self._network(self.sizes.num_actions), size),
+            **dict.fromkeys(self.values, value),
+        }
+
+    def _apply(self, part: str, params: Params, *inputs: jax.Array) -> jax.Array:
+        network = self._parts[part][0]
+        outputs: jax.Array = apply_per_agent(
+            network.apply, params, *inputs, sharing=self.config.sharing
+        )
+        return outputs
+
+    @property
+    def _optimizer(self) -> optax.GradientTransformation:
+        one = make_optimizer("adam", self.config.lr, self.config.max_grad_norm)
+        if self.config.sharing == "shared":
+            return one
+        return optax.GradientTransformation(jax.vmap(one.init), jax.vmap(one.update))
+
+    # What a method on top changes.
+
+    def _initial_memory(self) -> Any:
+        return ()
+
+    def _rewards(
+        self,
+        state: PPOState,
+        batch: EpisodeBatch,
+        inputs: Float[Array, "T+1 B N I"],
+        values: dict[str, jax.Array],
+    ) -> tuple[Any, dict[str, jax.Array], Any, Metrics]:
+        """The next memory, each value's reward [T, B, N], what else to learn from, and what to log."""
+        del inputs, values
+        return state.memory, {"critic": batch.reward}, (), {}
+
+    def _more_loss(self, params: dict[str, Params], lessons: Lessons) -> tuple[jax.Array, Metrics]:
+        """What else is learned."""
+        del params, lessons
+        return jnp.zeros(()), {}
+
+    # The method's contract.
+
+    def init(self, key: jax.Array) -> PPOState:
+        """Draws the parameters."""
+        n, sharing = self.sizes.num_agents, self.config.sharing
+        keys = jax.random.split(key, len(self._parts))
+        params = {
+            part: init_per_agent(functools.partial(_init, network, size), part_key, n, sharing)
+            for part_key, (part, (network, size)) in zip(keys, self._parts.items(), strict=True)
+        }
+        optimizer = {part: self._optimizer.init(p) for part, p in params.items()}
+        return PPOState(params, optimizer, jnp.zeros((), jnp.int32), self._initial_memory())
+
+    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> Any:
+        """Nothing: the policies are feed-forward."""
+        return ()
+
+    def act(
+        self, state: PPOState, memory: Any, observation: Observation, key: jax.Array, explore: bool
+    ) -> tuple[Any, jax.Array, tuple[()]]:
+        """Draws from the policies; or takes the most probable actions."""
+        mask = observation.action_mask
+        logits = self._apply("actor", state.params["actor"], self._inputs(observation.agents_view))
+        if not explore:
+            return memory, greedy_action(logits, mask), ()
+        action = masked_categorical(logits, mask).sample(seed=key)
+        return memory, action.astype(jnp.int32), ()
+
+    def update(
+        self, state: PPOState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
+    ) -> tuple[PPOState, Metrics]:
+        """Several passes over this iteration's episodes."""
+        del replay
+        c, length = self.config, fresh.reward.shape[0]
+        inputs = self._inputs(fresh.observation)
+        values = {p: self._apply(p, state.params[p], inputs)[..., 0] for p in self.values}
+        memory, rewards, more, metrics = self._rewards(state, fresh, inputs, values)
+        mask = jnp.broadcast_to(fresh.valid[..., None], fresh.reward.shape).astype(jnp.float32)
+        returns = {
+            part: lambda_returns(
+                rewards[part], c.gamma * fresh.discount, values[part][1:], c.gae_lambda
+            )
+            for part in self.values
+        }
+        logits = self._apply("actor", state.params["actor"], inputs[:-1])
+        policy = masked_categorical(logits, fresh.action_mask[:-1])
+        first = self.values[0]
+        lessons = Lessons(
+            inputs[:-1],
+            fresh.action_mask[:-1],
+            fresh.action,
+            policy.log_prob(fresh.action),
+            returns[first] - values[first][:-1],
+            {part: value[:-1] for part, value in values.items()},
+            returns,
+            mask,
+            more,
+        )
+        num = length * fresh.reward.shape[1]
+        lessons = jax.tree.map(lambda x: x.reshape(num, *x.shape[2:]), lessons)
+        params, optimizer, learned = self._learn(state.params, state.optimizer, lessons, key)
+        env_steps = state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32)
+        return PPOState(params, optimizer, env_steps, memory), {**metrics, **learned}
+
+    # Parts.
+
+    def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
+        return self._agent_inputs(observation, observation[..., :0])
+
+    def _learn(
+        self,
+        params: dict[str, Params],
+        optimizer: dict[str, optax.OptState],
+        lessons: Lessons,
+        key: jax.Array,
+    ) -> tuple[dict[str, Params], dict[str, optax.OptState], Metrics]:
+        """All passes, each over minibatches of steps in a new order."""
+        c, num = self.config, len(lessons.action)
+        size = num // c.minibatches
+
+        def step(carry: Any, chosen: Any) -> Any:
+            params, optimizer = carry
+            part = lessons if chosen is None else jax.tree.map(lambda x: x[chosen], lessons)
+            grads, metrics = jax.grad(self._loss, has_aux=True)(params, part)
+            stepped = {p: self._optimizer.update(grads[p], optimizer[p], params[p]) for p in params}
+            params = {p: optax.apply_updates(params[p], stepped[p][0]) for p in params}
+            return (params, {p: stepped[p][1] for p in params}), metrics
+
+        orders, steps = None, c.epochs
+        if c.minibatches > 1:
+            keys = jax.random.split(key, c.epochs)
+            orders = jax.vmap(lambda k: jax.random.permutation(k, num))(keys)
+            orders = orders[:, : size * c.minibatches].reshape(-1, size)
+            steps = c.epochs * c.minibatches
+        (params, optimizer), metrics = jax.lax.scan(step, (params, optimizer), orders, length=steps)
+        return params, optimizer, jax.tree.map(jnp.mean, metrics)
+
+    def _loss(
+        self, params: dict[str, Params], lessons: Lessons
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """PPO's losses of policies and values, of every agent by itself."""
+        c = self.config
+        logits = self._apply("actor", params["actor"], lessons.inputs)
+        policy = masked_categorical(logits, lessons.action_mask)
+        log_prob = policy.log_prob(lessons.action)
+
+        def of_agent(
+            log_prob: jax.Array,
+            entropy: jax.Array,
+            old: jax.Array,
+            advantage: jax.Array,
+            mask: jax.Array,
+        ) -> tuple[jax.Array, jax.Array]:
+            advantage = normalise(advantage, mask)
+            surrogate = clipped_surrogate_loss(log_prob, old, advantage, c.clip, mask)
+            return surrogate, masked_mean(entropy, mask)
+
+        surrogate, entropy = jax.vmap(of_agent, in_axes=-1)(
+            log_prob, policy.entropy(), lessons.log_prob, lessons.advantage, lessons.mask
+        )
+        n = self.sizes.num_agents
+        losses = {}
+        for part in self.values:
+            value = self._apply(part, params[part], lessons.inputs)[..., 0]
+            old, target = lessons.value[part], lessons.returns[part]
+            # The mean over agents times N: each has a mean of its own.
+            losses[part] = n * clipped_value_loss(value, old, target, c.clip, lessons.mask)
+        more, metrics = self._more_loss(params, lessons)
+        total = jnp.sum(surrogate - c.entropy_weight * entropy) + more
+        total += c.value_weight * sum(losses.values())
+        named = {f"{part}_loss": loss for part, loss in losses.items()}
+        return total, {
+            "actor_loss": surrogate.mean(),
+            "entropy": entropy.mean(),
+            **named,
+            **metrics,
+        }
+
+
+def _init(network: MLP, size: int, key: jax.Array) -> Params:
+    return network.init(key, jnp.zeros((size,)))
+
+
+@dataclasses.dataclass(frozen=True)
+class EITIConfig(IPPOConfig):
+    """Hyper-parameters of EITI (README and `Curiosity.py` of the authors)."""
+
+    curiosity_weight: Annotated[float, NotNegative] = 10.0
+    """Weight of the reward for rarely visited states (eta)."""
+    influence_weight: Annotated[float, NotNegative] = 1.0
+    """Weight of the influence on others (beta_T in EITI, beta in EDTI). The authors set one for each task, which is not
+    in their code."""
+    table_bits: Annotated[int, Range(minimum=1, maximum=28)] = 20
+    """Each of the five counts is kept in two tables of 2 to the power of this many entries (4 bytes each, for every
+    seed), which a hash leads to; the smaller entry is believed (a count-min sketch). What shares both its entries with
+    something else is counted too often: of all things, about the square of table_load, which is among the metrics."""
+
+
+class Counts(NamedTuple):
+    """How often what was met, in all environments together: [2 M] each, a pair of tables one behind the other.
+
+    Attributes:
+        visits: states of each agent.
+        contexts: an agent's state and action.
+        outcomes: an agent's state, action and next state.
+        joint_contexts: the same with another agent's state and action.
+        joint_outcomes: and its next state.
+    """
+
+    visits: Int[Array, " K"]
+    contexts: Int[Array, " K"]
+    outcomes: Int[Array, " K"]
+    joint_contexts: Int[Array, " K"]
+    joint_outcomes: Int[Array, " K"]
+
+
+@dataclasses.dataclass(frozen=True)
+class EITI(IPPO):
+    """EITI (Wang et al. 2020): paid for rarely visited states and for the influence on others' transitions.
+
+    States are what of an agent's view is about itself (`MultiAgentEnv.own_features`), and counted in tables.
+    """
+
+    Config: ClassVar = EITIConfig
+
+    def __post_init__(self) -> None:
+        if self.sizes.num_agents < 2:
+            raise ConfigurationError("the task has 1 agent; influence needs at least 2.")
+
+    def _initial_memory(self) -> Counts:
+        size = 2 << self.config.table_bits
+        return Counts(*(jnp.zeros((size,), jnp.int32) for _ in Counts._fields))
+
+    def _entries(self, batch: EpisodeBatch) -> Counts:
+        """Where each step is counted: [T, B, N, 2] of each agent, [T, B, N, N, 2] of i and then j, the tables last."""
+        n, t = self.sizes.num_agents, batch.action.shape[0]
+        own = jnp.array(self.sizes.own_features)
+        state = row_hash(jnp.where(own, batch.observation, 0.0))
+        who = jnp.broadcast_to(jnp.arange(n, dtype=jnp.uint32), batch.action.shape)
+
+        def entry(*parts: jax.Array) -> jax.Array:
+            numbers = jnp.stack(jnp.broadcast_arrays(*[p.astype(jnp.uint32) for p in parts]), -1)
+            bits = self.config.table_bits
+            places = [row_hash(numbers, salt) >> (32 - bits) for salt in range(2)]
+            return jnp.stack([places[0], places[1] + (1 << bits)], -1).astype(jnp.int32)
+
+        now, then, action = state[:t], state[1:], batch.action
+        j = (who, now, action)
+        i = tuple(x[..., None] for x in j)
+        each = tuple(x[..., None, :] for x in j)
+        return Counts(
+            entry(who, then),
+            entry(*j),
+            entry(*j, then),
+            entry(*each, *i),
+            entry(*each, *i, then[..., None, :]),
+        )
+
+    def _count(
+        self, counts: Counts, batch: EpisodeBatch
+    ) -> tuple[Counts, Float[Array, "T B N"], Float[Array, "T B N N"]]:
+        """Goes through the steps in order, all environments at once.
+
+        Returns:
+            The counts after them; 1 / sqrt(visits + 1) of each state reached, before it is counted; and the influence
+            of agent i on agent j's transition, which is counted first.
+        """
+        apart = ~jnp.eye(self.sizes.num_agents, dtype=bool)
+
+        def step(counts: Counts, now: Any) -> Any:
+            entries, valid = now
+
+            def add(table: jax.Array, where: jax.Array) -> jax.Array:
+                once = valid.reshape(-1, *[1] * (where.ndim - 1))
+                return table.at[where].add(jnp.broadcast_to(once, where.shape).astype(table.dtype))
+
+            counts = Counts(*map(add, counts, entries))
+            # Read after the step and taken back from it: reading first would make XLA copy the table at every step.
+            met = Counts(*(t[where].min(-1) for t, where in zip(counts, entries, strict=True)))
+            here = entries.visits
+            same = jnp.all(here[:, None] == here, axis=-1) & valid[None, :, None]
+            rarity = (met.visits - jnp.sum(same, axis=1) + 1.0) ** -0.5
+            joint = met.joint_contexts.shape
+            alone = [
+                jnp.broadcast_to(x[:, None], joint).astype(jnp.float32)
+                for x in (met.contexts, met.outcomes)
+            ]
+            together = [x.astype(jnp.float32) for x in (met.joint_contexts, met.joint_outcomes)]
+            return counts, (rarity, transition_influence(*alone, *together) * apart)
+
+        counts, (rarity, influence) = jax.lax.scan(
+            step, counts, (self._entries(batch), batch.valid)
+        )
+        return counts, rarity, influence
+
+    def _rewards(
+        self,
+        state: PPOState,
+        batch: EpisodeBatch,
+        inputs: Float[Array, "T+1 B N I"],
+        values: dict[str, jax.Array],
+    ) -> tuple[Any, dict[str, jax.Array], Any, Metrics]:
+        """Task, curiosity, and influence."""
+        del inputs
+        counts, rarity, influence = self._count(state.memory, batch)
+        curiosity = self.config.curiosity_weight * rarity
+        bonus = self.config.influence_weight * self._bonus(influence, values)
+        mask = jnp.broadcast_to(batch.valid[..., None], bonus.shape).astype(jnp.float32)
+        rewards = {
+            "critic": batch.reward + curiosity + bonus,
+            "extrinsic": batch.reward,
+            "curiosity": curiosity,
+        }
+        metrics = {
+            "curiosity": masked_mean(curiosity, mask),
+            "influence_bonus": masked_mean(bonus, mask),
+            "table_load": jnp.mean(counts.joint_outcomes > 0),
+        }
+        return counts, {part: rewards[part] for part in self.values}, (), metrics
+
+    def _bonus(
+        self, influence: Float[Array, "T B N N"], values: dict[str, jax.Array]
+    ) -> Float[Array, "T B N"]:
+        """Influence on all others."""
+        del values
+        return jnp.sum(influence, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class EDTIConfig(EITIConfig):
+    """Hyper-parameters of EDTI (README of the authors)."""
+
+    extrinsic_weight: Annotated[float, NotNegative] = 0.1
+    """Weight of the other's expected reward from the task in the value of an interaction (beta_ext)."""
+    intrinsic_weight: Annotated[float, NotNegative] = 1.0
+    """Weight of the other's expected curiosity (beta_int)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class EDTI(EITI):
+    """EDTI (Wang et al. 2020): influence counts as much as the state is worth to which it brings the other."""
+
+    Config: ClassVar = EDTIConfig
+    values: ClassVar[tuple[str, ...]] = ("critic", "extrinsic", "curiosity")
+
+    def _bonus(
+        self, influence: Float[Array, "T B N N"], values: dict[str, jax.Array]
+    ) -> Float[Array, "T B N"]:
+        """Gamma sum_j c_ij (beta_ext V_j^ext(s') + beta_int V_j^cur(s')), also where an episode ends, as the code has
+        it."""
+        c = self.config
+        worth = c.extrinsic_weight * values["extrinsic"] + c.intrinsic_weight * values["curiosity"]
+        return c.gamma * jnp.sum(influence * worth[1:][..., None, :], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class SocialInfluenceConfig(IPPOConfig):
+    """Hyper-parameters of Social Influence: independent PPO's, and the authors' for the rest (`train.py`)."""
+
+    influence_weight: Annotated[float, NotNegative] = 1.0
+    """Weight of the influence reward."""
+    influence_anneal_steps: Annotated[int, NotNegative] = 0
+    """Environment steps over which the weight rises linearly from 0; 0 for full weight at once. The authors' rises over
+    many millions."""
+    influence_clip: Annotated[float, Positive] = 10.0
+    """The influence reward of a step is at most this, in nats."""
+    model_weight: Annotated[float, Positive] = 0.0667
+    """Weight of the loss of the model of other agents."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SocialInfluence(IPPO):
+    """Social Influence (Jaques et al. 2019): paid for how much an action changes what others are expected to do next.
+
+    Every agent predicts the others' next actions from what it sees and what all do. The authors' models and policies
+    are recurrent and see images; these are feed-forward.
+    """
+
+    Config: ClassVar = SocialInfluenceConfig
+
+    def __post_init__(self) -> None:
+        if self.sizes.num_agents < 2:
+            raise ConfigurationError("the task has 1 agent; influence needs at least 2.")
+
+    @property
+    def _parts(self) -> dict[str, tuple[MLP, int]]:
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        return {**super()._parts, "model": (self._network(n * a), self.agent_input_size + n * a)}
+
+    def _predict(
+        self, params: Params, inputs: Float[Array, "*b N I"], actions: Float[Array, "*b N NA"]
+    ) -> Float[Array, "*b N N A"]:
+        """Logits of every agent's next action (last N), as each agent (first N) expects them."""
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        logits = self._apply("model", params, jnp.concatenate([inputs, actions], axis=-1))
+        return logits.reshape(*logits.shape[:-1], n, a)
+
+    def _joint(self, action: Int[Array, "*b N"]) -> Float[Array, "*b N NA"]:
+        """All agents' actions, as every agent sees them."""
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        joint = self._one_hot(action).reshape(*action.shape[:-1], 1, n * a)
+        return jnp.broadcast_to(joint, (*action.shape, n * a))
+
+    def _influence(
+        self,
+        params: dict[str, Params],
+        inputs: Float[Array, "*b N I"],
+        action: Int[Array, "*b N"],
+        policy: Float[Array, "*b N A"],
+    ) -> Float[Array, "*b N N"]:
+        """Of every agent (first N) on the next action of every other; nobody influences itself."""
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        joint = self._joint(action).reshape(*action.shape, n, a)
+        own = jnp.eye(n, dtype=bool)[..., None]
+
+        def had_it_been(option: jax.Array) -> jax.Array:
+            changed = jnp.where(own, option, joint).reshape(*action.shape, n * a)
+            return self._predict(params["model"], inputs, changed)
+
+        logits = jnp.stack([had_it_been(option) for option in jnp.eye(a)], axis=-3)
+        return social_influence(logits, policy, action) * ~jnp.eye(n, dtype=bool)
+
+    def _rewards(
+        self,
+        state: PPOState,
+        batch: EpisodeBatch,
+        inputs: Float[Array, "T+1 B N I"],
+        values: dict[str, jax.Array],
+    ) -> tuple[Any, dict[str, jax.Array], Any, Metrics]:
+        """Task, and influence on what others do next; at an episode's last step there is no next."""
+        del values
+        c = self.config
+        logits = self._apply("actor", state.params["actor"], inputs[:-1])
+        policy = masked_categorical(logits, batch.action_mask[:-1]).probs
+        influence = self._influence(state.params, inputs[:-1], batch.action, policy)
+        follows = jnp.concatenate([batch.valid[1:], jnp.zeros_like(batch.valid[:1])])[..., None]
+        bonus = jnp.minimum(jnp.sum(influence, axis=-1), c.influence_clip) * follows
+        weight: Any = c.influence_weight
+        if c.influence_anneal_steps:
+            weight *= jnp.minimum(state.env_steps / c.influence_anneal_steps, 1.0)
+        mask = jnp.broadcast_to(follows, bonus.shape).astype(jnp.float32)
+        following = jnp.concatenate([batch.action[1:], batch.action[-1:]])
+        more = (following, mask)
+        return (
+            (),
+            {"critic": batch.reward + weight * bonus},
+            more,
+            {"influence": masked_mean(bonus, mask)},
+        )
+
+    def _more_loss(self, params: dict[str, Params], lessons: Lessons) -> tuple[jax.Array, Metrics]:
+        """Cross-entropy of the others' next actions, summed over agents."""
+        n = self.sizes.num_agents
+        following, mask = lessons.more
+        logits = self._predict(params["model"], lessons.inputs, self._joint(lessons.action))
+        log_probs = jax.nn.log_softmax(logits)
+        next_action = jnp.broadcast_to(following[..., None, :], log_probs.shape[:-1])
+        right = jnp.sum(log_probs * self._one_hot(next_action), axis=-1)
+        others = ~jnp.eye(n, dtype=bool) * mask[..., None]
+        loss = -masked_mean(right, others)
+        return self.config.model_weight * n * loss, {"model_loss": loss}

@@ -1,0 +1,335 @@
+"""ALITA: rewards, estimators and the influence's gradient worked out a second time, and what each part may move."""
+
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.configuration import ConfigurationError
+from marl_jax import methods
+from marl_jax.methods.base import Sizes
+from marl_jax.methods.off_policy import OffPolicyState
+from marl_jax.replay import EpisodeReplay
+from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
+from tests.methods.test_maddpg import KEY, stored, train, transitions
+from tests.probes import ACTIONS, AGENTS, Lock, Roles
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 6,
+    "num_envs": 4,
+    "batch_size": 5,
+    "gamma": 0.9,
+    "layer_norm": False,
+    "autoencoder_hidden": (4, 2, 4),
+    "matching_steps": 3,
+    "estimator_steps": 2,
+}
+
+
+def make(sizes: Sizes = SIZES, **options: Any) -> Any:
+    cls: Any = methods.method_class("alita")
+    return cls(cls.Config.from_mapping({**SMALL, **options}, "alita"), sizes)
+
+
+@functools.cache
+def initial(**options: Any) -> OffPolicyState:
+    """A learner with drawn parameters, whose targets lag behind."""
+    state: OffPolicyState = drawn_state(make(**options), 0)
+    return state
+
+
+def changed(one: Any, other: Any) -> bool:
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return any(bool((x != y).any()) for x, y in pairs)
+
+
+# --- Intrinsic rewards ---
+
+
+def test_rewards_by_hand() -> None:
+    """Eq. 10 for the influencer, agent 1 here; Eq. 11 for agent 0."""
+    options: Any = {"influencers": (1,), "novelty_weight": 0.3, "penalty_decay": 0.7}
+    method, state, steps = make(**options), initial(**options), transitions()
+    vectors = method._vectors(steps)
+    found = method._rewards(state, steps, steps.observation, vectors)
+    autoencoder = jax.tree.map(lambda x: x[0], state.params["autoencoder"])
+    policy = jax.tree.map(lambda x: x[0], state.params["actor"])
+    for b in range(5):
+        pair = np.concatenate([steps.observation[0, b, 1], vectors[b, 1]])
+        psi = np.sum((np.asarray(method._autoencoder.apply(autoencoder, pair)) - pair) ** 2)
+        np.testing.assert_allclose(found[b, 1], float(steps.reward[0, b, 1]) + 0.3 * psi, rtol=1e-4)
+        logits = np.asarray(method._policy_network.apply(policy, steps.observation[0, b, 0]))
+        chances = np.where(steps.action_mask[0, b, 0], np.exp(logits), 0.0)
+        gap = np.sum((chances / chances.sum() - np.asarray(vectors[b, 0])) ** 2)
+        expected = float(steps.reward[0, b, 0]) - np.exp(-0.7 * psi) * gap
+        np.testing.assert_allclose(found[b, 0], expected, rtol=1e-4)
+
+
+def test_everybody_an_influencer_and_everybody_influenced() -> None:
+    """Symmetric: the own novelty is earned and the other's excuses."""
+    both: Any = {"influencers": (0, 1)}
+    method, state, steps = make(**both), initial(**both), transitions()
+    vectors = method._vectors(steps)
+    psi = method._novelty(state.params["autoencoder"], steps.observation[0], vectors)
+    found = method._rewards(state, steps, steps.observation, vectors)
+    outputs = method._outputs(state.params["actor"], steps.observation[0])
+    gap = jnp.sum((method._mean(outputs, steps.action_mask[0]) - vectors) ** 2, axis=-1)
+    for i in range(AGENTS):
+        expected = steps.reward[0, :, i] + 0.1 * psi[i] - jnp.exp(-0.1 * psi[1 - i]) * gap[:, i]
+        np.testing.assert_allclose(found[:, i], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_opponents_and_no_intrinsic_motivation_leave_the_reward_alone() -> None:
+    steps = transitions()
+    plain = make(intrinsic=False)
+    rewards = plain._rewards(
+        initial(intrinsic=False), steps, steps.observation, plain._vectors(steps)
+    )
+    np.testing.assert_array_equal(rewards, steps.reward[0])
+    assert set(initial(intrinsic=False).params) == {"actor", "critic", "estimator"}
+    mixed: Any = {"opponents": (1,)}
+    method = make(**mixed)
+    rewards = method._rewards(initial(**mixed), steps, steps.observation, method._vectors(steps))
+    np.testing.assert_array_equal(rewards[:, 1], steps.reward[0, :, 1])
+    assert bool((rewards[:, 0] > steps.reward[0, :, 0]).all())
+    np.testing.assert_array_equal(method._weights, [[0.0, 0.0]])
+
+
+# --- Estimators ---
+
+
+@pytest.mark.parametrize("estimator", ["multiple", "single"])
+def test_an_estimator_learns_from_what_matches_the_influencers_behaviour(estimator: str) -> None:
+    """Eq. 6 and 8: the rows drawn from the replay count only if the influencer saw and did the same in a recent one."""
+    method, state = make(estimator=estimator), initial(estimator=estimator)
+    batch = method._transitions(state, transitions(), KEY)
+    recent = jax.tree.map(lambda x: x, batch)
+    behaviour = np.asarray(method._behaviour(batch.steps, batch.inputs))[:, 0]
+    rows = [
+        (tuple(np.asarray(batch.inputs[0, b, 0]).tolist()), int(batch.steps.action[0, b, 0]))
+        for b in range(5)
+    ]
+    for b, c in itertools.product(range(5), repeat=2):
+        assert (behaviour[b] == behaviour[c]) == (rows[b] == rows[c])
+
+    weight = jnp.array([[1.0, 0.0, 1.0, 0.0, 1.0]])
+    found, _ = method._estimator_loss(state.params["estimator"], recent, weight)
+    estimates = method._estimates(state.params["estimator"], batch.inputs[0], batch.vectors[None])[
+        0
+    ]
+    # Of the teammates' values only agent 1's counts.
+    errors = (np.asarray(estimates[:, 1]) - np.asarray(batch.target[:, 1])) ** 2
+    np.testing.assert_allclose(found, errors[[0, 2, 4]].mean(), rtol=1e-4)
+
+
+def test_the_critics_are_copied_anew_in_every_iteration() -> None:
+    method, state = make(), initial()
+    fresh = make_batch()._replace(extras=jnp.zeros((4, 3, AGENTS, ACTIONS)))
+    begun, context = fast_jit(method._begin)(state, fresh, stored())
+    copies = jax.tree.map(lambda x: x[0], begun.params["estimator"])
+    assert changed(state.params["estimator"], begun.params["estimator"])
+    assert not changed(copies, state.params["critic"])
+    learned, _, metrics = fast_jit(method._prepare)(
+        begun, context, method._transitions(state, transitions(), KEY), KEY
+    )
+    assert changed(learned.params["estimator"], begun.params["estimator"])
+    assert changed(learned.params["autoencoder"], begun.params["autoencoder"])
+    assert not changed(
+        [learned.params[p] for p in ("actor", "critic")],
+        [begun.params[p] for p in ("actor", "critic")],
+    )
+    assert {"novelty", "matching", "estimator_loss"} == set(metrics)
+
+
+# --- Influence ---
+
+
+@pytest.mark.parametrize("target_state", ["next", "current"])
+@pytest.mark.parametrize("joint_maximum", ["enumerate", "coordinate", "policy"])
+def test_the_best_joint_action(joint_maximum: str, target_state: str) -> None:
+    options: Any = {"joint_maximum": joint_maximum, "target_state": target_state}
+    method, state, steps = make(**options), initial(), transitions()
+    found = np.asarray(fast_jit(method._best_values)(state, steps, steps.observation))
+    when = 1 if target_state == "next" else 0
+    mask = np.asarray(steps.action_mask[when])
+    outputs = np.asarray(method._outputs(state.target["actor"], steps.observation[when]))
+    start = np.argmax(np.where(mask, outputs, -np.inf), -1)
+
+    def value(action: np.ndarray) -> np.ndarray:
+        vectors = jnp.eye(ACTIONS)[jnp.asarray(action)][:, None]
+        return np.asarray(
+            method._values(state.params["critic"], steps.observation[when], vectors)[..., 0]
+        )
+
+    table = {(u, v): value(np.tile([u, v], (5, 1))) for u in range(ACTIONS) for v in range(ACTIONS)}
+    for b in range(5):
+        legal = [(u, v) for u, v in table if mask[b, 0, u] and mask[b, 1, v]]
+        for i in range(AGENTS):
+            if joint_maximum == "enumerate":
+                expected = max(table[pair][b, i] for pair in legal)
+            elif joint_maximum == "policy":
+                expected = table[tuple(start[b])][b, i]
+            else:
+                u = max(
+                    (u for u, v in legal if v == start[b, 1]),
+                    key=lambda u: table[u, start[b, 1]][b, i],
+                )
+                expected = max(table[u, v][b, i] for w, v in legal if w == u)
+            np.testing.assert_allclose(found[b, i], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("estimator", ["multiple", "single"])
+def test_the_influence_moves_the_influencer_alone(estimator: str) -> None:
+    """Through its action only, and by as much as a finite difference says; steps that end an episode do not count."""
+    with jax.enable_x64(True):
+        options: Any = {"estimator": estimator, "influence_weight": 0.5, "influencers": (1,)}
+        options |= {"target_state": "next"}
+        method = make(**options)
+        state = jax.tree.map(
+            lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x,
+            drawn_state(method, 0),
+        )
+        steps = jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.float64) if x.dtype == jnp.float32 else jnp.asarray(x),
+            transitions(),
+        )
+        batch = method._transitions(state, steps, KEY)
+
+        def term(params: Any) -> jax.Array:
+            outputs = method._outputs(params, steps.observation[0])
+            vectors = method._decide(outputs, steps.action_mask[0], KEY)
+            return method._actor_terms(params, state, batch, None, vectors)[0]
+
+        actor = state.params["actor"]
+        value, slopes = fast_jit(jax.value_and_grad(term))(actor)
+        # By hand: half the mean over steps of (q_0 - max Q_0)^2, alpha_0 being 1.
+        outputs = method._outputs(actor, steps.observation[0])
+        vectors = method._decide(outputs, steps.action_mask[0], KEY)
+        q = method._estimates(state.params["estimator"], steps.observation[0], vectors[None])[
+            0, :, 0
+        ]
+        z = method._best_values(state, steps, steps.observation)[:, 0]
+        goes_on = np.asarray(steps.discount[0, :, 0]) > 0
+        assert 0 < goes_on.sum() < 5
+        np.testing.assert_allclose(
+            value, 0.5 * np.mean(goes_on * np.asarray((q - z) ** 2)), rtol=1e-9
+        )
+        for path, slope in jax.tree.leaves_with_path(slopes):
+            np.testing.assert_array_equal(slope[0], np.zeros_like(slope[0]), err_msg=str(path))
+
+        # Of the influencer's parameters alone: the other's action is not differentiated, and would change the value.
+        direction = jax.tree.map(
+            lambda x: (
+                jnp.asarray(np.random.default_rng(x.size).normal(size=x.shape)).at[0].set(0.0)
+            ),
+            actor,
+        )
+        moved = [
+            term(jax.tree.map(lambda x, d, e=e: x + e * d, actor, direction)) for e in (1e-6, -1e-6)
+        ]
+        along = sum(
+            jnp.sum(s * d)
+            for s, d in zip(jax.tree.leaves(slopes), jax.tree.leaves(direction), strict=True)
+        )
+        np.testing.assert_allclose(along, (moved[0] - moved[1]) / 2e-6, rtol=1e-5)
+        assert abs(float(along)) > 1e-4
+
+
+def test_theorem_1s_gradient_moves_the_influencer_alone() -> None:
+    options: Any = {"influence_gradient": "score", "influencers": (1,)}
+    method, state = make(**options), initial(**options)
+    episodes = make_batch()._replace(extras=jnp.zeros((4, 3, AGENTS, ACTIONS)).at[..., 0].set(1.0))
+    slopes = fast_jit(jax.grad(method._score))(state.params["actor"], state, episodes)
+    for path, slope in jax.tree.leaves_with_path(slopes):
+        np.testing.assert_array_equal(slope[0], np.zeros_like(slope[0]), err_msg=str(path))
+        assert float(jnp.abs(slope[1]).max()) > 0, path
+    # What lies behind an episode's end has no part in it.
+    behind = ~episodes.valid[..., None]
+    other = episodes._replace(action=jnp.where(behind, 0, episodes.action))
+    again = fast_jit(jax.grad(method._score))(state.params["actor"], state, other)
+    assert not changed(slopes, again)
+
+
+def test_without_influence_or_motivation_their_parts_are_gone() -> None:
+    assert set(initial(influence_weight=0.0).params) == {"actor", "critic", "autoencoder"}
+    both = initial(influence_weight=0.0, intrinsic=False)
+    assert set(both.params) == {"actor", "critic"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"influencers": (2,)}, r"influencers is \(2,\); it must be different ones of the task's"),
+        ({"influencers": (0, 0)}, "it must be different ones"),
+        ({"influencers": ()}, r"influencers is \(\); it must be at least one agent"),
+        ({"opponents": (0,)}, "at least one agent that is none of the opponents"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: Any, message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        make(**options)
+
+
+def test_tasks_that_it_does_not_fit_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="needs at least 2"):
+        make(Sizes(1, 3, 4, 4, 4))
+    with pytest.raises(ConfigurationError, match="must be pathwise for continuous"):
+        make(SIZES._replace(continuous=True), influence_gradient="score")
+
+
+def test_a_step_moves_every_part() -> None:
+    method, state = make(target_update_rate=0.25), initial()
+    replay = stored()
+    fresh = make_batch()._replace(extras=jnp.ones((4, 3, AGENTS, ACTIONS)) / ACTIONS)
+    kept = EpisodeReplay(3)
+    newest = kept.add(kept.init(fresh), fresh)
+    context = type("Context", (), {"newest": newest, "episodes": fresh})
+    learned, metrics = fast_jit(lambda s: method._step(s, context, replay, KEY))(state)
+    for part, params in learned.params.items():
+        assert changed(params, state.params[part]), part
+    assert np.isfinite(list(metrics.values())).all()
+
+
+# --- Learning ---
+
+
+class ShortLock(Lock):
+    """Two digits: random play opens it in one of 81 tries. It pays 100."""
+
+    code = Lock.code[:2]
+
+    def _outcome(self, state: Any, action: jax.Array) -> tuple[Any, Any, Any]:
+        memory, reward, opened = super()._outcome(state, action)
+        return memory, 10.0 * reward, opened
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("target_state", "solved"), [("current", True), ("next", False)])
+def test_the_target_state_decides_whether_influence_helps_or_harms(
+    target_state: str, solved: bool
+) -> None:
+    """Eq. 4's current state against Eq. 7's next one, with a reward so large that the influence weighs more."""
+    returns = train(
+        "alita",
+        ShortLock,
+        150,
+        seeds=4,
+        layer_norm=False,
+        hidden_size=32,
+        batch_size=256,
+        critic_lr=1e-2,
+        intrinsic=False,
+        target_state=target_state,
+    )
+    assert (returns == (100.0 if solved else 0.0)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", ["multiple", "single"])
+def test_it_solves(estimator: str) -> None:
+    options: dict[str, Any] = {"layer_norm": False, "critic_lr": 1e-2, "intrinsic": False}
+    assert (train("alita", Roles, 250, estimator=estimator, **options) > 0.95).all()

@@ -1,0 +1,363 @@
+"""Independent PPO, EITI, EDTI and Social Influence: rewards against NumPy, gradients, and worlds they must solve."""
+
+import collections
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.configuration import ConfigurationError
+from envs.push_box import PushBox
+from envs.secret_room import SecretRoom
+from marl_jax import methods
+from marl_jax.methods.base import Sizes
+from marl_jax.rollout import rollout
+from marl_jax.training import Trainer, TrainingConfig
+from marl_jax.types import EpisodeBatch
+from tests.methods.learners import SIZES, fast_jit, make_batch
+from tests.methods.test_maddpg import train as learn_off_policy
+from tests.probes import ACTIONS, AGENTS, LIMIT, Lock, Masked, Probe, Roles, TakeOrWait
+
+SMALL: dict[str, Any] = {"num_envs": 3, "policy_hidden": (5,), "gamma": 0.9, "gae_lambda": 0.8}
+KEY = jax.random.key(3)
+
+
+def make(name: str = "ippo", sizes: Sizes = SIZES, **options: Any) -> Any:
+    cls: Any = methods.method_class(name)
+    return cls(cls.Config.from_mapping({**SMALL, **options}, name), sizes)
+
+
+@functools.cache
+def episodes() -> EpisodeBatch:
+    return make_batch(lengths=(4, 2, 3), terminated=(False, True, True))
+
+
+# --- PPO ---
+
+
+def test_the_first_step_follows_the_policy_gradient_with_generalised_advantages() -> None:
+    method = make(entropy_weight=0.0, value_weight=0.0, epochs=1, lr=1.0)
+    state, batch = fast_jit(method.init)(KEY), episodes()
+    inputs = batch.observation
+    values = np.asarray(method._apply("critic", state.params["critic"], inputs)[..., 0])
+    valid = np.asarray(batch.valid)
+    # The definition: sum over k of (gamma lambda)^k delta_{t+k}, up to the episode's end.
+    advantage = np.zeros((LIMIT, 3, AGENTS))
+    for b in range(3):
+        for t in range(LIMIT):
+            weight = np.ones(AGENTS)
+            for k in range(t, int(valid[:, b].sum())):
+                d = 0.9 * np.asarray(batch.discount[k, b])
+                delta = np.asarray(batch.reward[k, b]) + d * values[k + 1, b] - values[k, b]
+                advantage[t, b] += weight * delta
+                weight = weight * 0.8 * d
+    for i in range(AGENTS):
+        own = advantage[..., i][valid]
+        advantage[..., i] = (advantage[..., i] - own.mean()) / own.std()
+
+    def objective(params: Any) -> jax.Array:
+        logits = jnp.where(
+            batch.action_mask[:-1], method._apply("actor", params, inputs[:-1]), -1e10
+        )
+        log_probs = jax.nn.log_softmax(logits)
+        taken = jnp.take_along_axis(log_probs, batch.action[..., None], -1)[..., 0]
+        return jnp.sum(taken * advantage * valid[..., None]) / valid.sum()
+
+    lessons: list[Any] = []
+    learn = type(method)._learn
+
+    def spy(self: Any, params: Any, optimizer: Any, given: Any, key: Any) -> Any:
+        lessons.append(given)
+        return learn(self, params, optimizer, given, key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(method), "_learn", spy)
+        method.update(state, batch, None, KEY)
+    found = jax.grad(lambda p: method._loss(p, lessons[0])[0])(state.params)["actor"]
+    expected = jax.grad(objective)(state.params["actor"])
+    for f, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(f, -e, rtol=1e-3, atol=1e-6)
+
+
+def test_padding_teaches_nothing() -> None:
+    batch = episodes()
+    behind = ~batch.valid[..., None]
+    other = batch._replace(
+        reward=jnp.where(behind, 99.0, batch.reward),
+        action=jnp.where(behind, 0, batch.action),
+        observation=batch.observation.at[1:].set(
+            # The observation after the last step is the next of a step that counts.
+            jnp.where(behind[..., None], 7.0, batch.observation[1:])
+        ),
+    )
+    for name in ("ippo", "edti", "social_influence"):
+        method = make(name, **({"table_bits": 12} if name == "edti" else {}))
+        state = fast_jit(method.init)(KEY)
+        update = fast_jit(lambda b, m=method, s=state: m.update(s, b, None, KEY)[0].params)
+        jax.tree.map(np.testing.assert_array_equal, update(batch), update(other))
+
+
+def test_minibatches_take_their_share_of_all_steps() -> None:
+    method = make(minibatches=4, epochs=2)
+    state = fast_jit(method.init)(KEY)
+    learned, _ = fast_jit(method.update)(state, episodes(), None, KEY)
+    count = learned.optimizer["actor"][1][0].count
+    np.testing.assert_array_equal(count, [8, 8])
+
+
+# --- EITI and EDTI ---
+
+
+def reference(method: Any, own: np.ndarray, batches: list[EpisodeBatch]) -> tuple[Any, Any]:
+    """Rarity and influence of the last of some batches, with dictionaries and loops."""
+    visits: Any = collections.Counter()
+    counts: Any = collections.Counter()
+    for batch in batches:
+        view, action, valid = (
+            np.asarray(x) for x in (batch.observation, batch.action, batch.valid)
+        )
+        t_max, b_max, n = action.shape
+        rarity, influence = np.zeros(action.shape), np.zeros((*action.shape, n))
+
+        def name(t: int, b: int, i: int, view: Any = view) -> tuple[float, ...]:
+            return tuple(view[t, b, i][own[i]].tolist())
+
+        for t in range(t_max):
+            for b in range(b_max):
+                for i in range(n):
+                    rarity[t, b, i] = (visits[i, name(t + 1, b, i)] + 1) ** -0.5
+            alive = [b for b in range(b_max) if valid[t, b]]
+            for b in alive:
+                for j in range(n):
+                    visits[j, name(t + 1, b, j)] += 1
+                    alone = (j, name(t, b, j), action[t, b, j])
+                    counts[alone] += 1
+                    counts[(*alone, name(t + 1, b, j))] += 1
+                    for i in range(n):
+                        joint = (*alone, i, name(t, b, i), action[t, b, i])
+                        counts[joint] += 1
+                        counts[(*joint, name(t + 1, b, j))] += 1
+            for b in alive:
+                for i in range(n):
+                    for j in range(n):
+                        if i == j:
+                            continue
+                        alone = (j, name(t, b, j), action[t, b, j])
+                        joint = (*alone, i, name(t, b, i), action[t, b, i])
+                        then = name(t + 1, b, j)
+                        p = counts[(*alone, then)] / counts[alone]
+                        q = counts[(*joint, then)] / counts[joint]
+                        influence[t, b, i, j] = 1 - p / q
+    return rarity, influence
+
+
+@pytest.mark.parametrize("world", [Lock(), PushBox(time_limit=60, size=9)])
+def test_counts_and_influence_against_dictionaries(world: Any) -> None:
+    """On two batches of recorded episodes. In Push-Box random play moves no box, so there is no influence at all."""
+    method = methods.make("edti", world, num_envs=6, policy_hidden=(4,))
+    state = fast_jit(method.init)(KEY)
+    play = fast_jit(lambda k: rollout(world, method, state, k, 6, True)[0])
+    batches = [play(jax.random.key(k)) for k in range(2)]
+    memory = state.memory
+    for batch in batches:
+        memory, rarity, influence = fast_jit(method._count)(memory, batch)
+    expected = reference(method, world.own_features, batches)
+    valid = np.asarray(batches[-1].valid)
+    np.testing.assert_allclose(rarity[valid], expected[0][valid], rtol=1e-5)
+    np.testing.assert_allclose(influence[valid], expected[1][valid], rtol=1e-4, atol=1e-6)
+    steps = sum(int(b.valid.sum()) for b in batches)
+    assert int(memory.visits.sum()) == 2 * steps * world.num_agents
+    assert (np.abs(influence[valid]).max() > 0.1) == isinstance(world, Lock)
+
+
+def test_own_features_are_about_oneself_and_the_things_around() -> None:
+    # Push-Box: rows and columns of agent 0, agent 1, the box; Secret Room: of both agents, then three doors.
+    for world, size, theirs in ((PushBox(), 15, 6), (SecretRoom(observation="one_hot"), 25, 4)):
+        own = world.own_features
+        blocks = own[:, : theirs * size].reshape(2, theirs // 2, 2 * size)
+        np.testing.assert_array_equal(blocks.all(-1), blocks.any(-1))
+        agents = [[1, 0], [0, 1]]
+        np.testing.assert_array_equal(blocks.all(-1)[:, :2], agents)
+    assert PushBox(observation="coordinates").own_features.tolist() == [
+        [True, True, False, False, True, True],
+        [False, False, True, True, True, True],
+    ]
+    assert not SecretRoom().own_features[:, 4:].any()
+    assert SecretRoom().own_features[0].sum() == 2
+
+
+def test_what_eiti_and_edti_pay() -> None:
+    options: Any = {"table_bits": 14, "curiosity_weight": 2.0, "influence_weight": 0.5}
+    batch = episodes()
+    for name in ("eiti", "edti"):
+        method = make(name, **options)
+        state = fast_jit(method.init)(KEY)
+        values = {
+            p: method._apply(p, state.params[p], batch.observation)[..., 0] for p in method.values
+        }
+        _, rewards, _, _ = method._rewards(state, batch, batch.observation, values)
+        _, rarity, influence = method._count(state.memory, batch)
+        paid = batch.reward + 2.0 * rarity
+        for i in range(AGENTS):
+            j = 1 - i
+            bonus = influence[..., i, j]
+            if name == "edti":
+                ahead = 0.1 * values["extrinsic"][1:, :, j] + values["curiosity"][1:, :, j]
+                bonus = 0.9 * bonus * ahead
+            np.testing.assert_allclose(
+                rewards["critic"][..., i], paid[..., i] + 0.5 * bonus, rtol=1e-5, atol=1e-6
+            )
+        if name == "edti":
+            np.testing.assert_array_equal(rewards["extrinsic"], batch.reward)
+            np.testing.assert_array_equal(rewards["curiosity"], 2.0 * rarity)
+        assert set(rewards) == set(method.values)
+
+
+# --- Social Influence ---
+
+
+def test_social_influence_by_enumerating_what_could_have_been_done() -> None:
+    method, batch = make("social_influence"), episodes()
+    state = fast_jit(method.init)(KEY)
+    _, rewards, _, _ = method._rewards(state, batch, batch.observation, {})
+    logits = np.asarray(method._apply("actor", state.params["actor"], batch.observation[:-1]))
+    chances = np.where(batch.action_mask[:-1], np.exp(logits), 0.0)
+    chances /= chances.sum(-1, keepdims=True)
+
+    def law(t: int, b: int, i: int, action: np.ndarray) -> np.ndarray:
+        """What agent i expects the other to do next."""
+        own = jax.tree.map(lambda x: x[i], state.params["model"])
+        seen = jnp.concatenate([batch.observation[t, b, i], jnp.eye(ACTIONS)[action].ravel()])
+        expected = np.asarray(method._parts["model"][0].apply(own, seen)).reshape(AGENTS, ACTIONS)
+        weights = np.exp(expected[1 - i])
+        return np.asarray(weights / weights.sum())
+
+    for t in range(LIMIT):
+        for b in range(3):
+            follows = t + 1 < LIMIT and bool(batch.valid[t + 1, b])
+            for i in range(AGENTS):
+                action = np.asarray(batch.action[t, b])
+                marginal = np.zeros(ACTIONS)
+                for a in range(ACTIONS):
+                    changed = action.copy()
+                    changed[i] = a
+                    marginal += chances[t, b, i, a] * law(t, b, i, changed)
+                given = law(t, b, i, action)
+                influence = np.sum(given * np.log(given / marginal)) * follows
+                np.testing.assert_allclose(
+                    rewards["critic"][t, b, i],
+                    batch.reward[t, b, i] + influence,
+                    rtol=1e-4,
+                    atol=1e-5,
+                )
+
+
+def test_the_model_learns_the_others_next_actions_only() -> None:
+    method, batch = make("social_influence", model_weight=1.0), episodes()
+    state = fast_jit(method.init)(KEY)
+    more = method._rewards(state, batch, batch.observation, {})[2]
+    lessons = type(
+        "Lessons", (), {"inputs": batch.observation[:-1], "action": batch.action, "more": more}
+    )
+    loss, metrics = method._more_loss(state.params, lessons)
+    logits = method._predict(
+        state.params["model"], batch.observation[:-1], method._joint(batch.action)
+    )
+    log_probs = np.asarray(jax.nn.log_softmax(logits))
+    terms = [
+        log_probs[t, b, i, 1 - i, int(batch.action[t + 1, b, 1 - i])]
+        for t in range(LIMIT - 1)
+        for b in range(3)
+        for i in range(AGENTS)
+        if bool(batch.valid[t + 1, b])
+    ]
+    np.testing.assert_allclose(metrics["model_loss"], -np.mean(terms), rtol=1e-5)
+    np.testing.assert_allclose(loss, -AGENTS * np.mean(terms), rtol=1e-5)
+
+
+def test_the_influence_rewards_weight_may_rise_slowly() -> None:
+    batch = episodes()
+    full = make("social_influence")
+    state = fast_jit(full.init)(KEY)
+    slow = make("social_influence", influence_anneal_steps=100)
+    bonus = full._rewards(state, batch, batch.observation, {})[1]["critic"] - batch.reward
+    state = state._replace(env_steps=jnp.array(25))
+    quarter = slow._rewards(state, batch, batch.observation, {})[1]["critic"] - batch.reward
+    np.testing.assert_allclose(quarter, 0.25 * bonus, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["eiti", "edti", "social_influence"])
+def test_a_single_agent_has_nobody_to_influence(name: str) -> None:
+    with pytest.raises(ConfigurationError, match="influence needs at least 2"):
+        make(name, Sizes(1, 3, 4, 4, 4))
+
+
+# --- Learning ---
+
+SOLVER: dict[str, Any] = {
+    "num_envs": 16,
+    "policy_hidden": (16,),
+    "lr": 1e-2,
+    "entropy_weight": 0.01,
+    "gamma": 0.95,
+}
+
+
+def train(
+    name: str, env: type[Probe], iterations: int, seeds: int = 2, **options: Any
+) -> np.ndarray:
+    """Mean greedy returns."""
+    world = env()
+    method = methods.make(name, world, **{**SOLVER, **options})
+    interval = iterations * SOLVER["num_envs"] * world.time_limit
+    config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
+    trainer = Trainer(world, method, config, num_seeds=seeds)
+    _, metrics = trainer.train_chunk(trainer.init())
+    return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "env", "best"),
+    [
+        ("ippo", Masked, 1.0),
+        pytest.param("ippo", TakeOrWait, 2.0, marks=pytest.mark.slow),
+        pytest.param("ippo", Roles, 1.0, marks=pytest.mark.slow),
+        pytest.param("eiti", Roles, 1.0, marks=pytest.mark.slow),
+        pytest.param("social_influence", Roles, 1.0, marks=pytest.mark.slow),
+    ],
+)
+def test_it_solves(name: str, env: type[Probe], best: float) -> None:
+    """Masked: sight, available actions. TakeOrWait: the discount. Roles: agents that differ."""
+    assert (train(name, env, 150) > 0.95 * best).all()
+
+
+def test_edti_finds_what_only_a_coordinated_pair_opens() -> None:
+    """The lock, by chance opened in one of 6,561 episodes, within 4,800 of them; see below for who else does."""
+    assert lock("edti", seeds=3).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "at_most"), [("ippo", 4), ("maddpg", 4), ("ddpg", 4)])
+def test_who_else_opens_the_lock(name: str, at_most: int) -> None:
+    """Of 8 seeds, within the same number of episodes; EDTI opens it in 8."""
+    assert lock(name, seeds=8).sum() <= at_most
+
+
+def lock(name: str, seeds: int) -> np.ndarray:
+    """Which seeds' greedy policies open it after 4,800 episodes."""
+    if name in ("maddpg", "ddpg"):
+        options = {"hidden_size": 32, "batch_size": 256, "critic_lr": 1e-2, "actor_lr": 3e-3}
+        return learn_off_policy(name, Lock, 300, seeds, **options) == 10.0
+    exploring: dict[str, Any] = {"curiosity_weight": 1.0, "influence_weight": 0.01}
+    options = {
+        "policy_hidden": (32,),
+        "lr": 3e-3,
+        "entropy_weight": 0.05,
+        "epochs": 8,
+        "gamma": 0.99,
+        **(exploring if name == "edti" else {}),
+    }
+    return train(name, Lock, 300, seeds, **options) == 10.0
