@@ -1,0 +1,249 @@
+"""ALITA's influence during training: what both estimators say, and what Monte-Carlo rollouts say (Figure 1).
+
+`python experiments/influence.py RUN --out influence.png` takes the states that a run of alita has kept along the way
+(`--keep-every`). For each of them it plays exploring episodes, trains both kinds of estimators on them as the method
+does, and compares their influence F with one whose q_i are means of discounted returns, played from steps of these
+episodes with the influencer's action as it was and everything else drawn anew. All three have the same best values z,
+the critics'. Returns are the task's: a run with --method.no-intrinsic compares like with like, else the critics' values
+hold intrinsic rewards too.
+"""
+
+import csv
+import dataclasses
+import functools
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jaxtyping import Array, Float
+
+from envs.base import Observation
+from experiments import command
+from marl_jax import ConfigurationError, load_policy
+from marl_jax.losses import influence
+from marl_jax.methods.alita import ALITA
+from marl_jax.plots import learning_curves
+from marl_jax.replay import EpisodeReplay
+from marl_jax.rollout import retrace, rollout
+from marl_jax.runs import RunDirectory
+from marl_jax.types import EpisodeBatch
+
+KINDS = ("multiple", "single")
+
+
+@dataclasses.dataclass
+class Arguments:
+    """Command line."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Folder of a run of alita."""
+    seeds: tuple[int, ...] = ()
+    """Whose teams; all of the run's if none is given."""
+    episodes: int = 64
+    """Exploring episodes played with every kept state."""
+    estimator_updates: int = 200
+    """Rounds of training for each estimator, of the method's own number of steps."""
+    points: int = 64
+    """Steps of these episodes from which returns are played."""
+    rollouts: int = 64
+    """Returns played from each; an even number."""
+    out: str = "influence.png"
+    """The picture; the numbers go to NAME.csv beside it."""
+
+
+def main() -> int:
+    """Draws the figure and prints the numbers; returns the exit status."""
+    args = command.parse(Arguments, "ALITA's influence during training, estimated and true.")
+    target = command.picture(args.out, [args.run], args.episodes)
+    for flag, value in (("--points", args.points), ("--estimator-updates", args.estimator_updates)):
+        if value < 1:
+            raise ConfigurationError(f"{flag} is {value}; it must be at least 1.")
+    if args.rollouts < 2 or args.rollouts % 2:
+        raise ConfigurationError(
+            f"--rollouts is {args.rollouts}; it must be an even number of at least 2."
+        )
+    run = RunDirectory.open(args.run)
+    settings = run.settings()
+    # One object for all states, so that everything is compiled once.
+    team = load_policy(args.run, None)
+    if not isinstance(team.method, ALITA) or not team.method.config.influence_weight:
+        raise ConfigurationError(
+            f"{args.run} has no influence; it must be a run of alita with an influence_weight above 0."
+        )
+    seeds = args.seeds or tuple(range(settings.seed, settings.seed + settings.seeds))
+    steps = {int(row["evaluation"]): int(row["env_steps"]) for row in run.rows()}
+    kept = run.checkpoints.steps()
+    found: dict[str, list[list[float]]] = {"true": [], **{kind: [] for kind in KINDS}}
+    print(f"{'seed':>6}{'env steps':>12}" + "".join(f"{name:>12}" for name in found))
+    rows = []
+    for seed in seeds:
+        for values in found.values():
+            values.append([])
+        for evaluation in kept:
+            state = load_policy(args.run, seed, evaluation).state
+            measured = measure(team.env, team.method, state, jax.random.key(evaluation), args)
+            for name, values in found.items():
+                values[-1].append(measured[name])
+            row = [seed, steps.get(evaluation, 0), *(measured[name] for name in found)]
+            rows.append(row)
+            print(f"{row[0]:>6}{row[1]:>12,}" + "".join(f"{x:>12.4g}" for x in row[2:]), flush=True)
+    x = np.array([steps.get(evaluation, 0) for evaluation in kept], np.float64)
+    with command.writing(target, "--out"):
+        with target.with_suffix(".csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["seed", "env_steps", *found])
+            writer.writerows(rows)
+        curves = {name: (x, np.array(values)) for name, values in found.items()}
+        learning_curves(curves, target, f"ALITA on {settings.env}", "influence F")
+    print(f"picture: {target}")
+    return 0
+
+
+def measure(
+    env: Any, method: ALITA, state: Any, key: jax.Array, args: Arguments
+) -> dict[str, float]:
+    """F of the first influencer, by name: "true", "multiple" and "single"."""
+    play_key, point_key, return_key, train_key = jax.random.split(key, 4)
+    batch, states = _play(env, method, state, play_key, args.episodes)
+    found = {
+        kind: float(_estimated(method, kind, args.estimator_updates, state, batch, train_key))
+        for kind in KINDS
+    }
+    # Steps of the episodes, all equally likely.
+    where = jnp.argwhere(batch.valid)
+    chosen = where[jax.random.choice(point_key, len(where), (args.points,))]
+    time, episode = chosen[:, 0], chosen[:, 1]
+    starts = jax.tree.map(lambda x: x[time, episode], states)
+    steps = _single_steps(batch, time, episode)
+    values = monte_carlo_values(env, method, state, starts, steps, return_key, args.rollouts)
+    inputs = method._inputs(steps.observation)
+    best = method._best_values(state, steps, inputs)
+    weight = method._weighted(steps)[0]
+    # The square of a mean of few returns would be too large by their variance; the product of two halves is not.
+    halves = values.reshape(args.points, 2, -1, values.shape[-1]).mean(axis=2) - best[:, None]
+    product = halves[:, 0] * halves[:, 1]
+    found["true"] = float(jnp.mean(jnp.sum(weight * product, axis=-1)))
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 4))
+def _play(
+    env: Any, method: ALITA, state: Any, key: jax.Array, num: int
+) -> tuple[EpisodeBatch, Any]:
+    """Exploring episodes, and the environment's states along them."""
+    batch, _ = rollout(env, method, state, key, num, explore=True)
+    return batch, retrace(env, key, batch.action)
+
+
+def _single_steps(batch: EpisodeBatch, time: jax.Array, episode: jax.Array) -> EpisodeBatch:
+    """Some steps of episodes, each as an episode of one step."""
+    length = batch.valid.shape[0]
+
+    def pick(x: jax.Array) -> jax.Array:
+        return jnp.stack([x[time + k, episode] for k in range(x.shape[0] - length + 1)])
+
+    return jax.tree.map(pick, batch)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 6))
+def monte_carlo_values(
+    env: Any,
+    method: ALITA,
+    state: Any,
+    starts: Any,
+    steps: EpisodeBatch,
+    key: jax.Array,
+    rollouts: int,
+) -> Float[Array, "M K N"]:
+    """Discounted returns from M states after the first influencer's given action; ALITA Eq. 3.
+
+    All other actions, and the influencer's later ones, are drawn as in training. An episode that ends at its time
+    limit goes on as the target critics expect.
+
+    Args:
+        env: the task.
+        method: the learner.
+        state: its state.
+        starts: environment states, with a leading axis M.
+        steps: what was seen and done there, as M episodes of one step.
+        key: random key.
+        rollouts: K.
+    """
+    gamma, scale = method.config.gamma, method.config.reward_scale
+    leader = method.config.influencers[0]
+
+    def repeat(x: jax.Array) -> jax.Array:
+        return jnp.repeat(x, rollouts, axis=0)
+
+    world = jax.tree.map(repeat, starts)
+    given = repeat(steps.action[0][:, leader])
+    shape = (given.shape[0], env.num_agents)
+    view = Observation(
+        repeat(steps.observation[0]),
+        repeat(steps.action_mask[0]),
+        repeat(steps.global_state[0]),
+        world.step_count,
+    )
+
+    def step(carry: Any, inputs: Any) -> Any:
+        world, view, total, weight = carry
+        key, first = inputs
+        act_key, end_key = jax.random.split(key)
+        _, action, _ = method.act(state, (), view, act_key, True)
+        action = jnp.where(first, action.at[:, leader].set(given), action)
+        world, timestep = jax.vmap(env.step)(world, action)
+        total += weight * scale * timestep.reward
+        weight *= gamma * timestep.discount
+        view, last = timestep.observation, timestep.last()[:, None]
+        inputs = method._inputs(view.agents_view)
+        outputs = method._outputs(state.target["actor"], inputs)
+        ahead = method._decide(outputs, view.action_mask, end_key)
+        beyond = method._values(state.target["critic"], inputs, ahead[:, None]).min(-1)
+        total += jnp.where(last, weight * beyond, 0.0)
+        return (world, view, total, jnp.where(last, 0.0, weight)), None
+
+    length = env.time_limit
+    inputs = (jax.random.split(key, length), jnp.arange(length) == 0)
+    carry = (world, view, jnp.zeros(shape), jnp.ones(shape))
+    (_, _, total, _), _ = jax.lax.scan(step, carry, inputs)
+    return total.reshape(-1, rollouts, env.num_agents)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _estimated(
+    method: ALITA, kind: str, updates: int, state: Any, batch: EpisodeBatch, key: jax.Array
+) -> jax.Array:
+    """F by estimators of a kind, trained on these episodes alone."""
+    config = dataclasses.replace(method.config, estimator=kind, intrinsic=False)
+    learner = dataclasses.replace(method, config=config)
+    init_key, train_key, step_key, act_key = jax.random.split(key, 4)
+
+    fresh = learner.init(init_key)
+    params = {**state.params, "estimator": fresh.params["estimator"]}
+    parts = {name: params[name] for name in fresh.params}
+    begun = state._replace(params=parts, optimizer={**fresh.optimizer}, target=state.target)
+    replay = EpisodeReplay(batch.valid.shape[1])
+    stored = replay.add(replay.init(batch), batch)
+    begun, context = learner._begin(begun, batch, stored)
+
+    def round_(state: Any, key: jax.Array) -> Any:
+        draw_key, target_key, learn_key = jax.random.split(key, 3)
+        steps = replay.sample_transitions(stored, draw_key, config.batch_size)
+        drawn = learner._transitions(state, steps, target_key)
+        return learner._prepare(state, context, drawn, learn_key)[0], None
+
+    trained, _ = jax.lax.scan(round_, begun, jax.random.split(train_key, updates))
+    steps = replay.sample_transitions(stored, step_key, 4096)
+    inputs = learner._inputs(steps.observation)
+    outputs = learner._outputs(state.params["actor"], inputs[0])
+    vectors = learner._decide(outputs, steps.action_mask[0], act_key)
+    joint = jnp.broadcast_to(vectors, (len(config.influencers), *vectors.shape))
+    estimate = learner._estimates(trained.params["estimator"], inputs[0], joint)[0]
+    best = learner._best_values(state, steps, inputs)
+    return influence(estimate, best, learner._weighted(steps)[0])
+
+
+if __name__ == "__main__":
+    command.run(main)
