@@ -441,6 +441,49 @@ def test_mpe_equals_jaxmarl(particles: Played) -> None:
 
 
 @needs_jaxmarl
+@pytest.mark.parametrize("task", MPE_TASKS)
+def test_continuous_actions_have_the_discrete_ones_among_them(task: str) -> None:
+    """A whole force along an axis moves an agent as the moving action does, and a word is said as a word."""
+    discrete, continuous = (make(f"mpe/{task}", continuous_actions=c) for c in (False, True))
+    assert continuous.num_actions == (3 if task == "simple_speaker_listener" else 2)
+    directions = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
+    words = 2 * np.eye(3, dtype=np.float32) - 1
+    rng = np.random.default_rng(0)
+    state, _ = discrete.reset(jax.random.key(1))
+    other, first = continuous.reset(jax.random.key(1))
+    n = discrete.num_agents
+    says = [task == "simple_speaker_listener" and i == 0 for i in range(n)]
+    np.testing.assert_array_equal(
+        first.observation.action_mask.sum(-1), [3 if s else 2 for s in says]
+    )
+    step, other_step = jax.jit(discrete.step), jax.jit(continuous.step)
+    for _ in range(5):
+        action = rng.integers(0, [3 if s else 5 for s in says])
+        vectors = np.full((n, continuous.num_actions), 0.7, np.float32)  # an unused third number
+        for i in range(n):
+            vectors[i, : 3 if says[i] else 2] = (words if says[i] else directions)[action[i]]
+        state, expected = step(state, jnp.asarray(action))
+        other, found = other_step(other, jnp.asarray(vectors))
+        for one, another in zip(
+            jax.tree.leaves((expected.reward, expected.observation.agents_view, state.inner)),
+            jax.tree.leaves((found.reward, found.observation.agents_view, other.inner)),
+            strict=True,
+        ):
+            np.testing.assert_allclose(one, another, rtol=1e-6)
+    script = continuous.scripted_action(other)
+    assert script.shape == (n, continuous.num_actions)
+    envs.check_environment(continuous, jax.random.PRNGKey(0), num_episodes=2)
+    # Half the force, half the push.
+    half, _ = other_step(other, jnp.asarray(vectors) / 2)
+    whole, _ = other_step(other, jnp.asarray(vectors))
+    still, _ = other_step(other, jnp.zeros_like(jnp.asarray(vectors)))
+    moved = np.asarray(whole.inner.p_vel - still.inner.p_vel)[:n]
+    np.testing.assert_allclose(
+        np.asarray(half.inner.p_vel - still.inner.p_vel)[:n], moved / 2, atol=1e-6
+    )
+
+
+@needs_jaxmarl
 def test_mpe_measures_what_it_says(particles: Played) -> None:
     agents, landmarks = places(particles)
     extras, reward = particles.after.extras, particles.after.reward
