@@ -42,7 +42,7 @@ class AsJaxMARL(JaxMARLEnv):
     """A world of ours, to be stepped and trained on by programs written for JaxMARL.
 
     Agents are "agent_0", "agent_1", ...; their observation spaces are `Box` [F], their action
-    spaces `Discrete(A)`. Observations also hold "world_state" [G], as SMAX's do.
+    spaces `Discrete(A)`, or `Box` [A] for continuous actions. Observations also hold "world_state" [G], as SMAX's do.
     `get_avail_actions` gives [A] bool per agent. JaxMARL's `step`, which resets a finished episode,
     its wrappers, `jit` and `vmap` work.
 
@@ -73,7 +73,11 @@ class AsJaxMARL(JaxMARLEnv):
         for agent in self.agents:
             view = Box(-jnp.inf, jnp.inf, (env.agents_view_size,))
             self.observation_spaces[agent] = view
-            self.action_spaces[agent] = Discrete(env.num_actions)
+            self.action_spaces[agent] = (
+                Box(-1.0, 1.0, (env.num_actions,))
+                if env.continuous_actions
+                else Discrete(env.num_actions)
+            )
 
     @property
     def name(self) -> str:

@@ -316,12 +316,15 @@ class ALITA(MADDPG):
                 data = _join(recent, batch)
                 weight = jnp.concatenate([jnp.ones((len(same), c.matching_steps)), same], axis=1)
                 metrics["matching"] = same.mean()
-            for _ in range(c.estimator_steps):
+
+            def once(state: OffPolicyState, _: None) -> tuple[OffPolicyState, jax.Array]:
                 grads, loss = jax.grad(self._estimator_loss, has_aux=True)(
                     state.params["estimator"], data, weight
                 )
-                state = self._apply(state, "estimator", grads)
-            metrics["estimator_loss"] = loss.mean()
+                return self._apply(state, "estimator", grads), loss
+
+            state, losses = jax.lax.scan(once, state, length=c.estimator_steps)
+            metrics["estimator_loss"] = losses[-1].mean()
         return state, context, metrics
 
     def _best_values(
@@ -356,7 +359,10 @@ class ALITA(MADDPG):
         best = jnp.repeat(start[:, None], n, axis=1)
         found = value(best)
         for agent in range(n):
-            tried = jnp.stack([value(best.at[:, :, agent].set(options[k])) for k in range(a)], -1)
+            tries = jax.vmap(lambda option, i=agent, best=best: best.at[:, :, i].set(option))(
+                options
+            )
+            tried = jnp.moveaxis(jax.vmap(value)(tries), 0, -1)
             tried = jnp.where(mask[:, None, agent], tried, -jnp.inf)
             best = best.at[:, :, agent].set(options[jnp.argmax(tried, axis=-1)])
             found = jnp.max(tried, axis=-1)
