@@ -164,6 +164,7 @@ def test_evaluate_draws_and_plot_compares(
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_credits_of_two_runs(
     finished: Path,
     tmp_path: Path,
@@ -192,6 +193,7 @@ def test_credits_of_two_runs(
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_whereabouts_of_two_runs(
     finished: Path,
     tmp_path: Path,
@@ -220,6 +222,7 @@ def test_whereabouts_of_two_runs(
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_roles_of_a_run_and_how_they_came_about(
     finished: Path,
     tmp_path: Path,

@@ -22,6 +22,7 @@ from tests.probes import Roles, Steady
 KEY = jax.random.key(5)
 
 
+@pytest.mark.slow
 def test_returns_of_a_game_of_one_step() -> None:
     """Pays 1 if agent 0 takes action 0 and agent 1 action 1: q_1(a_0) is p(a_1 = 1) if a_0 is 0, else 0."""
     env = Roles()
@@ -88,6 +89,7 @@ def test_the_figure_of_a_run(tmp_path: Path) -> None:
     assert picture.stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_what_the_command_refuses(tmp_path: Path) -> None:
     other = tiny.untrained(tmp_path / "other", "maddpg", "turn", 1)
     for flags, sentence in (

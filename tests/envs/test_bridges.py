@@ -441,7 +441,14 @@ def test_mpe_equals_jaxmarl(particles: Played) -> None:
 
 
 @needs_jaxmarl
-@pytest.mark.parametrize("task", MPE_TASKS)
+@pytest.mark.parametrize(
+    "task",
+    [
+        "simple_speaker_listener",
+        pytest.param("simple_spread", marks=pytest.mark.slow),
+        pytest.param("simple_adversary", marks=pytest.mark.slow),
+    ],
+)
 def test_continuous_actions_have_the_discrete_ones_among_them(task: str) -> None:
     """A whole force along an axis moves an agent as the moving action does, and a word is said as a word."""
     discrete, continuous = (make(f"mpe/{task}", continuous_actions=c) for c in (False, True))
@@ -617,7 +624,7 @@ def test_a_name_is_a_class(name: str) -> None:
         (
             "mpe/simple_speaker_listener",
             {"num_agents": 3},
-            "unknown option of SimpleSpeakerListener 'num_agents'; choose from: time_limit.",
+            "unknown option of SimpleSpeakerListener 'num_agents'; choose from: continuous_actions, time_limit.",
         ),
         (
             "mpe/simple_spread",

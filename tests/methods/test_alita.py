@@ -182,7 +182,7 @@ def test_the_best_joint_action(joint_maximum: str, target_state: str) -> None:
             np.testing.assert_allclose(found[b, i], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("estimator", ["multiple", "single"])
+@pytest.mark.parametrize("estimator", ["multiple", pytest.param("single", marks=pytest.mark.slow)])
 def test_the_influence_moves_the_influencer_alone(estimator: str) -> None:
     """Through its action only, and by as much as a finite difference says; steps that end an episode do not count."""
     with jax.enable_x64(True):

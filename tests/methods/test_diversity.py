@@ -304,6 +304,7 @@ class Convention(Delayed):
         return state.memory, action[0] == action[1], True
 
 
+@pytest.mark.slow
 def test_each_latent_gets_a_convention_of_its_own() -> None:
     # Of 8 seeds the latents of all have different ones; 2 without the discriminator, by chance.
     world = Convention()

@@ -155,6 +155,7 @@ def test_each_side_holds_the_other_constant() -> None:
     assert any(np.asarray(x).any() for x in jax.tree.leaves(base["intrinsic"]))
 
 
+@pytest.mark.slow
 def test_without_weight_the_agents_learn_as_qmix_does() -> None:
     s = setting(intrinsic_weight=0.0, intrinsic_input="current")
     shared = ("intrinsic", "classifier", "positive", "information", "variant", "released")
@@ -344,6 +345,7 @@ PROBE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "solved"),
     [

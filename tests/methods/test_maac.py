@@ -87,6 +87,7 @@ def test_the_critics_target_row_by_row(entropy_target: str) -> None:
     np.testing.assert_allclose(loss, expected + 1e-3 * np.asarray(squared).mean(0).sum(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_policys_gradient_is_that_of_the_soft_value() -> None:
     # Over all draws: the slope of sum_i E[Q_i - log pi_i / scale], each critic given the others' draws. Two agents of
     # three actions each: nine joint actions, all enumerated; the policy of one in place of the draw's.
@@ -232,7 +233,7 @@ def train(name: str, env: type[Probe], iterations: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("env", "best"),
     [
-        (Masked, 1.0),
+        pytest.param(Masked, 1.0, marks=pytest.mark.slow),
         pytest.param(TakeOrWait, 2.0, marks=pytest.mark.slow),
         pytest.param(Roles, 1.0, marks=pytest.mark.slow),
     ],

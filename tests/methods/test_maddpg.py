@@ -249,7 +249,7 @@ def train(
     ("name", "env", "best"),
     [
         ("maddpg", Masked, 1.0),
-        ("maddpg", Aim, 0.0),
+        pytest.param("maddpg", Aim, 0.0, marks=pytest.mark.slow),
         pytest.param("maddpg", TakeOrWait, 2.0, marks=pytest.mark.slow),
         pytest.param("maddpg", Roles, 1.0, marks=pytest.mark.slow),
         pytest.param("ddpg", Masked, 1.0, marks=pytest.mark.slow),

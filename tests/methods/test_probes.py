@@ -90,7 +90,9 @@ def test_the_scripted_policies_are_what_the_probes_promise(env: type[Probe]) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("env", [pytest.param(Context, marks=pytest.mark.slow), Delayed, Roles])
+@pytest.mark.parametrize(
+    "env", [*(pytest.param(e, marks=pytest.mark.slow) for e in (Context, Delayed)), Roles]
+)
 def test_every_method_solves(env: type[Probe], name: str) -> None:
     """Context: sight. Delayed: credit over time. Roles: agents that differ."""
     method, world = make(name, **SOLVER), env()
@@ -171,6 +173,7 @@ def intrinsic_preference(method: Any, state: Any) -> np.ndarray:
     return np.asarray(jax.vmap(preference)(state))
 
 
+@pytest.mark.slow
 def test_the_intrinsic_reward_brings_the_central_values_knowledge_to_the_agents() -> None:
     method = make("liir", **BLIND, intrinsic_weight=1.0)
     state = train(Hidden(), method, 400, seeds=8)

@@ -173,6 +173,7 @@ def test_whom_the_authors_losses_reach() -> None:
     assert reached(AUTHORS, specialisation_weight=1.0) == {"role encoder", "dissimilarity"}
 
 
+@pytest.mark.slow
 def test_the_authors_losses_by_hand() -> None:
     """Weighted mean, softplus, mean over all steps; the pairs' mean of |D| - min(I + D, 1) with self pairs."""
     weights = {"identifiability_weight": 0.3, "entropy_weight": 0.2, "specialisation_weight": 0.7}
@@ -456,6 +457,7 @@ def trained(name: str, **options: Any) -> np.ndarray:
     return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
 
 
+@pytest.mark.slow
 def test_roles_make_up_for_a_small_network() -> None:
     """Two hidden units that all agents share are too few; with roles that make the output layer they are enough.
 

@@ -77,7 +77,7 @@ def test_unavailable_actions_are_left_alone() -> None:
     ("env", "expected"),
     [
         # Truncated: V = 1 + V / 2 at every step.
-        (Steady, 2.0),
+        pytest.param(Steady, 2.0, marks=pytest.mark.slow),
         # Terminated after step 4; a sight that is always the same: V = (3 (1 + V / 2) + 1) / 4.
         (SteadyThenOver, 1.6),
     ],
@@ -138,11 +138,11 @@ DUELLING = (("agent_index", True), ("num_kernels", 64), ("lr", 0.01))
 @pytest.mark.parametrize(
     ("name", "world", "options", "expected"),
     [
-        ("vdn", ClassicMatrix, (), 0.0),
+        pytest.param("vdn", ClassicMatrix, (), 0.0, marks=pytest.mark.slow),
         ("qmix", Matrix, (), 0.0),
-        ("qtran", ClassicMatrix, (), 8.0),
+        pytest.param("qtran", ClassicMatrix, (), 8.0, marks=pytest.mark.slow),
         pytest.param("ow_qmix", ClassicMatrix, CENTRAL, 8.0, marks=pytest.mark.slow),
-        ("cw_qmix", ClassicMatrix, CENTRAL, 8.0),
+        pytest.param("cw_qmix", ClassicMatrix, CENTRAL, 8.0, marks=pytest.mark.slow),
         pytest.param("qplex", ClassicMatrix, DUELLING, 8.0, marks=pytest.mark.slow),
     ],
 )
