@@ -197,7 +197,7 @@ def test_the_influence_moves_the_influencer_alone(estimator: str) -> None:
             lambda x: jnp.asarray(x, jnp.float64) if x.dtype == jnp.float32 else jnp.asarray(x),
             transitions(),
         )
-        batch = method._transitions(state, steps, KEY)
+        batch = fast_jit(method._transitions)(state, steps, KEY)
 
         def term(params: Any) -> jax.Array:
             outputs = method._outputs(params, steps.observation[0])
@@ -206,17 +206,19 @@ def test_the_influence_moves_the_influencer_alone(estimator: str) -> None:
 
         actor = state.params["actor"]
         value, slopes = fast_jit(jax.value_and_grad(term))(actor)
+
         # By hand: half the mean over steps of (q_0 - max Q_0)^2, alpha_0 being 1.
-        outputs = method._outputs(actor, steps.observation[0])
-        vectors = method._decide(outputs, steps.action_mask[0], KEY)
-        q = method._estimates(state.params["estimator"], steps.observation[0], vectors[None])[
-            0, :, 0
-        ]
-        z = method._best_values(state, steps, steps.observation)[:, 0]
+        @fast_jit
+        def gap(state: Any) -> jax.Array:
+            outputs = method._outputs(actor, steps.observation[0])
+            vectors = method._decide(outputs, steps.action_mask[0], KEY)
+            q = method._estimates(state.params["estimator"], steps.observation[0], vectors[None])
+            return q[0, :, 0] - method._best_values(state, steps, steps.observation)[:, 0]
+
         goes_on = np.asarray(steps.discount[0, :, 0]) > 0
         assert 0 < goes_on.sum() < 5
         np.testing.assert_allclose(
-            value, 0.5 * np.mean(goes_on * np.asarray((q - z) ** 2)), rtol=1e-9
+            value, 0.5 * np.mean(goes_on * np.asarray(gap(state)) ** 2), rtol=1e-9
         )
         for path, slope in jax.tree.leaves_with_path(slopes):
             np.testing.assert_array_equal(slope[0], np.zeros_like(slope[0]), err_msg=str(path))
@@ -228,9 +230,8 @@ def test_the_influence_moves_the_influencer_alone(estimator: str) -> None:
             ),
             actor,
         )
-        moved = [
-            term(jax.tree.map(lambda x, d, e=e: x + e * d, actor, direction)) for e in (1e-6, -1e-6)
-        ]
+        shifted = fast_jit(lambda e: term(jax.tree.map(lambda x, d: x + e * d, actor, direction)))
+        moved = [shifted(e) for e in (1e-6, -1e-6)]
         along = sum(
             jnp.sum(s * d)
             for s, d in zip(jax.tree.leaves(slopes), jax.tree.leaves(direction), strict=True)

@@ -42,7 +42,8 @@ def test_the_first_step_follows_the_policy_gradient_with_generalised_advantages(
     method = make(entropy_weight=0.0, value_weight=0.0, epochs=1, lr=1.0)
     state, batch = fast_jit(method.init)(KEY), episodes()
     inputs = batch.observation
-    values = np.asarray(method._apply("critic", state.params["critic"], inputs)[..., 0])
+    value = fast_jit(lambda p: method._apply("critic", p, inputs)[..., 0])
+    values = np.asarray(value(state.params["critic"]))
     valid = np.asarray(batch.valid)
     # The definition: sum over k of (gamma lambda)^k delta_{t+k}, up to the episode's end.
     advantage = np.zeros((LIMIT, 3, AGENTS))
@@ -66,18 +67,23 @@ def test_the_first_step_follows_the_policy_gradient_with_generalised_advantages(
         taken = jnp.take_along_axis(log_probs, batch.action[..., None], -1)[..., 0]
         return jnp.sum(taken * advantage * valid[..., None]) / valid.sum()
 
-    lessons: list[Any] = []
-    learn = type(method)._learn
+    @fast_jit
+    def lessons(state: Any) -> Any:
+        """What the update makes of the episodes before it learns."""
+        seen: list[Any] = []
 
-    def spy(self: Any, params: Any, optimizer: Any, given: Any, key: Any) -> Any:
-        lessons.append(given)
-        return learn(self, params, optimizer, given, key)
+        def learn(self: Any, params: Any, optimizer: Any, given: Any, key: Any) -> Any:
+            seen.append(given)
+            return params, optimizer, {}
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(method), "_learn", spy)
-        method.update(state, batch, None, KEY)
-    found = jax.grad(lambda p: method._loss(p, lessons[0])[0])(state.params)["actor"]
-    expected = jax.grad(objective)(state.params["actor"])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(method), "_learn", learn)
+            method.update(state, batch, None, KEY)
+        return seen[0]
+
+    given = lessons(state)
+    found = fast_jit(jax.grad(lambda p: method._loss(p, given)[0]))(state.params)["actor"]
+    expected = fast_jit(jax.grad(objective))(state.params["actor"])
     for f, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(f, -e, rtol=1e-3, atol=1e-6)
 
@@ -195,11 +201,14 @@ def test_what_eiti_and_edti_pay() -> None:
     for name in ("eiti", "edti"):
         method = make(name, **options)
         state = fast_jit(method.init)(KEY)
-        values = {
-            p: method._apply(p, state.params[p], batch.observation)[..., 0] for p in method.values
-        }
-        _, rewards, _, _ = method._rewards(state, batch, batch.observation, values)
-        _, rarity, influence = method._count(state.memory, batch)
+
+        @fast_jit
+        def pay(state: Any, m: Any = method) -> Any:
+            values = {p: m._apply(p, state.params[p], batch.observation)[..., 0] for p in m.values}
+            rewards = m._rewards(state, batch, batch.observation, values)[1]
+            return values, rewards, m._count(state.memory, batch)[1:]
+
+        values, rewards, (rarity, influence) = pay(state)
         paid = batch.reward + 2.0 * rarity
         for i in range(AGENTS):
             j = 1 - i
