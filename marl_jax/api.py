@@ -172,6 +172,8 @@ def train(
         {"training": training, "method": method_options or {}, "env": env_options or {}},
         preset=preset,
     )
+    # Refuses what does not fit the task before anything is written.
+    make_trainer(settings)
     directory = None
     if out is not None:
         directory = RunDirectory.create(settings, environment_record(), out)

@@ -174,3 +174,10 @@ def test_train_without_a_folder_writes_nothing(
     assert steps.tolist() == [20]
     assert values.shape == (2, 1)
     assert result.policy(1).initial_memory(4).last_action.shape == (4, 2, 6)
+
+
+def test_what_does_not_fit_the_task_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(marl_jax.ConfigurationError, match="influencers is"):
+        marl_jax.train("alita", "turn", out=str(out), method_options={"influencers": (5,)})
+    assert not out.exists()
