@@ -174,18 +174,12 @@ def monte_carlo_values(
     gamma, scale = method.config.gamma, method.config.reward_scale
     leader = method.config.influencers[0]
 
-    def repeat(x: jax.Array) -> jax.Array:
-        return jnp.repeat(x, rollouts, axis=0)
-
-    world = jax.tree.map(repeat, starts)
-    given = repeat(steps.action[0][:, leader])
-    shape = (given.shape[0], env.num_agents)
-    view = Observation(
-        repeat(steps.observation[0]),
-        repeat(steps.action_mask[0]),
-        repeat(steps.global_state[0]),
-        world.step_count,
+    seen = Observation(
+        steps.observation[0], steps.action_mask[0], steps.global_state[0], starts.step_count
     )
+    start = (starts, seen, steps.action[0][:, leader])
+    world, view, given = jax.tree.map(lambda x: jnp.repeat(x, rollouts, axis=0), start)
+    shape = (given.shape[0], env.num_agents)
 
     def step(carry: Any, inputs: Any) -> Any:
         world, view, total, weight = carry
@@ -197,10 +191,8 @@ def monte_carlo_values(
         total += weight * scale * timestep.reward
         weight *= gamma * timestep.discount
         view, last = timestep.observation, timestep.last()[:, None]
-        inputs = method._inputs(view.agents_view)
-        outputs = method._outputs(state.target["actor"], inputs)
-        ahead = method._decide(outputs, view.action_mask, end_key)
-        beyond = method._values(state.target["critic"], inputs, ahead[:, None]).min(-1)
+        seen = method._inputs(view.agents_view)
+        beyond = method._target_values(state, seen, view.action_mask, end_key)
         total += jnp.where(last, weight * beyond, 0.0)
         return (world, view, total, jnp.where(last, 0.0, weight)), None
 

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from envs.configuration import ConfigurationError, Range
-from marl_jax.distributions import masked_categorical
+from marl_jax.distributions import greedy_action, masked_categorical
 from marl_jax.hashing import row_hash
 from marl_jax.losses import (
     influence,
@@ -157,9 +157,7 @@ class ALITA(MADDPG):
 
     @property
     def _single(self) -> MLP:
-        c = self.config
-        sizes = (c.hidden_size, c.hidden_size, self.sizes.num_agents)
-        return MLP(sizes, layer_norm=c.layer_norm, initialization=c.initialization)
+        return self._network(self.sizes.num_agents)
 
     @property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
@@ -334,6 +332,8 @@ class ALITA(MADDPG):
         c, n = self.config, self.sizes.num_agents
         when = 1 if c.target_state == "next" else 0
         x, mask = inputs[when], steps.action_mask[when]
+        # What is seen at an episode's end may allow nothing; its value has weight 0, and must still be a number.
+        mask |= ~jnp.any(mask, axis=-1, keepdims=True)
         outputs = self._outputs(state.target["actor"], x)
 
         def value(vectors: jax.Array) -> jax.Array:
@@ -342,7 +342,7 @@ class ALITA(MADDPG):
         if self.sizes.continuous:
             return value(jnp.tanh(outputs)[:, None])
         a = self.sizes.num_actions
-        start = self._one_hot(jnp.argmax(jnp.where(mask, outputs, -jnp.inf), axis=-1))
+        start = self._one_hot(greedy_action(outputs, mask))
         if c.joint_maximum == "policy":
             return value(start[:, None])
         options = jnp.eye(a)
@@ -357,7 +357,6 @@ class ALITA(MADDPG):
             return jnp.max(jnp.where(legal[..., None], values, -jnp.inf), axis=0)
         # Every critic has a joint action of its own: [B, N critics, N agents, A].
         best = jnp.repeat(start[:, None], n, axis=1)
-        found = value(best)
         for agent in range(n):
             tries = jax.vmap(lambda option, i=agent, best=best: best.at[:, :, i].set(option))(
                 options
@@ -365,8 +364,7 @@ class ALITA(MADDPG):
             tried = jnp.moveaxis(jax.vmap(value)(tries), 0, -1)
             tried = jnp.where(mask[:, None, agent], tried, -jnp.inf)
             best = best.at[:, :, agent].set(options[jnp.argmax(tried, axis=-1)])
-            found = jnp.max(tried, axis=-1)
-        return found
+        return jnp.max(tried, axis=-1)
 
     def _weighted(self, steps: EpisodeBatch) -> Float[Array, "I B N"]:
         """alpha_i for single steps: 0 where there is no next state to be valued."""

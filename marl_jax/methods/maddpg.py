@@ -6,6 +6,7 @@ Authors' code of MADDPG: github.com/openai/maddpg.
 """
 
 import dataclasses
+import functools
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -100,15 +101,13 @@ class Critics(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... K"]:
         """The values."""
-        sizes, form = (
+        network = functools.partial(
+            MLP,
             (self.hidden_size, self.hidden_size, 1),
-            (self.layer_norm, self.initialization),
+            layer_norm=self.layer_norm,
+            initialization=self.initialization,
         )
-        values = [
-            MLP(sizes, layer_norm=form[0], initialization=form[1], name=f"critic_{k}")(x)
-            for k in range(self.num)
-        ]
-        return jnp.concatenate(values, axis=-1)
+        return jnp.concatenate([network(name=f"critic_{k}")(x) for k in range(self.num)], axis=-1)
 
 
 class Transitions(NamedTuple):
@@ -141,11 +140,14 @@ class DDPG(OffPolicyMethod):
         """Whose observations and actions (second axis) an agent's critic (first) sees."""
         return jnp.eye(self.sizes.num_agents, dtype=bool)
 
+    def _network(self, outputs: int) -> MLP:
+        c = self.config
+        sizes = (c.hidden_size, c.hidden_size, outputs)
+        return MLP(sizes, layer_norm=c.layer_norm, initialization=c.initialization)
+
     @property
     def _policy_network(self) -> MLP:
-        c = self.config
-        sizes = (c.hidden_size, c.hidden_size, self.sizes.num_actions)
-        return MLP(sizes, layer_norm=c.layer_norm, initialization=c.initialization)
+        return self._network(self.sizes.num_actions)
 
     @property
     def _critic_network(self) -> Critics:
@@ -306,18 +308,27 @@ class DDPG(OffPolicyMethod):
         self, state: OffPolicyState, steps: EpisodeBatch, key: jax.Array
     ) -> Transitions:
         """Single steps with their rewards and the critics' targets, y = r + d Q'(x', mu'(x'))."""
-        c, target = self.config, state.target
         inputs, vectors = self._inputs(steps.observation), self._vectors(steps)
         reward = self._rewards(state, steps, inputs, vectors)
-        action_key, noise_key = jax.random.split(key)
-        outputs = self._outputs(target["actor"], inputs[1])
-        ahead = self._decide(outputs, steps.action_mask[1], action_key)
-        if self.sizes.continuous and c.target_noise:
-            noise = c.target_noise * jax.random.normal(noise_key, ahead.shape)
-            ahead = jnp.clip(ahead + jnp.clip(noise, -0.5, 0.5), -1.0, 1.0)
-        next_q = self._values(target["critic"], inputs[1], ahead[:, None]).min(-1)
-        y = one_step_targets(reward, c.gamma * steps.discount[0], next_q)
+        next_q = self._target_values(state, inputs[1], steps.action_mask[1], key)
+        y = one_step_targets(reward, self.config.gamma * steps.discount[0], next_q)
         return Transitions(steps, inputs, vectors, reward, y)
+
+    def _target_values(
+        self,
+        state: OffPolicyState,
+        inputs: Float[Array, "B N I"],
+        action_mask: Bool[Array, "B N A"],
+        key: jax.Array,
+    ) -> Float[Array, "B N"]:
+        """Q'(x, mu'(x)): what the target critics hold of the target policies' actions."""
+        scale, target = self.config.target_noise, state.target
+        action_key, noise_key = jax.random.split(key)
+        vectors = self._decide(self._outputs(target["actor"], inputs), action_mask, action_key)
+        if self.sizes.continuous and scale:
+            noise = scale * jax.random.normal(noise_key, vectors.shape)
+            vectors = jnp.clip(vectors + jnp.clip(noise, -0.5, 0.5), -1.0, 1.0)
+        return self._values(target["critic"], inputs, vectors[:, None]).min(-1)
 
     def _critic_loss(self, params: Params, batch: Transitions) -> tuple[Float[Array, ""], Metrics]:
         """Sum over agents of the mean squared errors of their critics; ALITA Eq. 1."""

@@ -122,6 +122,13 @@ class IPPO(TeamMethod):
     # Values, each with a reward of its own; the policies learn from the first.
     values: ClassVar[tuple[str, ...]] = ("critic",)
 
+    def __post_init__(self) -> None:
+        steps = self.config.num_envs * self.sizes.time_limit
+        if self.config.minibatches > steps:
+            raise ConfigurationError(
+                f"minibatches is {self.config.minibatches}; it must be at most {steps}, the steps of an iteration."
+            )
+
     def _network(self, outputs: int) -> MLP:
         sizes = (*self.config.policy_hidden, outputs)
         return MLP(sizes, activation=nn.tanh, initialization="orthogonal")
@@ -310,6 +317,11 @@ class IPPO(TeamMethod):
         }
 
 
+def _refuse_a_single_agent(method: IPPO) -> None:
+    if method.sizes.num_agents < 2:
+        raise ConfigurationError("the task has 1 agent; influence needs at least 2.")
+
+
 def _init(network: MLP, size: int, key: jax.Array) -> Params:
     return network.init(key, jnp.zeros((size,)))
 
@@ -357,8 +369,8 @@ class EITI(IPPO):
     Config: ClassVar = EITIConfig
 
     def __post_init__(self) -> None:
-        if self.sizes.num_agents < 2:
-            raise ConfigurationError("the task has 1 agent; influence needs at least 2.")
+        super().__post_init__()
+        _refuse_a_single_agent(self)
 
     def _initial_memory(self) -> Counts:
         size = 2 << self.config.table_bits
@@ -512,8 +524,8 @@ class SocialInfluence(IPPO):
     Config: ClassVar = SocialInfluenceConfig
 
     def __post_init__(self) -> None:
-        if self.sizes.num_agents < 2:
-            raise ConfigurationError("the task has 1 agent; influence needs at least 2.")
+        super().__post_init__()
+        _refuse_a_single_agent(self)
 
     @property
     def _parts(self) -> dict[str, tuple[MLP, int]]:
@@ -550,7 +562,7 @@ class SocialInfluence(IPPO):
             changed = jnp.where(own, option, joint).reshape(*action.shape, n * a)
             return self._predict(params["model"], inputs, changed)
 
-        logits = jnp.stack([had_it_been(option) for option in jnp.eye(a)], axis=-3)
+        logits = jax.vmap(had_it_been, out_axes=-3)(jnp.eye(a))
         return social_influence(logits, policy, action) * ~jnp.eye(n, dtype=bool)
 
     def _rewards(

@@ -182,6 +182,14 @@ def test_the_best_joint_action(joint_maximum: str, target_state: str) -> None:
             np.testing.assert_allclose(found[b, i], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("joint_maximum", ["enumerate", "coordinate"])
+def test_an_end_that_allows_nothing_makes_no_nan(joint_maximum: str) -> None:
+    method, steps = make(joint_maximum=joint_maximum, target_state="next"), transitions()
+    nothing = steps._replace(action_mask=steps.action_mask.at[1, 0].set(False))
+    found = fast_jit(method._best_values)(initial(), nothing, steps.observation)
+    assert np.isfinite(found).all()
+
+
 @pytest.mark.parametrize("estimator", ["multiple", pytest.param("single", marks=pytest.mark.slow)])
 def test_the_influence_moves_the_influencer_alone(estimator: str) -> None:
     """Through its action only, and by as much as a finite difference says; steps that end an episode do not count."""

@@ -114,6 +114,11 @@ def test_minibatches_take_their_share_of_all_steps() -> None:
     np.testing.assert_array_equal(count, [8, 8])
 
 
+def test_more_minibatches_than_steps_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="minibatches is 13; it must be at most 12"):
+        make(minibatches=13)
+
+
 # --- EITI and EDTI ---
 
 
