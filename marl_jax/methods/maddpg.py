@@ -21,7 +21,7 @@ from marl_jax.distributions import greedy_action, gumbel_softmax
 from marl_jax.losses import one_step_targets
 from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
 from marl_jax.methods.team import NotNegative, Positive
-from marl_jax.networks import MLP, Initialization, Params, apply_per_agent, init_per_agent
+from marl_jax.networks import MLP, Initialization, Params, apply_per_agent
 from marl_jax.optimizers import make_optimizer
 from marl_jax.replay import ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
@@ -169,14 +169,10 @@ class DDPG(OffPolicyMethod):
 
     def _init_params(self, key: jax.Array) -> dict[str, Params]:
         actor_key, critic_key = jax.random.split(key)
-        n, sharing = self.sizes.num_agents, self.config.sharing
-
-        def init(network: nn.Module, size: int, key: jax.Array) -> Params:
-            return init_per_agent(lambda k: network.init(k, jnp.zeros((size,))), key, n, sharing)
-
+        policy, critic = self._policy_network, self._critic_network
         return {
-            "actor": init(self._policy_network, self.agent_input_size, actor_key),
-            "critic": init(self._critic_network, self._joint_size, critic_key),
+            "actor": self._init_network(policy, self.agent_input_size, actor_key),
+            "critic": self._init_network(critic, self._joint_size, critic_key),
         }
 
     def act(

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
 from envs.configuration import ConfigurationError, Range
-from marl_jax.methods.team import Positive, TeamConfig, TeamMethod, Unit, gradient_steps
+from marl_jax.methods.team import Positive, SingleStepMethod, TeamConfig, Unit, gradient_steps
 from marl_jax.networks import Params, Sharing
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
@@ -72,7 +72,7 @@ class OffPolicyState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class OffPolicyMethod(TeamMethod):
+class OffPolicyMethod(SingleStepMethod):
     """Base of the actor-critics that learn from single steps of a replay."""
 
     @property
@@ -115,10 +115,6 @@ class OffPolicyMethod(TeamMethod):
         zero = jnp.zeros((), jnp.int32)
         return OffPolicyState(params, target, optimizer, zero, zero)
 
-    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> Any:
-        """Nothing: the policies are feed-forward."""
-        return ()
-
     def update(
         self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
     ) -> tuple[OffPolicyState, Metrics]:
@@ -142,12 +138,6 @@ class OffPolicyMethod(TeamMethod):
 
     # Parts.
 
-    def _per_agent(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-        """The optimiser of a part with parameters for each agent, whose gradient is clipped by its own norm."""
-        if self.config.sharing == "shared":
-            return optimizer
-        return optax.GradientTransformation(jax.vmap(optimizer.init), jax.vmap(optimizer.update))
-
     def _apply(self, state: OffPolicyState, part: str, grads: Params) -> OffPolicyState:
         """One optimiser step of one part."""
         old = state.params[part]
@@ -162,6 +152,3 @@ class OffPolicyMethod(TeamMethod):
         learned = {name: state.params[name] for name in state.target}
         rate = self.config.target_update_rate
         return state._replace(target=optax.incremental_update(learned, state.target, rate))
-
-    def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
-        return self._agent_inputs(observation, observation[..., :0])

@@ -6,7 +6,6 @@ Baselines' ppo2), github.com/eugenevinitsky/sequential_social_dilemma_games.
 """
 
 import dataclasses
-import functools
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -28,8 +27,8 @@ from marl_jax.losses import (
     social_influence,
     transition_influence,
 )
-from marl_jax.methods.team import NotNegative, Positive, TeamConfig, TeamMethod, Unit
-from marl_jax.networks import MLP, Params, Sharing, apply_per_agent, init_per_agent
+from marl_jax.methods.team import NotNegative, Positive, SingleStepMethod, TeamConfig, Unit
+from marl_jax.networks import MLP, Params, Sharing, apply_per_agent
 from marl_jax.optimizers import make_optimizer
 from marl_jax.replay import ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
@@ -115,7 +114,7 @@ class Lessons(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class IPPO(TeamMethod):
+class IPPO(SingleStepMethod):
     """Independent PPO (Schulman et al. 2017): every agent learns a policy and a value of what it sees itself."""
 
     Config: ClassVar[type[IPPOConfig]] = IPPOConfig
@@ -152,10 +151,7 @@ class IPPO(TeamMethod):
 
     @property
     def _optimizer(self) -> optax.GradientTransformation:
-        one = make_optimizer("adam", self.config.lr, self.config.max_grad_norm)
-        if self.config.sharing == "shared":
-            return one
-        return optax.GradientTransformation(jax.vmap(one.init), jax.vmap(one.update))
+        return self._per_agent(make_optimizer("adam", self.config.lr, self.config.max_grad_norm))
 
     # What a method on top changes.
 
@@ -182,18 +178,13 @@ class IPPO(TeamMethod):
 
     def init(self, key: jax.Array) -> PPOState:
         """Draws the parameters."""
-        n, sharing = self.sizes.num_agents, self.config.sharing
         keys = jax.random.split(key, len(self._parts))
         params = {
-            part: init_per_agent(functools.partial(_init, network, size), part_key, n, sharing)
+            part: self._init_network(network, size, part_key)
             for part_key, (part, (network, size)) in zip(keys, self._parts.items(), strict=True)
         }
         optimizer = {part: self._optimizer.init(p) for part, p in params.items()}
         return PPOState(params, optimizer, jnp.zeros((), jnp.int32), self._initial_memory())
-
-    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> Any:
-        """Nothing: the policies are feed-forward."""
-        return ()
 
     def act(
         self, state: PPOState, memory: Any, observation: Observation, key: jax.Array, explore: bool
@@ -243,9 +234,6 @@ class IPPO(TeamMethod):
         return PPOState(params, optimizer, env_steps, memory), {**metrics, **learned}
 
     # Parts.
-
-    def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
-        return self._agent_inputs(observation, observation[..., :0])
 
     def _learn(
         self,
@@ -320,10 +308,6 @@ class IPPO(TeamMethod):
 def _refuse_a_single_agent(method: IPPO) -> None:
     if method.sizes.num_agents < 2:
         raise ConfigurationError("the task has 1 agent; influence needs at least 2.")
-
-
-def _init(network: MLP, size: int, key: jax.Array) -> Params:
-    return network.init(key, jnp.zeros((size,)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,12 +7,14 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
+from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from envs.base import Observation
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.base import Sizes
-from marl_jax.networks import GRUAgent, MLPAgent, Sharing, TeamAgent
+from marl_jax.networks import GRUAgent, MLPAgent, Params, Sharing, TeamAgent, init_per_agent
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -182,3 +184,26 @@ class TeamMethod(abc.ABC):
         if self.config.observe_identity:
             parts.append(self._identity(observation.shape[:-2]))
         return jnp.concatenate(parts, axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleStepMethod(TeamMethod):
+    """Base of the methods that learn from single steps: their networks are feed-forward and see no last action."""
+
+    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        return ()
+
+    def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
+        return self._agent_inputs(observation, observation[..., :0])
+
+    def _init_network(self, network: nn.Module, size: int, key: jax.Array) -> Params:
+        """Parameters of a network of one agent that sees `size` features."""
+        n, sharing = self.sizes.num_agents, self.config.sharing
+        return init_per_agent(lambda k: network.init(k, jnp.zeros((size,))), key, n, sharing)
+
+    def _per_agent(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+        """The optimiser of a part with parameters for each agent, whose gradient is clipped by its own norm."""
+        if self.config.sharing == "shared":
+            return optimizer
+        return optax.GradientTransformation(jax.vmap(optimizer.init), jax.vmap(optimizer.update))

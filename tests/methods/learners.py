@@ -11,6 +11,7 @@ import numpy as np
 from marl_jax import methods
 from marl_jax.methods.actor_critic import ActorCritic
 from marl_jax.methods.base import Sizes
+from marl_jax.training import Trainer, TrainingConfig
 from marl_jax.types import EpisodeBatch
 from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT
 
@@ -94,3 +95,15 @@ def differing(one: Any, other: Any) -> list[str]:
     """Paths of the leaves that are not equal."""
     pairs = zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other), strict=True)
     return [jax.tree_util.keystr(p) for (p, x), y in pairs if not np.array_equal(x, y)]
+
+
+def greedy_returns(
+    name: str, world: Any, iterations: int, seeds: int, options: dict[str, Any]
+) -> np.ndarray:
+    """Mean greedy returns of some seeds after so many iterations; `options` are the method's, `num_envs` among them."""
+    method = methods.make(name, world, **options)
+    interval = iterations * options["num_envs"] * world.time_limit
+    config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
+    trainer = Trainer(world, method, config, num_seeds=seeds)
+    _, metrics = trainer.train_chunk(trainer.init())
+    return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)

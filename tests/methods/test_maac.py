@@ -13,8 +13,7 @@ from marl_jax import methods
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.replay import EpisodeReplay
-from marl_jax.training import Trainer, TrainingConfig
-from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
+from tests.methods.learners import SIZES, drawn_state, fast_jit, greedy_returns, make_batch
 from tests.probes import ACTIONS, AGENTS, Masked, Probe, Roles, TakeOrWait
 
 SMALL: dict[str, Any] = {
@@ -221,13 +220,7 @@ SOLVER: dict[str, Any] = {
 
 def train(name: str, env: type[Probe], iterations: int) -> np.ndarray:
     """Mean greedy returns of 2 seeds."""
-    world = env()
-    method = methods.make(name, world, **SOLVER)
-    interval = iterations * SOLVER["num_envs"] * world.time_limit
-    config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
-    trainer = Trainer(world, method, config, num_seeds=2)
-    _, metrics = trainer.train_chunk(trainer.init())
-    return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+    return greedy_returns(name, env(), iterations, 2, SOLVER)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from marl_jax import methods
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.replay import EpisodeReplay
-from marl_jax.training import Trainer, TrainingConfig
-from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
+from tests.methods.learners import SIZES, drawn_state, fast_jit, greedy_returns, make_batch
 from tests.probes import ACTIONS, AGENTS, FEATURES, Aim, Masked, Probe, Roles, TakeOrWait
 
 SMALL: dict[str, Any] = {"hidden_size": 6, "num_envs": 4, "batch_size": 5, "gamma": 0.9}
@@ -236,13 +235,7 @@ def train(
     name: str, env: type[Probe], iterations: int, seeds: int = 2, **options: Any
 ) -> np.ndarray:
     """Mean greedy returns of some seeds."""
-    world = env()
-    method = methods.make(name, world, **{**SOLVER, **options})
-    interval = iterations * SOLVER["num_envs"] * world.time_limit
-    config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
-    trainer = Trainer(world, method, config, num_seeds=seeds)
-    _, metrics = trainer.train_chunk(trainer.init())
-    return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+    return greedy_returns(name, env(), iterations, seeds, {**SOLVER, **options})
 
 
 @pytest.mark.parametrize(

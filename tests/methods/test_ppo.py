@@ -15,9 +15,8 @@ from envs.secret_room import SecretRoom
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
 from marl_jax.rollout import rollout
-from marl_jax.training import Trainer, TrainingConfig
 from marl_jax.types import EpisodeBatch
-from tests.methods.learners import SIZES, fast_jit, make_batch
+from tests.methods.learners import SIZES, fast_jit, greedy_returns, make_batch
 from tests.methods.test_maddpg import train as learn_off_policy
 from tests.probes import ACTIONS, AGENTS, LIMIT, Lock, Masked, Probe, Roles, TakeOrWait
 
@@ -324,13 +323,7 @@ def train(
     name: str, env: type[Probe], iterations: int, seeds: int = 2, **options: Any
 ) -> np.ndarray:
     """Mean greedy returns."""
-    world = env()
-    method = methods.make(name, world, **{**SOLVER, **options})
-    interval = iterations * SOLVER["num_envs"] * world.time_limit
-    config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
-    trainer = Trainer(world, method, config, num_seeds=seeds)
-    _, metrics = trainer.train_chunk(trainer.init())
-    return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+    return greedy_returns(name, env(), iterations, seeds, {**SOLVER, **options})
 
 
 @pytest.mark.parametrize(
