@@ -119,8 +119,9 @@ def measure(
     steps = _single_steps(batch, time, episode)
     values = monte_carlo_values(env, method, state, starts, steps, return_key, args.rollouts)
     inputs = method._inputs(steps.observation)
-    best = method._best_values(state, steps, inputs)
+    best = method._best_values(state, steps, inputs)[0]
     weight = method._weighted(steps)[0]
+    values = values[..., method._mates[0]]
     # The square of a mean of few returns would be too large by their variance; the product of two halves is not.
     halves = values.reshape(args.points, 2, -1, values.shape[-1]).mean(axis=2) - best[:, None]
     product = halves[:, 0] * halves[:, 1]
@@ -233,7 +234,7 @@ def _estimated(
     vectors = learner._decide(outputs, steps.action_mask[0], act_key)
     joint = jnp.broadcast_to(vectors, (len(config.influencers), *vectors.shape))
     estimate = learner._estimates(trained.params["estimator"], inputs[0], joint)[0]
-    best = learner._best_values(state, steps, inputs)
+    best = learner._best_values(state, steps, inputs)[0]
     return influence(estimate, best, learner._weighted(steps)[0])
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, masked_categorical
@@ -63,10 +64,11 @@ class ALITAConfig(MADDPGConfig):
     """Steps of the estimators for each gradient step; the paper's 4 are for each step of the environment."""
     matching: Literal["exact", "all"] = "exact"
     """What an estimator learns from (D_t). exact: steps of the newest episodes, and those drawn from the replay in
-    which the influencer saw and did just what it does in one of them; in continuous spaces hardly any. all: everything
+    which an influencer saw and did just what it does in one of them; in continuous spaces hardly any. all: everything
     drawn."""
     matching_steps: Annotated[int, Range(minimum=1)] = 64
-    """Steps of the newest episodes that are drawn for it, for each gradient step."""
+    """Steps of the newest episodes that are drawn for it, for each gradient step, and the most that are taken of those
+    which match one of them."""
     influence_gradient: Literal["pathwise", "score"] = "pathwise"
     """How the influencer's policy learns from the influence. pathwise: through its action in Eq. 7 and 9, on steps of
     the replay. score: Theorem 1, on the newest episodes; discrete actions only."""
@@ -107,7 +109,7 @@ class Context(NamedTuple):
 class ALITA(MADDPG):
     """ALITA on MADDPG.
 
-    Axis I: the influencers, one unless configured otherwise.
+    Axis I: the influencers, one unless configured otherwise. Axis M: the mates of an influencer, whom it influences.
     """
 
     Config: ClassVar = ALITAConfig
@@ -129,6 +131,10 @@ class ALITA(MADDPG):
             raise ConfigurationError(
                 f"influencers is {c.influencers}; it must be at least one agent that is none of the opponents."
             )
+        if n - len(c.opponents) < 2:
+            raise ConfigurationError(
+                f"opponents is {c.opponents}; it must leave two agents that are none, since one influences others."
+            )
         if self.sizes.continuous and c.influence_gradient == "score":
             raise ConfigurationError(
                 "influence_gradient is 'score'; it must be pathwise for continuous actions."
@@ -139,15 +145,12 @@ class ALITA(MADDPG):
         return jnp.array(self.config.influencers, int)
 
     @property
-    def _mates(self) -> Bool[Array, "I N"]:
+    def _mates(self) -> Int[np.ndarray, "I M"]:
         """Whom each influencer influences: its team without itself."""
-        team = ~jnp.isin(jnp.arange(self.sizes.num_agents), jnp.array(self.config.opponents, int))
-        return team & (jnp.arange(self.sizes.num_agents) != self._influencers[:, None])
-
-    @property
-    def _weights(self) -> Float[Array, "I N"]:
-        """alpha_i of Eq. 4: all alike, as in Eq. 9."""
-        return self._mates / jnp.maximum(jnp.sum(self._mates, axis=1, keepdims=True), 1)
+        team = [i for i in range(self.sizes.num_agents) if i not in self.config.opponents]
+        return np.array(
+            [[i for i in team if i != chosen] for chosen in self.config.influencers], int
+        )
 
     @property
     def _autoencoder(self) -> MLP:
@@ -250,24 +253,26 @@ class ALITA(MADDPG):
             jnp.broadcast_to(vectors, (len(psi), *vectors.shape)),
             c.penalty_decay,
         )
-        mates = self._mates[:, None]
-        count = jnp.maximum(jnp.sum(mates, axis=0), 1)
-        return jax.lax.stop_gradient(reward + jnp.sum(penalty * mates, axis=0) / count)
+        counted = np.zeros((len(psi), 1, self.sizes.num_agents))
+        np.put_along_axis(counted, self._mates[:, None], 1.0, axis=-1)
+        penalty = jnp.sum(penalty * counted, axis=0) / np.maximum(counted.sum(axis=0), 1.0)
+        return jax.lax.stop_gradient(reward + penalty)
 
     # Influence.
 
     def _estimates(
         self, params: Params, inputs: Float[Array, "B N I"], vectors: Float[Array, "I B N A"]
-    ) -> Float[Array, "I B N"]:
+    ) -> Float[Array, "I B M"]:
         """q_i of joint actions, of which every influencer's estimator may be given another one."""
 
-        def of_one(params: Params, vectors: jax.Array) -> jax.Array:
+        def of_one(params: Params, vectors: jax.Array, mates: jax.Array) -> jax.Array:
             if self.config.estimator == "multiple":
-                return self._values(params, inputs, vectors[:, None])[..., 0]
+                return self._values(params, inputs, vectors[:, None], mates)[..., 0]
             joint = jnp.concatenate([inputs, vectors], axis=-1)
-            return self._single.apply(params, joint.reshape(len(joint), -1))  # type: ignore[return-value]
+            values: Any = self._single.apply(params, joint.reshape(len(joint), -1))
+            return values[:, mates]
 
-        return jax.vmap(of_one)(params, vectors)
+        return jax.vmap(of_one)(params, vectors, jnp.array(self._mates))
 
     def _behaviour(self, steps: EpisodeBatch, inputs: Float[Array, "2 B N I"]) -> jax.Array:
         """[B, I] numbers that are equal where an influencer saw and did the same."""
@@ -280,9 +285,9 @@ class ALITA(MADDPG):
     ) -> tuple[Float[Array, ""], jax.Array]:
         """Eq. 6 and 8: weighted mean squared errors to the critics' targets, over teammates."""
         vectors = jnp.broadcast_to(batch.vectors, (len(weight), *batch.vectors.shape))
-        error = (self._estimates(params, batch.inputs[0], vectors) - batch.target) ** 2
-        errors = jnp.sum(error * self._mates[:, None], axis=-1)
-        loss = jax.vmap(masked_mean)(errors, weight)
+        target = jnp.moveaxis(batch.target[:, self._mates], 1, 0)
+        errors = (self._estimates(params, batch.inputs[0], vectors) - target) ** 2
+        loss = jax.vmap(masked_mean)(jnp.sum(errors, axis=-1), weight)
         return jnp.sum(loss), loss
 
     def _prepare(
@@ -311,9 +316,12 @@ class ALITA(MADDPG):
                 here = self._behaviour(recent.steps, recent.inputs)
                 there = self._behaviour(batch.steps, batch.inputs)
                 same = jnp.any(there[:, None] == here, axis=1).T.astype(float)
-                data = _join(recent, batch)
-                weight = jnp.concatenate([jnp.ones((len(same), c.matching_steps)), same], axis=1)
                 metrics["matching"] = same.mean()
+                most = min(c.matching_steps, c.batch_size)
+                _, matched = jax.lax.top_k(jnp.max(same, axis=0), most)
+                data = _join(recent, batch, matched)
+                certain = jnp.ones((len(same), c.matching_steps))
+                weight = jnp.concatenate([certain, same[:, matched]], axis=1)
 
             def once(state: OffPolicyState, _: None) -> tuple[OffPolicyState, jax.Array]:
                 grads, loss = jax.grad(self._estimator_loss, has_aux=True)(
@@ -327,8 +335,21 @@ class ALITA(MADDPG):
 
     def _best_values(
         self, state: OffPolicyState, steps: EpisodeBatch, inputs: Float[Array, "2 B N I"]
-    ) -> Float[Array, "B N"]:
-        """z_i: what the best joint action is worth to each agent."""
+    ) -> Float[Array, "I B M"]:
+        """z_i: what the best joint action is worth to each mate."""
+        # Influencers have mates in common: each is valued once.
+        valued, where = np.unique(self._mates, return_inverse=True)
+        best = self._best_values_of(jnp.array(valued), state, steps, inputs)
+        return jnp.moveaxis(best[:, where.reshape(self._mates.shape)], 1, 0)
+
+    def _best_values_of(
+        self,
+        agents: Int[Array, " U"],
+        state: OffPolicyState,
+        steps: EpisodeBatch,
+        inputs: Float[Array, "2 B N I"],
+    ) -> Float[Array, "B U"]:
+        """What the best joint action is worth to some agents."""
         c, n = self.config, self.sizes.num_agents
         when = 1 if c.target_state == "next" else 0
         x, mask = inputs[when], steps.action_mask[when]
@@ -337,7 +358,7 @@ class ALITA(MADDPG):
         outputs = self._outputs(state.target["actor"], x)
 
         def value(vectors: jax.Array) -> jax.Array:
-            return self._values(state.params["critic"], x, vectors)[..., 0]
+            return self._values(state.params["critic"], x, vectors, agents)[..., 0]
 
         if self.sizes.continuous:
             return value(jnp.tanh(outputs)[:, None])
@@ -355,8 +376,8 @@ class ALITA(MADDPG):
 
             values = jax.lax.map(of_joint, joint)
             return jnp.max(jnp.where(legal[..., None], values, -jnp.inf), axis=0)
-        # Every critic has a joint action of its own: [B, N critics, N agents, A].
-        best = jnp.repeat(start[:, None], n, axis=1)
+        # Every critic has a joint action of its own: [B, U critics, N agents, A].
+        best = jnp.repeat(start[:, None], len(agents), axis=1)
         for agent in range(n):
             tries = jax.vmap(lambda option, i=agent, best=best: best.at[:, :, i].set(option))(
                 options
@@ -366,10 +387,11 @@ class ALITA(MADDPG):
             best = best.at[:, :, agent].set(options[jnp.argmax(tried, axis=-1)])
         return jnp.max(tried, axis=-1)
 
-    def _weighted(self, steps: EpisodeBatch) -> Float[Array, "I B N"]:
-        """alpha_i for single steps: 0 where there is no next state to be valued."""
+    def _weighted(self, steps: EpisodeBatch) -> Float[Array, "I B M"]:
+        """alpha_i for single steps: all alike, as in Eq. 9; 0 where there is no next state to be valued."""
         goes_on = (steps.discount[0] > 0) | (self.config.target_state == "current")
-        return self._weights[:, None] * goes_on * steps.valid[0][:, None]
+        counts = jnp.moveaxis((goes_on & steps.valid[0][:, None])[:, self._mates], 1, 0)
+        return counts / self._mates.shape[1]
 
     def _actor_terms(
         self,
@@ -390,9 +412,7 @@ class ALITA(MADDPG):
         moved = jnp.where(own[:, None, :, None], vectors, jax.lax.stop_gradient(vectors))
         estimate = self._estimates(state.params["estimator"], batch.inputs[0], moved)
         best = self._best_values(state, batch.steps, batch.inputs)
-        best = jnp.broadcast_to(best, estimate.shape)
-        weight = jnp.broadcast_to(self._weighted(batch.steps), estimate.shape)
-        measured = jax.vmap(influence)(estimate, best, weight)
+        measured = jax.vmap(influence)(estimate, best, self._weighted(batch.steps))
         return c.influence_weight * jnp.sum(measured), {"influence": measured.mean()}
 
     def _score(
@@ -415,9 +435,10 @@ class ALITA(MADDPG):
         estimate = self._estimates(state.params["estimator"], pairs[0], joint)
         best = self._best_values(state, steps, pairs)
         counted = self._weighted(steps) > 0
+        weight = jnp.full((self._mates.shape[1],), 1.0 / self._mates.shape[1])
 
         def of_one(
-            log_prob: jax.Array, estimate: jax.Array, counted: jax.Array, weight: jax.Array
+            log_prob: jax.Array, estimate: jax.Array, best: jax.Array, counted: jax.Array
         ) -> jax.Array:
             surrogate = jax.vmap(influence_surrogate, in_axes=(1, 1, 1, 1, None), out_axes=1)
             shape = (length, num, -1)
@@ -427,14 +448,17 @@ class ALITA(MADDPG):
             return masked_mean(terms, episodes.valid.astype(terms.dtype))
 
         each = jnp.moveaxis(log_prob[..., self._influencers], -1, 0)
-        return jnp.sum(jax.vmap(of_one)(each, estimate, counted, self._weights))
+        return jnp.sum(jax.vmap(of_one)(each, estimate, best, counted))
 
 
-def _join(first: Transitions, second: Transitions) -> Transitions:
-    """Both batches of single steps in one."""
+def _join(first: Transitions, second: Transitions, chosen: jax.Array) -> Transitions:
+    """A batch of single steps, and those chosen of another."""
 
     def join(axis: int, one: Any, other: Any) -> Any:
-        return jax.tree.map(lambda x, y: jnp.concatenate([x, y], axis=axis), one, other)
+        def both(x: jax.Array, y: jax.Array) -> jax.Array:
+            return jnp.concatenate([x, jnp.take(y, chosen, axis=axis)], axis=axis)
+
+        return jax.tree.map(both, one, other)
 
     return Transitions(
         join(1, first.steps, second.steps),

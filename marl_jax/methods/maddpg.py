@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
@@ -288,14 +288,19 @@ class DDPG(OffPolicyMethod):
         self,
         params: Params,
         inputs: Float[Array, "B N I"],
-        vectors: Float[Array, "B #N N A"],
-    ) -> Float[Array, "B N K"]:
-        """The critics' values of joint actions, of which every critic may be given another one (first N)."""
-        n = self.sizes.num_agents
-        inputs = jnp.broadcast_to(inputs[:, None], (inputs.shape[0], n, *inputs.shape[1:]))
-        vectors = jnp.broadcast_to(vectors, (*inputs.shape[:3], vectors.shape[-1]))
-        joint = jnp.concatenate([inputs, vectors], axis=-1) * self._visible[..., None]
+        vectors: Float[Array, "B #U N A"],
+        agents: Int[Array, " U"] | None = None,
+    ) -> Float[Array, "B U K"]:
+        """The values of joint actions to some agents' critics, or to all; every critic may be given another one."""
         network, sharing = self._critic_network, self.config.sharing
+        visible = self._visible
+        if agents is not None:
+            visible = visible[agents]
+            if sharing == "independent":
+                params = jax.tree.map(lambda x: x[agents], params)
+        inputs = jnp.broadcast_to(inputs[:, None], (len(inputs), len(visible), *inputs.shape[1:]))
+        vectors = jnp.broadcast_to(vectors, (*inputs.shape[:3], vectors.shape[-1]))
+        joint = jnp.concatenate([inputs, vectors], axis=-1) * visible[..., None]
         return apply_per_agent(
             network.apply, params, joint.reshape(*joint.shape[:2], -1), sharing=sharing
         )

@@ -91,12 +91,19 @@ def test_opponents_and_no_intrinsic_motivation_leave_the_reward_alone() -> None:
     )
     np.testing.assert_array_equal(rewards, steps.reward[0])
     assert set(initial(intrinsic=False).params) == {"actor", "critic", "estimator"}
-    mixed: Any = {"opponents": (1,)}
-    method = make(**mixed)
-    rewards = method._rewards(initial(**mixed), steps, steps.observation, method._vectors(steps))
-    np.testing.assert_array_equal(rewards[:, 1], steps.reward[0, :, 1])
+    # A third agent, an opponent, that is like the first.
+    third: Any = {
+        name: jnp.concatenate([x, x[:, :, :1]], axis=2)
+        for name, x in steps._asdict().items()
+        if name in {"observation", "action_mask", "action", "reward", "discount", "extras"}
+    }
+    steps, method = steps._replace(**third), make(SIZES._replace(num_agents=3), opponents=(2,))
+    state = drawn_state(method, 0)
+    rewards = method._rewards(state, steps, steps.observation, method._vectors(steps))
+    np.testing.assert_array_equal(rewards[:, 2], steps.reward[0, :, 2])
     assert bool((rewards[:, 0] > steps.reward[0, :, 0]).all())
-    np.testing.assert_array_equal(method._weights, [[0.0, 0.0]])
+    assert bool((rewards[:, 1] < steps.reward[0, :, 1]).all())
+    np.testing.assert_array_equal(method._mates, [[1]])
 
 
 # --- Estimators ---
@@ -118,11 +125,14 @@ def test_an_estimator_learns_from_what_matches_the_influencers_behaviour(estimat
 
     weight = jnp.array([[1.0, 0.0, 1.0, 0.0, 1.0]])
     found, _ = method._estimator_loss(state.params["estimator"], recent, weight)
-    estimates = method._estimates(state.params["estimator"], batch.inputs[0], batch.vectors[None])[
-        0
-    ]
-    # Of the teammates' values only agent 1's counts.
-    errors = (np.asarray(estimates[:, 1]) - np.asarray(batch.target[:, 1])) ** 2
+    estimates = method._estimates(state.params["estimator"], batch.inputs[0], batch.vectors[None])
+    # The only teammate is agent 1.
+    assert estimates.shape == (1, 5, 1)
+    if estimator == "multiple":
+        critics = jax.tree.map(lambda x: x[0], state.params["estimator"])
+        values = method._values(critics, batch.inputs[0], batch.vectors[:, None])
+        np.testing.assert_allclose(estimates[0, :, 0], values[:, 1, 0], rtol=1e-5)
+    errors = (np.asarray(estimates[0, :, 0]) - np.asarray(batch.target[:, 1])) ** 2
     np.testing.assert_allclose(found, errors[[0, 2, 4]].mean(), rtol=1e-4)
 
 
@@ -145,6 +155,33 @@ def test_the_critics_are_copied_anew_in_every_iteration() -> None:
     assert {"novelty", "matching", "estimator_loss"} == set(metrics)
 
 
+def test_of_the_replays_steps_only_those_that_match_a_recent_one_teach_an_estimator() -> None:
+    method, state = make(matching_steps=4), initial()
+    fresh = make_batch()._replace(extras=jnp.zeros((4, 3, AGENTS, ACTIONS)))
+    begun, context = fast_jit(method._begin)(state, fresh, stored())
+    # What is drawn from the replay: three steps with what the influencer sees in none of the newest episodes, and two
+    # with one of those that are drawn from them.
+    sample_key, _ = jax.random.split(KEY)
+    recent = EpisodeReplay(3).sample_transitions(context.newest, sample_key, 4)
+    steps = transitions()
+    observation = (steps.observation + 50.0).at[:, [1, 4], 0].set(recent.observation[:, [2, 0], 0])
+    action = steps.action.at[:, [1, 4], 0].set(recent.action[:, [2, 0], 0])
+    batch = method._transitions(
+        state, steps._replace(observation=observation, action=action), jax.random.key(3)
+    )
+
+    @fast_jit
+    def taught(target: jax.Array) -> tuple[Any, jax.Array]:
+        learned, _, metrics = method._prepare(begun, context, batch._replace(target=target), KEY)
+        return learned.params["estimator"], metrics["matching"]
+
+    as_it_is, share = taught(batch.target)
+    assert float(share) == pytest.approx(0.4)
+    for row in range(5):
+        other, _ = taught(batch.target.at[row].add(3.0))
+        assert changed(other, as_it_is) == (row in (1, 4)), row
+
+
 # --- Influence ---
 
 
@@ -152,8 +189,10 @@ def test_the_critics_are_copied_anew_in_every_iteration() -> None:
 @pytest.mark.parametrize("joint_maximum", ["enumerate", "coordinate", "policy"])
 def test_the_best_joint_action(joint_maximum: str, target_state: str) -> None:
     options: Any = {"joint_maximum": joint_maximum, "target_state": target_state}
+    options |= {"influencers": (0, 1)}
     method, state, steps = make(**options), initial(), transitions()
-    found = np.asarray(fast_jit(method._best_values)(state, steps, steps.observation))
+    # The value of the other to each influencer.
+    found = np.asarray(fast_jit(method._best_values)(state, steps, steps.observation))[::-1, :, 0].T
     when = 1 if target_state == "next" else 0
     mask = np.asarray(steps.action_mask[when])
     outputs = np.asarray(method._outputs(state.target["actor"], steps.observation[when]))
@@ -221,7 +260,7 @@ def test_the_influence_moves_the_influencer_alone(estimator: str) -> None:
             outputs = method._outputs(actor, steps.observation[0])
             vectors = method._decide(outputs, steps.action_mask[0], KEY)
             q = method._estimates(state.params["estimator"], steps.observation[0], vectors[None])
-            return q[0, :, 0] - method._best_values(state, steps, steps.observation)[:, 0]
+            return (q - method._best_values(state, steps, steps.observation))[0, :, 0]
 
         goes_on = np.asarray(steps.discount[0, :, 0]) > 0
         assert 0 < goes_on.sum() < 5
@@ -276,6 +315,7 @@ def test_without_influence_or_motivation_their_parts_are_gone() -> None:
         ({"influencers": (0, 0)}, "it must be different ones"),
         ({"influencers": ()}, r"influencers is \(\); it must be at least one agent"),
         ({"opponents": (0,)}, "at least one agent that is none of the opponents"),
+        ({"opponents": (1,)}, r"opponents is \(1,\); it must leave two agents that are none"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: Any, message: str) -> None:
