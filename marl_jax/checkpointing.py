@@ -104,9 +104,10 @@ class Checkpoints:
                 kept[:, number % capacity] = np.asarray(new)[:, number - part.first]
             missing = part.first
         counts = jnp.full(like.added.shape, added, like.added.dtype)
+        lengths = np.sum(episodes.valid, axis=2, dtype=like.lengths.dtype)
         return jax.tree.map(
             lambda x, template: jax.device_put(x, template.sharding),
-            ReplayState(episodes, counts),
+            ReplayState(episodes, counts, lengths),
             like,
         )
 

@@ -20,10 +20,12 @@ class ReplayState(NamedTuple):
     Attributes:
         episodes: C episodes, the leading axis of every field; room not yet used holds zeros.
         added: episodes ever added.
+        lengths: the steps that each episode lasted, kept so that drawing single steps need not count them.
     """
 
     episodes: EpisodeBatch
     added: Int[Array, ""]
+    lengths: Int[Array, " C"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +47,8 @@ class EpisodeReplay:
         episodes = jax.tree.map(
             lambda x: jnp.zeros((self.capacity, x.shape[0], *x.shape[2:]), x.dtype), example
         )
-        return ReplayState(episodes, jnp.zeros((), jnp.int32))
+        lengths = jnp.zeros((self.capacity,), jnp.int32)
+        return ReplayState(episodes, jnp.zeros((), jnp.int32), lengths)
 
     def add(self, state: ReplayState, batch: EpisodeBatch) -> ReplayState:
         """Stores B episodes, over the oldest ones once the replay is full; B must be at most C."""
@@ -55,7 +58,8 @@ class EpisodeReplay:
         episodes = jax.tree.map(
             lambda kept, new: kept.at[where].set(jnp.moveaxis(new, 1, 0)), state.episodes, batch
         )
-        return ReplayState(episodes, state.added + num)
+        lengths = state.lengths.at[where].set(jnp.sum(batch.valid, axis=0, dtype=jnp.int32))
+        return ReplayState(episodes, state.added + num, lengths)
 
     def size(self, state: ReplayState) -> Int[Array, ""]:
         """How many episodes there are to draw from."""
@@ -76,7 +80,7 @@ class EpisodeReplay:
 
     def transitions(self, state: ReplayState) -> Int[Array, ""]:
         """How many steps there are to draw from."""
-        return jnp.sum(state.episodes.valid, dtype=jnp.int32)
+        return jnp.sum(state.lengths)
 
     def sample_transitions(self, state: ReplayState, key: jax.Array, num: int) -> EpisodeBatch:
         """Draws `num` steps, each independently and every stored step equally likely.
@@ -84,11 +88,10 @@ class EpisodeReplay:
         Returns:
             Episodes of one step: T is 1 and B is `num`. If none are stored, `valid` is false.
         """
-        lengths = jnp.sum(state.episodes.valid, axis=1, dtype=jnp.int32)
-        ends = jnp.cumsum(lengths)
+        ends = jnp.cumsum(state.lengths)
         lot = jax.random.randint(key, (num,), 0, jnp.maximum(ends[-1], 1))
         episode = jnp.minimum(jnp.searchsorted(ends, lot, side="right"), self.capacity - 1)
-        step = lot - (ends[episode] - lengths[episode])
+        step = lot - (ends[episode] - state.lengths[episode])
         limit = state.episodes.valid.shape[1]
 
         def draw(x: jax.Array) -> jax.Array:

@@ -20,15 +20,18 @@ SHAPES = jax.eval_shape(lambda: make_batch(lengths=[4], terminated=[False]))
 
 
 def filled(added: int) -> RunState:
-    """Two seeds whose replays have seen so many episodes, the latest of them with its number and seed as reward."""
+    """Two seeds with the latest of so many episodes, with number and seed as reward, of several lengths."""
 
     def of_seed(seed: int) -> ReplayState:
         state = jax.tree.map(np.asarray, EpisodeReplay(CAPACITY).init(SHAPES))
-        reward = state.episodes.reward.copy()
+        reward, valid = state.episodes.reward.copy(), state.episodes.valid.copy()
+        lengths = state.lengths.copy()
         for number in range(added):
             reward[number % CAPACITY] = 100.0 * seed + number
-        episodes = state.episodes._replace(reward=reward)
-        return ReplayState(episodes, np.int32(added))
+            valid[number % CAPACITY] = np.arange(valid.shape[1]) < number % 4
+            lengths[number % CAPACITY] = number % 4
+        episodes = state.episodes._replace(reward=reward, valid=valid)
+        return ReplayState(episodes, np.int32(added), lengths)
 
     zeros = np.zeros((2,), np.int32)
     replay = jax.tree.map(lambda *x: jax.numpy.asarray(np.stack(x)), of_seed(1), of_seed(2))
