@@ -31,6 +31,7 @@ METHOD: dict[str, Any] = {
     "autoencoder_hidden": (4, 2, 4),
     "matching_steps": 2,
     "table_bits": 10,
+    "joint_table_bits": 11,
 }
 _FLAGS = """
     --eval-interval 20 --eval-episodes 2 --env.time-limit 5 --method.num-envs 2 --method.hidden-size 4

@@ -320,13 +320,16 @@ class EITIConfig(IPPOConfig):
     """Weight of the influence on others (beta_T in EITI, beta in EDTI). The authors set one for each task, which is not
     in their code."""
     table_bits: Annotated[int, Range(minimum=1, maximum=28)] = 20
-    """Each of the five counts is kept in two tables of 2 to the power of this many entries (4 bytes each, for every
-    seed), which a hash leads to; the smaller entry is believed (a count-min sketch). What shares both its entries with
-    something else is counted too often: of all things, about the square of table_load, which is among the metrics."""
+    """The three counts of single agents are kept in two tables each of 2 to the power of this many entries (4 bytes
+    each, for every seed), which a hash leads to; the smaller entry is believed (a count-min sketch)."""
+    joint_table_bits: Annotated[int, Range(minimum=1, maximum=28)] = 23
+    """The same for the two counts of pairs of agents, of which there are far more: 134 MB for every seed. What shares
+    both its entries with something else is counted too often, of all pairs about the square of table_load, which is
+    among the metrics; where that nears 1, the influence is noise. N agents make up to N (N - 1) entries a step."""
 
 
 class Counts(NamedTuple):
-    """How often what was met, in all environments together: [2 M] each, a pair of tables one behind the other.
+    """How often what was met, in all environments together: each a pair of tables, one behind the other.
 
     Attributes:
         visits: states of each agent.
@@ -339,8 +342,8 @@ class Counts(NamedTuple):
     visits: Int[Array, " K"]
     contexts: Int[Array, " K"]
     outcomes: Int[Array, " K"]
-    joint_contexts: Int[Array, " K"]
-    joint_outcomes: Int[Array, " K"]
+    joint_contexts: Int[Array, " L"]
+    joint_outcomes: Int[Array, " L"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,9 +359,13 @@ class EITI(IPPO):
         super().__post_init__()
         _refuse_a_single_agent(self)
 
+    @property
+    def _table_bits(self) -> tuple[int, ...]:
+        """Of each of the counts."""
+        return 3 * (self.config.table_bits,) + 2 * (self.config.joint_table_bits,)
+
     def _initial_memory(self) -> Counts:
-        size = 2 << self.config.table_bits
-        return Counts(*(jnp.zeros((size,), jnp.int32) for _ in Counts._fields))
+        return Counts(*(jnp.zeros((2 << bits,), jnp.int32) for bits in self._table_bits))
 
     def _entries(self, batch: EpisodeBatch) -> Counts:
         """Where each step is counted: [T, B, N, 2] of each agent, [T, B, N, N, 2] of i and then j, the tables last."""
@@ -367,9 +374,8 @@ class EITI(IPPO):
         state = row_hash(jnp.where(own, batch.observation, 0.0))
         who = jnp.broadcast_to(jnp.arange(n, dtype=jnp.uint32), batch.action.shape)
 
-        def entry(*parts: jax.Array) -> jax.Array:
+        def entry(bits: int, parts: tuple[jax.Array, ...]) -> jax.Array:
             numbers = jnp.stack(jnp.broadcast_arrays(*[p.astype(jnp.uint32) for p in parts]), -1)
-            bits = self.config.table_bits
             places = [row_hash(numbers, salt) >> (32 - bits) for salt in range(2)]
             return jnp.stack([places[0], places[1] + (1 << bits)], -1).astype(jnp.int32)
 
@@ -377,13 +383,8 @@ class EITI(IPPO):
         j = (who, now, action)
         i = tuple(x[..., None] for x in j)
         each = tuple(x[..., None, :] for x in j)
-        return Counts(
-            entry(who, then),
-            entry(*j),
-            entry(*j, then),
-            entry(*each, *i),
-            entry(*each, *i, then[..., None, :]),
-        )
+        counted = [(who, then), j, (*j, then), (*each, *i), (*each, *i, then[..., None, :])]
+        return Counts(*map(entry, self._table_bits, counted))
 
     def _count(
         self, counts: Counts, batch: EpisodeBatch

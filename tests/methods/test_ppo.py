@@ -99,7 +99,7 @@ def test_padding_teaches_nothing() -> None:
         ),
     )
     for name in ("edti", "social_influence"):
-        method = make(name, **({"table_bits": 12} if name == "edti" else {}))
+        method = make(name, **({"joint_table_bits": 12} if name == "edti" else {}))
         state = fast_jit(method.init)(KEY)
         update = fast_jit(lambda b, m=method, s=state: m.update(s, b, None, KEY)[0].params)
         jax.tree.map(np.testing.assert_array_equal, update(batch), update(other))
@@ -167,7 +167,7 @@ def reference(method: Any, own: np.ndarray, batches: list[EpisodeBatch]) -> tupl
 @pytest.mark.parametrize("world", [Lock(), PushBox(time_limit=60, size=9)])
 def test_counts_and_influence_against_dictionaries(world: Any) -> None:
     """On two batches of recorded episodes. In Push-Box random play moves no box, so there is no influence at all."""
-    method = methods.make("edti", world, num_envs=6, policy_hidden=(4,))
+    method = methods.make("edti", world, num_envs=6, policy_hidden=(4,), joint_table_bits=21)
     state = fast_jit(method.init)(KEY)
     play = fast_jit(lambda k: rollout(world, method, state, k, 6, True)[0])
     batches = [play(jax.random.key(k)) for k in range(2)]
@@ -200,7 +200,7 @@ def test_own_features_are_about_oneself_and_the_things_around() -> None:
 
 
 def test_what_eiti_and_edti_pay() -> None:
-    options: Any = {"table_bits": 14, "curiosity_weight": 2.0, "influence_weight": 0.5}
+    options: Any = {"joint_table_bits": 14, "curiosity_weight": 2.0, "influence_weight": 0.5}
     batch = episodes()
     for name in ("eiti", "edti"):
         method = make(name, **options)
