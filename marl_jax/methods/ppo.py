@@ -57,6 +57,9 @@ class IPPOConfig(TeamConfig):
     """Lambda of the generalised advantages."""
     clip: Annotated[float, Positive] = 0.2
     """How far the probability ratio may depart from 1, and a value from its old one."""
+    clip_values: bool = True
+    """Whether values are clipped too, as the authors have it. They then move hardly more than `clip` in an iteration,
+    so that where returns are in the hundreds they need thousands of iterations to get there."""
     epochs: Annotated[int, Range(minimum=1)] = 4
     """Passes over an iteration's steps."""
     minibatches: Annotated[int, Range(minimum=1)] = 1
@@ -268,6 +271,7 @@ class IPPO(SingleStepMethod):
     ) -> tuple[Float[Array, ""], Metrics]:
         """PPO's losses of policies and values, of every agent by itself."""
         c = self.config
+        value_clip = c.clip if c.clip_values else jnp.inf
         logits = self._apply("actor", params["actor"], lessons.inputs)
         policy = masked_categorical(logits, lessons.action_mask)
         log_prob = policy.log_prob(lessons.action)
@@ -292,7 +296,7 @@ class IPPO(SingleStepMethod):
             value = self._apply(part, params[part], lessons.inputs)[..., 0]
             old, target = lessons.value[part], lessons.returns[part]
             # The mean over agents times N: each has a mean of its own.
-            losses[part] = n * clipped_value_loss(value, old, target, c.clip, lessons.mask)
+            losses[part] = n * clipped_value_loss(value, old, target, value_clip, lessons.mask)
         more, metrics = self._more_loss(params, lessons)
         total = jnp.sum(surrogate - c.entropy_weight * entropy) + more
         total += c.value_weight * sum(losses.values())
