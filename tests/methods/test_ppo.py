@@ -34,6 +34,25 @@ def episodes() -> EpisodeBatch:
     return make_batch(lengths=(4, 2, 3), terminated=(False, True, True))
 
 
+def lessons(method: Any, state: Any) -> Any:
+    """What an update makes of the episodes before it learns."""
+
+    @fast_jit
+    def of_state(state: Any) -> Any:
+        seen: list[Any] = []
+
+        def learn(self: Any, params: Any, optimizer: Any, given: Any, key: Any) -> Any:
+            seen.append(given)
+            return params, optimizer, {}
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(method), "_learn", learn)
+            method.update(state, episodes(), None, KEY)
+        return seen[0]
+
+    return of_state(state)
+
+
 # --- PPO ---
 
 
@@ -66,25 +85,34 @@ def test_the_first_step_follows_the_policy_gradient_with_generalised_advantages(
         taken = jnp.take_along_axis(log_probs, batch.action[..., None], -1)[..., 0]
         return jnp.sum(taken * advantage * valid[..., None]) / valid.sum()
 
-    @fast_jit
-    def lessons(state: Any) -> Any:
-        """What the update makes of the episodes before it learns."""
-        seen: list[Any] = []
-
-        def learn(self: Any, params: Any, optimizer: Any, given: Any, key: Any) -> Any:
-            seen.append(given)
-            return params, optimizer, {}
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(type(method), "_learn", learn)
-            method.update(state, batch, None, KEY)
-        return seen[0]
-
-    given = lessons(state)
+    given = lessons(method, state)
     found = fast_jit(jax.grad(lambda p: method._loss(p, given)[0]))(state.params)["actor"]
     expected = fast_jit(jax.grad(objective))(state.params["actor"])
     for f, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(f, -e, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("clip_values", [True, False])
+def test_a_value_that_has_come_nearer_by_more_than_the_clip_stands_still_if_values_are_clipped(
+    clip_values: bool,
+) -> None:
+    method = make(clip_values=clip_values, value_weight=0.7)
+    state = fast_jit(method.init)(KEY)
+    given = lessons(method, state)
+    target, critic = given.returns["critic"], state.params["critic"]
+    nearer = given.value["critic"] - 0.5 * jnp.sign(target - given.value["critic"])
+    given = given._replace(value={"critic": nearer})
+
+    def squares(critic: Any) -> jax.Array:
+        value = method._apply("critic", critic, given.inputs)[..., 0]
+        error = jnp.where(given.mask > 0, value - target, 0.0)
+        return 0.7 * 0.5 * jnp.sum(error**2) / jnp.sum(given.mask[:, 0])
+
+    found = fast_jit(jax.grad(lambda p: method._loss(p, given)[0]))(state.params)["critic"]
+    expected = fast_jit(jax.grad(squares))(critic)
+    for f, e in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(f, 0.0 if clip_values else e, rtol=1e-4, atol=1e-7)
+        assert float(jnp.abs(e).max()) > 1e-3
 
 
 def test_padding_teaches_nothing() -> None:
