@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
@@ -364,6 +365,12 @@ class EITI(IPPO):
         _refuse_a_single_agent(self)
 
     @property
+    def _pairs(self) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
+        """All pairs of different agents, i and j."""
+        i, j = np.nonzero(~np.eye(self.sizes.num_agents, dtype=bool))
+        return i, j
+
+    @property
     def _table_bits(self) -> tuple[int, ...]:
         """Of each of the counts."""
         return 3 * (self.config.table_bits,) + 2 * (self.config.joint_table_bits,)
@@ -372,7 +379,7 @@ class EITI(IPPO):
         return Counts(*(jnp.zeros((2 << bits,), jnp.int32) for bits in self._table_bits))
 
     def _entries(self, batch: EpisodeBatch) -> Counts:
-        """Where each step is counted: [T, B, N, 2] of each agent, [T, B, N, N, 2] of i and then j, the tables last."""
+        """Where each step is counted: [T, B, N, 2] of each agent, [T, B, P, 2] of each pair, the tables last."""
         n, t = self.sizes.num_agents, batch.action.shape[0]
         own = jnp.array(self.sizes.own_features)
         state = row_hash(jnp.where(own, batch.observation, 0.0))
@@ -384,10 +391,10 @@ class EITI(IPPO):
             return jnp.stack([places[0], places[1] + (1 << bits)], -1).astype(jnp.int32)
 
         now, then, action = state[:t], state[1:], batch.action
-        j = (who, now, action)
-        i = tuple(x[..., None] for x in j)
-        each = tuple(x[..., None, :] for x in j)
-        counted = [(who, then), j, (*j, then), (*each, *i), (*each, *i, then[..., None, :])]
+        each = (who, now, action)
+        i, j = self._pairs
+        pair = (*(x[..., j] for x in each), *(x[..., i] for x in each))
+        counted = [(who, then), each, (*each, then), pair, (*pair, then[..., j])]
         return Counts(*map(entry, self._table_bits, counted))
 
     def _count(
@@ -399,7 +406,8 @@ class EITI(IPPO):
             The counts after them; 1 / sqrt(visits + 1) of each state reached, before it is counted; and the influence
             of agent i on agent j's transition, which is counted first.
         """
-        apart = ~jnp.eye(self.sizes.num_agents, dtype=bool)
+        n = self.sizes.num_agents
+        i, j = self._pairs
 
         def step(counts: Counts, now: Any) -> Any:
             entries, valid = now
@@ -414,13 +422,10 @@ class EITI(IPPO):
             here = entries.visits
             same = jnp.all(here[:, None] == here, axis=-1) & valid[None, :, None]
             rarity = (met.visits - jnp.sum(same, axis=1) + 1.0) ** -0.5
-            joint = met.joint_contexts.shape
-            alone = [
-                jnp.broadcast_to(x[:, None], joint).astype(jnp.float32)
-                for x in (met.contexts, met.outcomes)
-            ]
-            together = [x.astype(jnp.float32) for x in (met.joint_contexts, met.joint_outcomes)]
-            return counts, (rarity, transition_influence(*alone, *together) * apart)
+            alone = met.contexts[:, j], met.outcomes[:, j]
+            of_pairs = *alone, met.joint_contexts, met.joint_outcomes
+            influence = transition_influence(*(x.astype(jnp.float32) for x in of_pairs))
+            return counts, (rarity, jnp.zeros((len(valid), n, n)).at[:, i, j].set(influence))
 
         counts, (rarity, influence) = jax.lax.scan(
             step, counts, (self._entries(batch), batch.valid)
@@ -448,7 +453,8 @@ class EITI(IPPO):
         metrics = {
             "curiosity": masked_mean(curiosity, mask),
             "influence_bonus": masked_mean(bonus, mask),
-            "table_load": jnp.mean(counts.joint_outcomes > 0),
+            # Of a part: hashes spread evenly, and to read a large table takes longer than to learn.
+            "table_load": jnp.mean(counts.joint_outcomes[: 1 << 16] > 0),
         }
         return counts, {part: rewards[part] for part in self.values}, (), metrics
 
