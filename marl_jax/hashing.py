@@ -1,8 +1,8 @@
-"""Numbers for rows of numbers, so that tables can be indexed and rows compared by them."""
+"""Numbers for rows of numbers, so that they can be compared by them, and a table that counts them."""
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, UInt32
+from jaxtyping import Array, Bool, Int, UInt32
 
 
 def row_hash(rows: jax.Array, salt: int | jax.Array = 0) -> UInt32[Array, "*batch"]:
@@ -27,3 +27,44 @@ def row_hash(rows: jax.Array, salt: int | jax.Array = 0) -> UInt32[Array, "*batc
     places = mix(jnp.arange(1, words.shape[-1] + 1, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9))
     total = jnp.sum(mix(words ^ places) * (places | 1), axis=-1, dtype=jnp.uint32)
     return mix(total ^ mix(jnp.asarray(salt, jnp.uint32) + jnp.uint32(0x165667B1)))
+
+
+def row_keys(rows: jax.Array) -> UInt32[Array, "*batch 2"]:
+    """Two hashes of each row, [*batch, K]; what `count_keys` counts."""
+    return jnp.stack([row_hash(rows, salt) for salt in range(2)], axis=-1)
+
+
+def count_table(bits: int) -> UInt32[Array, "C 2"]:
+    """An empty table for C = 2^bits keys; a slot holds a key's mark, 0 for none, and its count."""
+    return jnp.zeros((1 << bits, 2), jnp.uint32)
+
+
+def count_keys(
+    table: UInt32[Array, "C 2"], keys: UInt32[Array, "*batch 2"], counted: Bool[Array, "*batch"]
+) -> tuple[UInt32[Array, "C 2"], Int[Array, "*batch"]]:
+    """Counts keys, any of which may be there several times.
+
+    A key's first hash says which two slots it may have, its second is its mark. Whoever finds both taken goes without,
+    so that counts are right or 0, but for the few keys of which both hashes agree.
+
+    Args:
+        table: from `count_table`.
+        keys: from `row_keys`.
+        counted: which of them to count.
+
+    Returns:
+        The table; and each key's count with these, 0 if it has no slot or is not counted.
+    """
+    bits = table.shape[0].bit_length() - 1
+    place, mark = keys[..., 0] >> (32 - bits), keys[..., 1] | 1
+    slots = jnp.stack([place, place ^ 1], axis=-1).astype(jnp.int32)
+    held = table[slots, 0]
+    own, free = held == mark[..., None], held == 0
+    chosen = jnp.where(jnp.any(own, axis=-1), jnp.argmax(own, axis=-1), jnp.argmax(free, axis=-1))
+    slot = jnp.take_along_axis(slots, chosen[..., None], axis=-1)[..., 0]
+    tries = jnp.any(own | free, axis=-1) & counted
+    # Of several new keys for one slot the largest mark has it: an order that no device changes.
+    table = table.at[slot, 0].max(jnp.where(tries, mark, 0))
+    has = tries & (table[slot, 0] == mark)
+    table = table.at[slot, 1].add(has.astype(jnp.uint32))
+    return table, jnp.where(has, table[slot, 1], 0).astype(jnp.int32)

@@ -14,8 +14,8 @@ def transition_influence(
 ) -> Float[Array, "*batch"]:
     """1 - p(s_j' | s_j, a_j) / p(s_j' | s_j, a_j, s_i, a_i) from counts; EITI's code, `Curiosity.py`.
 
-    How much more likely agent j's transition is for what agent i is and does; at most 1, and 0 where the pair has never
-    been met. The paper (Wang et al. 2020) has the logarithm of the ratio.
+    How much more likely agent j's transition is for what agent i is and does; at most 1, and 0 where one of the counts
+    is 0, which is then not known. The paper (Wang et al. 2020) has the logarithm of the ratio.
 
     Args:
         context: how often (s_j, a_j) was met.
@@ -24,9 +24,9 @@ def transition_influence(
         joint_outcome: how often (s_j, a_j, s_i, a_i, s_j').
     """
     chex.assert_equal_shape([context, outcome, joint_context, joint_outcome])
-    known = joint_outcome > 0
-    alone = outcome / jnp.maximum(context, 1)
-    together = jnp.where(known, joint_outcome, 1) / jnp.maximum(joint_context, 1)
+    known = (context > 0) & (outcome > 0) & (joint_context > 0) & (joint_outcome > 0)
+    alone = outcome / jnp.where(known, context, 1)
+    together = jnp.where(known, joint_outcome, 1) / jnp.where(known, joint_context, 1)
     return jnp.where(known, 1.0 - alone / together, 0.0)
 
 

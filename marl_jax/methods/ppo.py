@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, masked_categorical
-from marl_jax.hashing import row_hash
+from marl_jax.hashing import count_keys, count_table, row_hash, row_keys
 from marl_jax.losses import (
     clipped_surrogate_loss,
     clipped_value_loss,
@@ -325,16 +325,16 @@ class EITIConfig(IPPOConfig):
     """Weight of the influence on others (beta_T in EITI, beta in EDTI). The authors set one for each task, which is not
     in their code."""
     table_bits: Annotated[int, Range(minimum=1, maximum=28)] = 20
-    """The three counts of single agents are kept in two tables each of 2 to the power of this many entries (4 bytes
-    each, for every seed), which a hash leads to; the smaller entry is believed (a count-min sketch)."""
+    """Each of the three counts of single agents has a table for 2 to the power of this many different things (8 bytes
+    each, for every seed). What finds no room is not counted: a state then counts as new."""
     joint_table_bits: Annotated[int, Range(minimum=1, maximum=28)] = 23
-    """The same for the two counts of pairs of agents, of which there are far more: 134 MB for every seed. What shares
-    both its entries with something else is counted too often, of all pairs about the square of table_load, which is
-    among the metrics; where that nears 1, the influence is noise. N agents make up to N (N - 1) entries a step."""
+    """The same for the two counts of pairs of agents, of which there are far more, up to N (N - 1) a step for N agents:
+    134 MB for every seed. A pair that finds no room has no influence. table_load, among the metrics, is how full
+    the tables of pairs are; from about a half on pairs are lost."""
 
 
 class Counts(NamedTuple):
-    """How often what was met, in all environments together: each a pair of tables, one behind the other.
+    """How often what was met, in all environments together: tables of `count_keys`, or keys.
 
     Attributes:
         visits: states of each agent.
@@ -344,11 +344,11 @@ class Counts(NamedTuple):
         joint_outcomes: and its next state.
     """
 
-    visits: Int[Array, " K"]
-    contexts: Int[Array, " K"]
-    outcomes: Int[Array, " K"]
-    joint_contexts: Int[Array, " L"]
-    joint_outcomes: Int[Array, " L"]
+    visits: jax.Array
+    contexts: jax.Array
+    outcomes: jax.Array
+    joint_contexts: jax.Array
+    joint_outcomes: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,32 +370,32 @@ class EITI(IPPO):
         i, j = np.nonzero(~np.eye(self.sizes.num_agents, dtype=bool))
         return i, j
 
-    @property
-    def _table_bits(self) -> tuple[int, ...]:
-        """Of each of the counts."""
-        return 3 * (self.config.table_bits,) + 2 * (self.config.joint_table_bits,)
-
     def _initial_memory(self) -> Counts:
-        return Counts(*(jnp.zeros((2 << bits,), jnp.int32) for bits in self._table_bits))
+        c = self.config
+        return Counts(*map(count_table, 3 * (c.table_bits,) + 2 * (c.joint_table_bits,)))
 
-    def _entries(self, batch: EpisodeBatch) -> Counts:
-        """Where each step is counted: [T, B, N, 2] of each agent, [T, B, P, 2] of each pair, the tables last."""
+    def _keys(self, batch: EpisodeBatch) -> Counts:
+        """What each step is counted as: [T, B, N, 2] of each agent, [T, B, P, 2] of each pair."""
         n, t = self.sizes.num_agents, batch.action.shape[0]
         own = jnp.array(self.sizes.own_features)
         state = row_hash(jnp.where(own, batch.observation, 0.0))
         who = jnp.broadcast_to(jnp.arange(n, dtype=jnp.uint32), batch.action.shape)
-
-        def entry(bits: int, parts: tuple[jax.Array, ...]) -> jax.Array:
-            numbers = jnp.stack(jnp.broadcast_arrays(*[p.astype(jnp.uint32) for p in parts]), -1)
-            places = [row_hash(numbers, salt) >> (32 - bits) for salt in range(2)]
-            return jnp.stack([places[0], places[1] + (1 << bits)], -1).astype(jnp.int32)
-
         now, then, action = state[:t], state[1:], batch.action
+
+        def keys(*parts: jax.Array) -> jax.Array:
+            numbers = jnp.broadcast_arrays(*[p.astype(jnp.uint32) for p in parts])
+            return row_keys(jnp.stack(numbers, axis=-1))
+
         each = (who, now, action)
         i, j = self._pairs
         pair = (*(x[..., j] for x in each), *(x[..., i] for x in each))
-        counted = [(who, then), each, (*each, then), pair, (*pair, then[..., j])]
-        return Counts(*map(entry, self._table_bits, counted))
+        return Counts(
+            keys(who, then),
+            keys(*each),
+            keys(*each, then),
+            keys(*pair),
+            keys(*pair, then[..., j]),
+        )
 
     def _count(
         self, counts: Counts, batch: EpisodeBatch
@@ -410,26 +410,22 @@ class EITI(IPPO):
         i, j = self._pairs
 
         def step(counts: Counts, now: Any) -> Any:
-            entries, valid = now
-
-            def add(table: jax.Array, where: jax.Array) -> jax.Array:
-                once = valid.reshape(-1, *[1] * (where.ndim - 1))
-                return table.at[where].add(jnp.broadcast_to(once, where.shape).astype(table.dtype))
-
-            counts = Counts(*map(add, counts, entries))
-            # Read after the step and taken back from it: reading first would make XLA copy the table at every step.
-            met = Counts(*(t[where].min(-1) for t, where in zip(counts, entries, strict=True)))
-            here = entries.visits
+            keys, valid = now
+            each = [
+                count_keys(table, key, jnp.broadcast_to(valid[:, None], key.shape[:-1]))
+                for table, key in zip(counts, keys, strict=True)
+            ]
+            counts, met = (Counts(*parts) for parts in zip(*each, strict=True))
+            here = keys.visits
             same = jnp.all(here[:, None] == here, axis=-1) & valid[None, :, None]
-            rarity = (met.visits - jnp.sum(same, axis=1) + 1.0) ** -0.5
+            before = jnp.maximum(met.visits - jnp.sum(same, axis=1), 0)
+            rarity = (before + 1.0) ** -0.5
             alone = met.contexts[:, j], met.outcomes[:, j]
             of_pairs = *alone, met.joint_contexts, met.joint_outcomes
             influence = transition_influence(*(x.astype(jnp.float32) for x in of_pairs))
             return counts, (rarity, jnp.zeros((len(valid), n, n)).at[:, i, j].set(influence))
 
-        counts, (rarity, influence) = jax.lax.scan(
-            step, counts, (self._entries(batch), batch.valid)
-        )
+        counts, (rarity, influence) = jax.lax.scan(step, counts, (self._keys(batch), batch.valid))
         return counts, rarity, influence
 
     def _rewards(
@@ -454,7 +450,7 @@ class EITI(IPPO):
             "curiosity": masked_mean(curiosity, mask),
             "influence_bonus": masked_mean(bonus, mask),
             # Of a part: hashes spread evenly, and to read a large table takes longer than to learn.
-            "table_load": jnp.mean(counts.joint_outcomes[: 1 << 16] > 0),
+            "table_load": jnp.mean(counts.joint_outcomes[: 1 << 16, 0] > 0),
         }
         return counts, {part: rewards[part] for part in self.values}, (), metrics
 

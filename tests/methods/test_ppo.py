@@ -207,7 +207,7 @@ def test_counts_and_influence_against_dictionaries(world: Any) -> None:
     np.testing.assert_allclose(rarity[valid], expected[0][valid], rtol=1e-5)
     np.testing.assert_allclose(influence[valid], expected[1][valid], rtol=1e-4, atol=1e-6)
     steps = sum(int(b.valid.sum()) for b in batches)
-    assert int(memory.visits.sum()) == 2 * steps * world.num_agents
+    assert int(memory.visits[:, 1].sum()) == steps * world.num_agents
     assert (np.abs(influence[valid]).max() > 0.1) == isinstance(world, Lock)
 
 
