@@ -8,7 +8,11 @@ OptimizerName = Literal["rmsprop", "adam", "sgd"]
 
 
 def make_optimizer(
-    name: OptimizerName, learning_rate: float, max_grad_norm: float, weight_decay: float = 0.0
+    name: OptimizerName,
+    learning_rate: float,
+    max_grad_norm: float,
+    weight_decay: float = 0.0,
+    adam_eps: float = 1e-8,
 ) -> optax.GradientTransformation:
     """The optimiser of a parameter group.
 
@@ -19,11 +23,12 @@ def make_optimizer(
         learning_rate: step size.
         max_grad_norm: gradients of a larger global norm are scaled down to it; 0 means never.
         weight_decay: factor of the parameters that is added to the clipped gradients, as PyTorch's optimisers do.
+        adam_eps: what Adam adds to the root of the mean square.
     """
     if name == "rmsprop":
         optimizer = optax.rmsprop(learning_rate, decay=0.99, eps=1e-5, eps_in_sqrt=False)
     elif name == "adam":
-        optimizer = optax.adam(learning_rate)
+        optimizer = optax.adam(learning_rate, eps=adam_eps)
     else:
         optimizer = optax.sgd(learning_rate)
     if weight_decay > 0:

@@ -36,8 +36,12 @@ from marl_jax.types import EpisodeBatch, Metrics
 class ALITAConfig(MADDPGConfig):
     """Hyper-parameters of ALITA: the paper's (App. D) where it gives them, MADDPG's otherwise.
 
-    Ablations of the paper's Figure 4: No F is --method.influence-weight 0, No IM is --method.no-intrinsic, and
+    Ablations of the paper's Figure 4: No F is --method.influence-weight 0, No IM is --method.no-intrinsic (in the paper
+    the others also become DDPG's; then the influencer's action would be hidden from the copies of their critics), and
     Symmetric names every agent an influencer (--method.influencers 0 1 for two).
+
+    Also chosen by us: intrinsic rewards are constant (no gradient passes through pi_i), and pi_i in the penalty is the
+    policy as it is now, on actions of the replay.
     """
 
     hidden_size: Annotated[int, Range(minimum=1)] = 128
@@ -50,7 +54,7 @@ class ALITAConfig(MADDPGConfig):
     """Learning rate of the critics, estimators and autoencoders (Adam); the paper gives none."""
     influencers: tuple[Annotated[int, Range(minimum=0)], ...] = (0,)
     """Who influences. The paper draws one agent at random before training; among agents that are alike it does not
-    matter which."""
+    matter which, and where they are not it is a choice."""
     opponents: tuple[Annotated[int, Range(minimum=0)], ...] = ()
     """Agents of the other side in a mixed task: MADDPG's (or DDPG's, see local_critics), neither influenced nor
     explored with."""
@@ -61,7 +65,8 @@ class ALITAConfig(MADDPGConfig):
     """multiple: copies of the critics, made anew in every iteration and trained on what matches the influencer's
     behaviour (Eq. 8 and 9). single: one network with a value for each agent (Eq. 6 and 7)."""
     estimator_steps: Annotated[int, Range(minimum=1)] = 4
-    """Steps of the estimators for each gradient step; the paper's 4 are for each step of the environment."""
+    """Steps of the estimators for each gradient step. The paper's 4 are for each step of the environment, a hundred
+    times as many where there is one gradient step for a hundred; more steps here are nearer to it, and slower."""
     matching: Literal["exact", "all"] = "exact"
     """What an estimator learns from (D_t). exact: steps of the newest episodes, and those drawn from the replay in
     which an influencer saw and did just what it does in one of them; in continuous spaces hardly any. all: everything
@@ -71,7 +76,8 @@ class ALITAConfig(MADDPGConfig):
     which match one of them."""
     influence_gradient: Literal["pathwise", "score"] = "pathwise"
     """How the influencer's policy learns from the influence. pathwise: through its action in Eq. 7 and 9, on steps of
-    the replay. score: Theorem 1, on the newest episodes; discrete actions only."""
+    the replay. score: Theorem 1, on the newest episodes, which are the policy's own in an iteration's first gradient
+    step; discrete actions only."""
     joint_maximum: Literal["coordinate", "enumerate", "policy"] = "coordinate"
     """What stands for max_u Q_i(x, u), which the paper does not say how to find. coordinate: the target policies' most
     probable actions, improved by each agent in turn. enumerate: all joint actions. policy: the target policies'
@@ -135,6 +141,12 @@ class ALITA(MADDPG):
             raise ConfigurationError(
                 f"opponents is {c.opponents}; it must leave two agents that are none, since one influences others."
             )
+        hidden = sorted(set(self._mates.flat) & set(c.local_critics))
+        if hidden and c.influence_weight and c.estimator == "multiple":
+            raise ConfigurationError(
+                f"local_critics is {c.local_critics}; it must be without the influencer's mates, here {hidden}, whose "
+                "critics do not see what influences them."
+            )
         if self.sizes.continuous and c.influence_gradient == "score":
             raise ConfigurationError(
                 "influence_gradient is 'score'; it must be pathwise for continuous actions."
@@ -194,23 +206,26 @@ class ALITA(MADDPG):
                 params["estimator"] = jax.vmap(lambda k: self._single.init(k, x))(keys)
         return params
 
-    def _copies(self, critic: Params) -> Params:
-        """A copy of all critics for every influencer."""
+    def _copies(self, critic: Any) -> Any:
+        """A copy of all critics, or of their optimiser's state, for every influencer."""
         count = len(self.config.influencers)
         return jax.tree.map(lambda x: jnp.repeat(x[None], count, axis=0), critic)
 
     def _begin(
         self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState
     ) -> tuple[OffPolicyState, Context]:
-        """Copies the critics, as the paper does at each episode."""
+        """Copies the critics: in every iteration, of num_envs episodes (in the paper at each episode)."""
         newest = EpisodeReplay(fresh.valid.shape[1])
         context = Context(newest.add(newest.init(fresh), fresh), fresh)
         if "estimator" in state.params and self.config.estimator == "multiple":
-            copies = self._copies(state.params["critic"])
-            optimizer = self._optimizers["estimator"].init(copies)
+            # With the critics' optimiser: an Adam without a memory goes as far as it may in its first steps, whatever
+            # the error, which would be most of the influence.
             state = state._replace(
-                params={**state.params, "estimator": copies},
-                optimizer={**state.optimizer, "estimator": optimizer},
+                params={**state.params, "estimator": self._copies(state.params["critic"])},
+                optimizer={
+                    **state.optimizer,
+                    "estimator": self._copies(state.optimizer["critic"]),
+                },
             )
         return state, context
 

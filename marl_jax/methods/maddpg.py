@@ -29,7 +29,10 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 @dataclasses.dataclass(frozen=True)
 class DDPGConfig(OffPolicyConfig):
-    """Hyper-parameters of DDPG; defaults are those of MADDPG's authors' `train.py` unless said otherwise."""
+    """Hyper-parameters of DDPG; defaults are those of MADDPG's authors' `train.py` unless said otherwise.
+
+    Learning starts when there are batch_size steps; the authors wait for batch_size episodes' worth.
+    """
 
     num_envs: Annotated[int, Range(minimum=1)] = 4
     """Environments played side by side; every iteration adds one episode of each to the replay. The authors have 1;
@@ -58,6 +61,9 @@ class DDPGConfig(OffPolicyConfig):
     """Weight of the policies' squared outputs in their loss."""
     reward_scale: Annotated[float, Positive] = 1.0
     """Rewards are multiplied by it before anything learns from them."""
+    policy_gain: Annotated[float, Positive] = 1.0
+    """Factor of the first weights of the policies' output layers. Where layers are normalised and it is 1, the first
+    policies prefer some actions many times over others, wherever they are; with 0.01 they start nearly uniform."""
     temperature: Annotated[float, Positive] = 1.0
     """Of the Gumbel-softmax; discrete actions only."""
     relaxation: Literal["soft", "straight_through"] = "soft"
@@ -147,7 +153,8 @@ class DDPG(OffPolicyMethod):
 
     @property
     def _policy_network(self) -> MLP:
-        return self._network(self.sizes.num_actions)
+        gains = (1.0, self.config.policy_gain)
+        return dataclasses.replace(self._network(self.sizes.num_actions), gains=gains)
 
     @property
     def _critic_network(self) -> Critics:

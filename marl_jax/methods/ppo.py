@@ -71,6 +71,9 @@ class IPPOConfig(TeamConfig):
     """Norm to which each network's gradient is clipped; 0 for never. The authors clip policy and value together."""
     value_weight: Annotated[float, NotNegative] = 0.5
     """Weight of the values' loss."""
+    value_scale: Annotated[float, Positive] = 1.0
+    """Values are so many times what their networks put out, and their losses divided by its square. Without it (the
+    authors) a network takes thousands of steps to put out hundreds."""
     entropy_weight: Annotated[float, NotNegative] = 0.1
     """Weight of the policies' entropy, in nats."""
 
@@ -132,9 +135,10 @@ class IPPO(SingleStepMethod):
                 f"minibatches is {self.config.minibatches}; it must be at most {steps}, the steps of an iteration."
             )
 
-    def _network(self, outputs: int) -> MLP:
-        sizes = (*self.config.policy_hidden, outputs)
-        return MLP(sizes, activation=nn.tanh, initialization="orthogonal")
+    def _network(self, outputs: int, output_gain: float = 1.0) -> MLP:
+        """Drawn as OpenAI Baselines draw it."""
+        sizes, gains = (*self.config.policy_hidden, outputs), (2**0.5, output_gain)
+        return MLP(sizes, activation=nn.tanh, initialization="orthogonal", gains=gains)
 
     @property
     def _parts(self) -> dict[str, tuple[MLP, int]]:
@@ -142,7 +146,7 @@ class IPPO(SingleStepMethod):
         size = self.agent_input_size
         value = (self._network(1), size)
         return {
-            "actor": (self._network(self.sizes.num_actions), size),
+            "actor": (self._network(self.sizes.num_actions, output_gain=0.01), size),
             **dict.fromkeys(self.values, value),
         }
 
@@ -155,7 +159,11 @@ class IPPO(SingleStepMethod):
 
     @property
     def _optimizer(self) -> optax.GradientTransformation:
-        return self._per_agent(make_optimizer("adam", self.config.lr, self.config.max_grad_norm))
+        c = self.config
+        return self._per_agent(make_optimizer("adam", c.lr, c.max_grad_norm, adam_eps=1e-5))
+
+    def _value(self, part: str, params: Params, inputs: jax.Array) -> jax.Array:
+        return self.config.value_scale * self._apply(part, params, inputs)[..., 0]
 
     # What a method on top changes.
 
@@ -208,7 +216,7 @@ class IPPO(SingleStepMethod):
         del replay
         c, length = self.config, fresh.reward.shape[0]
         inputs = self._inputs(fresh.observation)
-        values = {p: self._apply(p, state.params[p], inputs)[..., 0] for p in self.values}
+        values = {p: self._value(p, state.params[p], inputs) for p in self.values}
         memory, rewards, more, metrics = self._rewards(state, fresh, inputs, values)
         mask = jnp.broadcast_to(fresh.valid[..., None], fresh.reward.shape).astype(jnp.float32)
         returns = {
@@ -294,10 +302,11 @@ class IPPO(SingleStepMethod):
         n = self.sizes.num_agents
         losses = {}
         for part in self.values:
-            value = self._apply(part, params[part], lessons.inputs)[..., 0]
+            value = self._value(part, params[part], lessons.inputs)
             old, target = lessons.value[part], lessons.returns[part]
             # The mean over agents times N: each has a mean of its own.
-            losses[part] = n * clipped_value_loss(value, old, target, value_clip, lessons.mask)
+            loss = clipped_value_loss(value, old, target, value_clip, lessons.mask)
+            losses[part] = n * loss / c.value_scale**2
         more, metrics = self._more_loss(params, lessons)
         total = jnp.sum(surrogate - c.entropy_weight * entropy) + more
         total += c.value_weight * sum(losses.values())
@@ -404,7 +413,7 @@ class EITI(IPPO):
 
         Returns:
             The counts after them; 1 / sqrt(visits + 1) of each state reached, before it is counted; and the influence
-            of agent i on agent j's transition, which is counted first.
+            of agent i on agent j's transition, which is counted first; 0 at an episode's first step, as in the code.
         """
         n = self.sizes.num_agents
         i, j = self._pairs
@@ -426,7 +435,7 @@ class EITI(IPPO):
             return counts, (rarity, jnp.zeros((len(valid), n, n)).at[:, i, j].set(influence))
 
         counts, (rarity, influence) = jax.lax.scan(step, counts, (self._keys(batch), batch.valid))
-        return counts, rarity, influence
+        return counts, rarity, influence.at[0].set(0.0)
 
     def _rewards(
         self,
@@ -482,8 +491,11 @@ class EDTI(EITI):
     def _bonus(
         self, influence: Float[Array, "T B N N"], values: dict[str, jax.Array]
     ) -> Float[Array, "T B N"]:
-        """Gamma sum_j c_ij (beta_ext V_j^ext(s') + beta_int V_j^cur(s')), also where an episode ends, as the code has
-        it."""
+        """Gamma sum_j c_ij (beta_ext V_j^ext(s') + beta_int V_j^cur(s')).
+
+        Also where an episode ends. There the authors' code has the value of the next episode's first observation; here
+        it is that of the last one.
+        """
         c = self.config
         worth = c.extrinsic_weight * values["extrinsic"] + c.intrinsic_weight * values["curiosity"]
         return c.gamma * jnp.sum(influence * worth[1:][..., None, :], axis=-1)

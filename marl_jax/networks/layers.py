@@ -38,19 +38,28 @@ _KERNELS: dict[Initialization, Initializer] = {
 
 
 class Linear(nn.Module):
-    """A dense layer; by default initialised as `torch.nn.Linear`."""
+    """A dense layer; by default initialised as `torch.nn.Linear`.
+
+    Attributes:
+        features: O.
+        use_bias: whether a bias is added.
+        initialization: how weights are drawn.
+        gain: by what they are multiplied then; a bias is not.
+    """
 
     features: int
     use_bias: bool = True
     initialization: Initialization = "torch"
+    gain: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
         """Maps [..., I] to [..., features]."""
+        draw = _KERNELS[self.initialization]
         dense = nn.Dense(
             self.features,
             use_bias=self.use_bias,
-            kernel_init=_KERNELS[self.initialization],
+            kernel_init=lambda *args: self.gain * draw(*args),
             bias_init=torch_bias(x.shape[-1]) if self.initialization == "torch" else _NO_BIAS,
         )
         # One leading axis: XLA's CPU products and their transposes are twice as fast on matrices.
@@ -60,7 +69,8 @@ class Linear(nn.Module):
 class MLP(nn.Module):
     """Dense layers with an activation after each one but the last (`activate_last` adds it there too).
 
-    With `layer_norm` what an activation is applied to is normalised first.
+    With `layer_norm` what an activation is applied to is normalised first. `gains` are the hidden layers' and the
+    last one's.
     """
 
     features: Sequence[int]
@@ -68,12 +78,14 @@ class MLP(nn.Module):
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     layer_norm: bool = False
     initialization: Initialization = "torch"
+    gains: tuple[float, float] = (1.0, 1.0)
 
     @nn.compact
     def __call__(self, x: Float[Array, "... I"]) -> Float[Array, "... O"]:
         """Maps [..., I] to [..., features[-1]]."""
         for i, size in enumerate(self.features):
-            x = Linear(size, initialization=self.initialization)(x)
-            if self.activate_last or i < len(self.features) - 1:
+            last = i == len(self.features) - 1
+            x = Linear(size, initialization=self.initialization, gain=self.gains[last])(x)
+            if self.activate_last or not last:
                 x = self.activation(nn.LayerNorm()(x) if self.layer_norm else x)
         return x

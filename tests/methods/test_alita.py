@@ -315,6 +315,10 @@ def test_without_influence_or_motivation_their_parts_are_gone() -> None:
         ({"influencers": (0, 0)}, "it must be different ones"),
         ({"influencers": ()}, r"influencers is \(\); it must be at least one agent"),
         ({"opponents": (0,)}, "at least one agent that is none of the opponents"),
+        (
+            {"local_critics": (1,)},
+            r"local_critics is \(1,\); it must be without the influencer's mates",
+        ),
         ({"opponents": (1,)}, r"opponents is \(1,\); it must leave two agents that are none"),
     ],
 )

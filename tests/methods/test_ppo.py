@@ -96,7 +96,7 @@ def test_the_first_step_follows_the_policy_gradient_with_generalised_advantages(
 def test_a_value_that_has_come_nearer_by_more_than_the_clip_stands_still_if_values_are_clipped(
     clip_values: bool,
 ) -> None:
-    method = make(clip_values=clip_values, value_weight=0.7)
+    method = make(clip_values=clip_values, value_weight=0.7, value_scale=3.0)
     state = fast_jit(method.init)(KEY)
     given = lessons(method, state)
     target, critic = given.returns["critic"], state.params["critic"]
@@ -104,8 +104,8 @@ def test_a_value_that_has_come_nearer_by_more_than_the_clip_stands_still_if_valu
     given = given._replace(value={"critic": nearer})
 
     def squares(critic: Any) -> jax.Array:
-        value = method._apply("critic", critic, given.inputs)[..., 0]
-        error = jnp.where(given.mask > 0, value - target, 0.0)
+        value = 3.0 * method._apply("critic", critic, given.inputs)[..., 0]
+        error = jnp.where(given.mask > 0, value - target, 0.0) / 3.0
         return 0.7 * 0.5 * jnp.sum(error**2) / jnp.sum(given.mask[:, 0])
 
     found = fast_jit(jax.grad(lambda p: method._loss(p, given)[0]))(state.params)["critic"]
@@ -188,7 +188,8 @@ def reference(method: Any, own: np.ndarray, batches: list[EpisodeBatch]) -> tupl
                         then = name(t + 1, b, j)
                         p = counts[(*alone, then)] / counts[alone]
                         q = counts[(*joint, then)] / counts[joint]
-                        influence[t, b, i, j] = 1 - p / q
+                        # At an episode's first step nobody is paid for it.
+                        influence[t, b, i, j] = 1 - p / q if t else 0.0
     return rarity, influence
 
 
