@@ -122,7 +122,10 @@ class Lessons(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class IPPO(SingleStepMethod):
-    """Independent PPO (Schulman et al. 2017): every agent learns a policy and a value of what it sees itself."""
+    """Independent PPO (Schulman et al. 2017): every agent learns a policy and a value of what it sees itself.
+
+    Values go on past a time limit, as everywhere in this library; EITI's code ends them there.
+    """
 
     Config: ClassVar[type[IPPOConfig]] = IPPOConfig
     # Values, each with a reward of its own; the policies learn from the first.
