@@ -23,10 +23,13 @@ def row_hash(rows: jax.Array, salt: int | jax.Array = 0) -> UInt32[Array, "*batc
         x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
         return x ^ (x >> 16)
 
-    # Every word is mixed with its place, so that the sum tells permutations apart; one pass, no chain of K steps.
-    places = mix(jnp.arange(1, words.shape[-1] + 1, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9))
+    # Every word is mixed with its place, so that the sum tells permutations apart; one pass, no chain of K steps. The
+    # salt comes before the sum: after it, rows with one hash in common would have them all.
+    salted = mix(jnp.asarray(salt, jnp.uint32) + jnp.uint32(0x165667B1))
+    places = jnp.arange(1, words.shape[-1] + 1, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+    places = mix(places ^ salted)
     total = jnp.sum(mix(words ^ places) * (places | 1), axis=-1, dtype=jnp.uint32)
-    return mix(total ^ mix(jnp.asarray(salt, jnp.uint32) + jnp.uint32(0x165667B1)))
+    return mix(total)
 
 
 def row_keys(rows: jax.Array) -> UInt32[Array, "*batch 2"]:

@@ -25,6 +25,15 @@ def test_equal_rows_have_equal_hashes_and_others_do_not() -> None:
         assert counts.max() < 280
 
 
+def test_rows_that_share_a_hash_by_chance_do_not_share_the_next() -> None:
+    rows = jnp.array(list(itertools.product(range(800), repeat=2)), jnp.int32)  # 640,000
+    first, second = (np.asarray(row_hash(rows, salt)) for salt in range(2))
+    # 48 pairs are expected to share the first.
+    assert 20 < len(rows) - len(np.unique(first)) < 90
+    both = first.astype(np.uint64) << np.uint64(32) | second
+    assert len(np.unique(both)) == len(rows)
+
+
 def test_order_and_salt_matter_and_the_sign_of_zero_does_not() -> None:
     one, other = jnp.array([1.0, 2.0, 0.0]), jnp.array([2.0, 1.0, 0.0])
     assert row_hash(one) != row_hash(other)
