@@ -87,8 +87,9 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         """Task to train on; --list shows them."""
         preset: str | None = None
         """Options to start from: fast (value methods; eight environments, fewer gradient steps of a higher learning
-        rate), grid and grid_maac (value methods and MAAC's on EOI's grid worlds) or pymarl (budget and evaluations of
-        PyMARL and CIA)."""
+        rate), grid and grid_maac (value methods and MAAC's on EOI's grid worlds), sparse_ppo (independent PPO and what
+        is built on it, where rewards are rare), pymarl (budget and evaluations of PyMARL and CIA) or authors (ROMA as
+        its authors' code has it)."""
         seeds: int = base.seeds
         """How many seeds."""
         seed: int = base.seed

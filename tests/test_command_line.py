@@ -68,7 +68,7 @@ def call(main: object, arguments: list[str], monkeypatch: pytest.MonkeyPatch) ->
         ([*TINY, "--env.time-limit", "0"], "time_limit is 0; it must be at least 1."),
         (
             [*TINY, "--preset", "fats"],
-            "unknown preset 'fats'; choose from: authors, fast, grid, grid_maac, pymarl.",
+            "unknown preset 'fats'; choose from: authors, fast, grid, grid_maac, pymarl, sparse_ppo.",
         ),
         ([*TINY, "--preset", "fast"], "preset 'fast' is not for iac; it is for: cds, cia, "),
         ([*TINY, "--resume", "nowhere"], "nowhere is not a run"),
@@ -127,7 +127,7 @@ def test_list_and_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     listing = capsys.readouterr().out
     assert all(name in listing for name in ("iac", "central_v", "coma", "liir", "pursuit_1d"))
     assert call(run.main, ["--preset", "fast", "--help"], monkeypatch) == 0
-    assert "presets: authors, fast, grid, grid_maac, pymarl" in " ".join(
+    assert "presets: authors, fast, grid, grid_maac, pymarl, sparse_ppo" in " ".join(
         capsys.readouterr().out.split()
     )
     assert call(run.main, ["--method", "liir", "--env", "turn", "--help"], monkeypatch) == 0

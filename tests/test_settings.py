@@ -92,6 +92,7 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         "grid": tuple(method for method in fitting if method not in shared),
         "grid_maac": ("diayn", "eoi_maac", "maac"),
         "pymarl": fitting,
+        "sparse_ppo": ("edti", "eiti", "ippo", "social_influence"),
     }
     assert tuple(of_preset) == settings_module.presets()
     for name, methods in of_preset.items():
