@@ -321,6 +321,37 @@ class Lock(Delayed):
         return jnp.array(self.code, jnp.int32)[self._shown(state)[0]]
 
 
+class Vault(Delayed):
+    """A door behind eight digits that agent 0 enters alone, one a step, a wrong one leading back to the first; at the
+    door one pair of actions pays 10 and every other leads back. The episode is just as long as that takes.
+
+    Agent 1 matters at the door only, where random play arrives in one of 6,561 episodes, and opens it in one of 59,049.
+    Both see the digit they are at.
+    """
+
+    code: ClassVar[tuple[int, ...]] = (0, 2, 1, 0, 1, 2, 1, 0)
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.time_limit = self.agents_view_size = len(self.code) + 1
+        self.global_state_size = AGENTS * self.agents_view_size
+
+    def _shown(self, state: ProbeState) -> jax.Array:
+        return jnp.minimum(state.memory, len(self.code))
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        right = action == self.scripted_action(state)
+        on_the_way = state.memory[0] < len(self.code)
+        memory = jnp.where(right[0] & (on_the_way | right[1]), state.memory + 1, 0)
+        opened = memory[0] > len(self.code)
+        return memory, 10.0 * opened, opened
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The next digit and, at the door, the pair."""
+        at = self._shown(state)[0]
+        return jnp.stack([jnp.array([*self.code, 1])[at], 2 * (at == len(self.code))])
+
+
 class Skills(Probe):
     """Four agents alike in everything but a private feature that asks for another skill; three steps.
 

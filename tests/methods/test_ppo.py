@@ -17,7 +17,6 @@ from marl_jax.methods.base import Sizes
 from marl_jax.rollout import rollout
 from marl_jax.types import EpisodeBatch
 from tests.methods.learners import SIZES, fast_jit, greedy_returns, make_batch
-from tests.methods.test_maddpg import train as learn_off_policy
 from tests.probes import ACTIONS, AGENTS, LIMIT, Lock, Masked, Probe, Roles, TakeOrWait
 
 SMALL: dict[str, Any] = {"num_envs": 3, "policy_hidden": (5,), "gamma": 0.9, "gae_lambda": 0.8}
@@ -368,33 +367,3 @@ def train(
 def test_it_solves(name: str, env: type[Probe], best: float) -> None:
     """Masked: sight, available actions. TakeOrWait: the discount. Roles: agents that differ."""
     assert (train(name, env, 150) > 0.95 * best).all()
-
-
-@pytest.mark.slow
-def test_edti_finds_what_only_a_coordinated_pair_opens() -> None:
-    """The lock, by chance opened in one of 6,561 episodes, within 4,800 of them; see below for who else does."""
-    assert lock("edti", seeds=3).all()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "at_most"), [("ippo", 4), ("maddpg", 4), ("ddpg", 4)])
-def test_who_else_opens_the_lock(name: str, at_most: int) -> None:
-    """Of 8 seeds, within the same number of episodes; EDTI opens it in 7."""
-    assert lock(name, seeds=8).sum() <= at_most
-
-
-def lock(name: str, seeds: int) -> np.ndarray:
-    """Which seeds' greedy policies open it after 4,800 episodes."""
-    if name in ("maddpg", "ddpg"):
-        options = {"hidden_size": 32, "batch_size": 256, "critic_lr": 1e-2, "actor_lr": 3e-3}
-        return learn_off_policy(name, Lock, 300, seeds, **options) == 10.0
-    exploring: dict[str, Any] = {"curiosity_weight": 1.0, "influence_weight": 0.01}
-    options = {
-        "policy_hidden": (32,),
-        "lr": 3e-3,
-        "entropy_weight": 0.05,
-        "epochs": 8,
-        "gamma": 0.99,
-        **(exploring if name == "edti" else {}),
-    }
-    return train(name, Lock, 300, seeds, **options) == 10.0
