@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, UInt32
 
+WAYS = 4
+
 
 def row_hash(rows: jax.Array, salt: int | jax.Array = 0) -> UInt32[Array, "*batch"]:
     """A 32-bit hash of each row: the same for equal rows, and different for different ones but for chance.
@@ -47,8 +49,9 @@ def count_keys(
 ) -> tuple[UInt32[Array, "C 2"], Int[Array, "*batch"]]:
     """Counts keys, any of which may be there several times.
 
-    A key's first hash says which two slots it may have, its second is its mark. Whoever finds both taken goes without,
-    so that counts are right or 0, but for the few keys of which both hashes agree.
+    A key's first hash says which `WAYS` slots it may have, its second is its mark. Whoever finds all of them taken goes
+    without, so that counts are right or 0, but for the few keys of which both hashes agree, and for those of which two
+    others have taken the slot in the very step in which they first came: these are counted from the next one on.
 
     Args:
         table: from `count_table`.
@@ -60,14 +63,17 @@ def count_keys(
     """
     bits = table.shape[0].bit_length() - 1
     place, mark = keys[..., 0] >> (32 - bits), keys[..., 1] | 1
-    slots = jnp.stack([place, place ^ 1], axis=-1).astype(jnp.int32)
-    held = table[slots, 0]
-    own, free = held == mark[..., None], held == 0
-    chosen = jnp.where(jnp.any(own, axis=-1), jnp.argmax(own, axis=-1), jnp.argmax(free, axis=-1))
-    slot = jnp.take_along_axis(slots, chosen[..., None], axis=-1)[..., 0]
-    tries = jnp.any(own | free, axis=-1) & counted
-    # Of several new keys for one slot the largest mark has it: an order that no device changes.
-    table = table.at[slot, 0].max(jnp.where(tries, mark, 0))
+    slots = (place[..., None] ^ jnp.arange(WAYS, dtype=jnp.uint32)).astype(jnp.int32) % len(table)
+    # Of several new keys for one slot the largest mark has it: an order that no device changes. The others try again.
+    for _ in range(2):
+        held = table[slots, 0]
+        own, free = held == mark[..., None], held == 0
+        chosen = jnp.where(
+            jnp.any(own, axis=-1), jnp.argmax(own, axis=-1), jnp.argmax(free, axis=-1)
+        )
+        slot = jnp.take_along_axis(slots, chosen[..., None], axis=-1)[..., 0]
+        tries = jnp.any(own | free, axis=-1) & counted
+        table = table.at[slot, 0].max(jnp.where(tries, mark, 0))
     has = tries & (table[slot, 0] == mark)
     table = table.at[slot, 1].add(has.astype(jnp.uint32))
     return table, jnp.where(has, table[slot, 1], 0).astype(jnp.int32)

@@ -27,7 +27,7 @@ METHOD: dict[str, Any] = {
     "intrinsic_hidden": (4,),
     "discriminator_hidden": (4,),
     "predictor_hidden": (4,),
-    "policy_hidden": (4,),
+    "hidden_layers": 1,
     "autoencoder_hidden": (4, 2, 4),
     "matching_steps": 2,
     "table_bits": 10,

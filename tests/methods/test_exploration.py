@@ -11,7 +11,8 @@ from tests.probes import Lock, Probe, Vault
 # Fitted on the lock; learning rates, networks and budget are the same for every method of a family.
 ON_POLICY: dict[str, Any] = {
     "num_envs": 16,
-    "policy_hidden": (32,),
+    "hidden_size": 32,
+    "hidden_layers": 1,
     "lr": 3e-3,
     "entropy_weight": 0.05,
     "epochs": 8,

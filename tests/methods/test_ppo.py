@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import itertools
 from typing import Any
 
 import jax
@@ -19,7 +20,13 @@ from marl_jax.types import EpisodeBatch
 from tests.methods.learners import SIZES, fast_jit, greedy_returns, make_batch
 from tests.probes import ACTIONS, AGENTS, LIMIT, Lock, Masked, Probe, Roles, TakeOrWait
 
-SMALL: dict[str, Any] = {"num_envs": 3, "policy_hidden": (5,), "gamma": 0.9, "gae_lambda": 0.8}
+SMALL: dict[str, Any] = {
+    "num_envs": 3,
+    "hidden_size": 5,
+    "hidden_layers": 1,
+    "gamma": 0.9,
+    "gae_lambda": 0.8,
+}
 KEY = jax.random.key(3)
 
 
@@ -195,7 +202,9 @@ def reference(method: Any, own: np.ndarray, batches: list[EpisodeBatch]) -> tupl
 @pytest.mark.parametrize("world", [Lock(), PushBox(time_limit=60, size=9)])
 def test_counts_and_influence_against_dictionaries(world: Any) -> None:
     """On two batches of recorded episodes. In Push-Box random play moves no box, so there is no influence at all."""
-    method = methods.make("edti", world, num_envs=6, policy_hidden=(4,), joint_table_bits=21)
+    method = methods.make(
+        "edti", world, num_envs=6, hidden_size=4, hidden_layers=1, joint_table_bits=21
+    )
     state = fast_jit(method.init)(KEY)
     play = fast_jit(lambda k: rollout(world, method, state, k, 6, True)[0])
     batches = [play(jax.random.key(k)) for k in range(2)]
@@ -227,34 +236,55 @@ def test_own_features_are_about_oneself_and_the_things_around() -> None:
     assert SecretRoom().own_features[0].sum() == 2
 
 
-def test_what_eiti_and_edti_pay() -> None:
-    options: Any = {"joint_table_bits": 14, "curiosity_weight": 2.0, "influence_weight": 0.5}
-    batch = episodes()
-    for name in ("eiti", "edti"):
-        method = make(name, **options)
-        state = fast_jit(method.init)(KEY)
+@pytest.mark.parametrize("name", ["eiti", "edti"])
+def test_what_eiti_and_edti_pay(name: str) -> None:
+    """Given what the counts say: drawn here, since random sights do not come again."""
+    batch, rng = episodes(), np.random.default_rng(0)
+    t_max, b_max = batch.valid.shape
+    rarity = rng.uniform(0.1, 1.0, (t_max, b_max, 3))
+    influence = rng.uniform(-1.0, 1.0, (t_max, b_max, 3, 3)) * (1 - np.eye(3))
+    values = {
+        part: jnp.asarray(rng.normal(size=(t_max + 1, b_max, 3)))
+        for part in ("critic", "extrinsic", "curiosity")
+    }
+    reward = rng.normal(size=(t_max, b_max, 3))
+    options: Any = {"curiosity_weight": 2.0, "influence_weight": 0.5}
+    if name == "edti":
+        options |= {"extrinsic_weight": 0.3, "intrinsic_weight": 0.7}
+    method = make(name, SIZES._replace(num_agents=3), table_bits=2, **options)
+    state = fast_jit(method.init)(KEY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            type(method), "_count", lambda *_: (state.memory, jnp.array(rarity), influence)
+        )
+        given = batch._replace(reward=jnp.asarray(reward))
+        _, rewards, _, metrics = method._rewards(state, given, batch.observation, values)
 
-        @fast_jit
-        def pay(state: Any, m: Any = method) -> Any:
-            values = {p: m._apply(p, state.params[p], batch.observation)[..., 0] for p in m.values}
-            rewards = m._rewards(state, batch, batch.observation, values)[1]
-            return values, rewards, m._count(state.memory, batch)[1:]
-
-        values, rewards, (rarity, influence) = pay(state)
-        paid = batch.reward + 2.0 * rarity
-        for i in range(AGENTS):
-            j = 1 - i
-            bonus = influence[..., i, j]
-            if name == "edti":
-                ahead = 0.1 * values["extrinsic"][1:, :, j] + values["curiosity"][1:, :, j]
-                bonus = 0.9 * bonus * ahead
-            np.testing.assert_allclose(
-                rewards["critic"][..., i], paid[..., i] + 0.5 * bonus, rtol=1e-5, atol=1e-6
-            )
+    bonus = np.zeros_like(rarity)
+    for i, j in itertools.permutations(range(3), 2):
+        worth: Any = 1.0
         if name == "edti":
-            np.testing.assert_array_equal(rewards["extrinsic"], batch.reward)
-            np.testing.assert_array_equal(rewards["curiosity"], 2.0 * rarity)
-        assert set(rewards) == set(method.values)
+            ahead = {part: np.asarray(x)[1:, :, j] for part, x in values.items()}
+            worth = 0.9 * (0.3 * ahead["extrinsic"] + 0.7 * ahead["curiosity"])
+        bonus[..., i] += 0.5 * influence[..., i, j] * worth
+    np.testing.assert_allclose(rewards["critic"], reward + 2.0 * rarity + bonus, rtol=1e-4)
+    valid = np.asarray(batch.valid)
+    np.testing.assert_allclose(metrics["influence_bonus"], bonus[valid].mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics["curiosity"], 2.0 * rarity[valid].mean(), rtol=1e-5)
+    assert set(rewards) == set(method.values)
+    if name == "edti":
+        np.testing.assert_allclose(rewards["extrinsic"], reward, rtol=1e-6)
+        np.testing.assert_allclose(rewards["curiosity"], 2.0 * rarity, rtol=1e-6)
+
+
+def test_states_without_a_slot_are_not_new_for_ever() -> None:
+    """A table of two slots, and far more states: nobody is paid for what is not in it."""
+    method, batch = make("eiti", table_bits=1), episodes()
+    state = fast_jit(method.init)(KEY)
+    _, rarity, _ = fast_jit(method._count)(state.memory, batch)
+    paid = np.asarray(rarity)[np.asarray(batch.valid)]
+    assert (paid == 1.0).sum() == 2
+    assert (paid == 0.0).sum() == paid.size - 2
 
 
 # --- Social Influence ---
@@ -340,7 +370,8 @@ def test_a_single_agent_has_nobody_to_influence(name: str) -> None:
 
 SOLVER: dict[str, Any] = {
     "num_envs": 16,
-    "policy_hidden": (16,),
+    "hidden_size": 16,
+    "hidden_layers": 1,
     "lr": 1e-2,
     "entropy_weight": 0.01,
     "gamma": 0.95,
