@@ -376,6 +376,11 @@ class MADDPG(DDPG):
 
     def __post_init__(self) -> None:
         n = self.sizes.num_agents
+        if self.config.sharing == "shared":
+            raise ConfigurationError(
+                "sharing is 'shared'; it must be independent: the agents' critics see the same, and learn what each "
+                "agent is paid."
+            )
         if any(i >= n for i in self.config.local_critics):
             raise ConfigurationError(
                 f"local_critics is {self.config.local_critics}; the task has agents 0 to {n - 1}."
