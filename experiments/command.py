@@ -85,9 +85,14 @@ def picture(name: str, runs: Sequence[str], episodes: int) -> Path:
         raise ConfigurationError("no run is given; name one or more folders of runs.")
     if episodes < 1:
         raise ConfigurationError(f"--episodes is {episodes}; it must be at least 1.")
+    from matplotlib.backend_bases import FigureCanvasBase
+
     target = Path(name)
-    if target.suffix.lower() == ".csv":
-        raise ConfigurationError(f"--out is {target}; it must be a picture such as out.png.")
+    formats = FigureCanvasBase.get_supported_filetypes()
+    if target.suffix.lower().lstrip(".") not in formats or not target.parent.is_dir():
+        raise ConfigurationError(
+            f"--out is {target}; it must be a picture such as out.png in a folder that exists."
+        )
     return target
 
 

@@ -20,7 +20,7 @@ class Arguments:
     run: str
     """Folder of the run."""
     episodes: int = 100
-    """Greedy episodes for each seed."""
+    """Episodes for each seed, greedy without --explore."""
     seed: int | None = None
     """Evaluate this seed only; all of them if not given. --render draws it, or the best one."""
     episode_seed: int = 0
@@ -28,7 +28,7 @@ class Arguments:
     explore: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Act as in training instead of greedily."""
     render: str | None = None
-    """Draws one episode as an animated GIF to this file."""
+    """Draws one episode as an animated GIF to this file; as in training with --explore."""
 
 
 def main() -> int:
@@ -36,8 +36,10 @@ def main() -> int:
     args = command.parse(Arguments, "Evaluates and draws what a run learned.")
     if args.episodes < 1:
         raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
-    if args.episode_seed < 0:
-        raise ConfigurationError(f"--episode-seed is {args.episode_seed}; it must be at least 0.")
+    if not 0 <= args.episode_seed < 2**32:
+        raise ConfigurationError(
+            f"--episode-seed is {args.episode_seed}; it must be at least 0 and at most {2**32 - 1}."
+        )
     target = None if args.render is None else command.gif(args.render, "--render")
     trainer, state, settings = load(args.run)
     seeds = (
@@ -58,7 +60,7 @@ def main() -> int:
     if target is not None:
         best = max(means, key=lambda seed: means[seed])
         with command.writing(target, "--render"):
-            policy_of(trainer, state, settings, best).render(target, key)
+            policy_of(trainer, state, settings, best).render(target, key, args.explore)
         print(f"drew an episode of seed {best} to {target}")
     return 0
 

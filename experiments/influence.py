@@ -1,14 +1,14 @@
-"""ALITA's influence during training: what both estimators say, and what Monte-Carlo rollouts say (Figure 1).
+"""ALITA's influence during training: what a run's own estimator says, and what Monte-Carlo rollouts say (Figure 1).
 
-`python experiments/influence.py RUN --out influence.png` takes the states that a run of alita has kept along the way
-(`--keep-every`). For each of them it plays exploring episodes, trains both kinds of estimators on them for the same
-number of steps, and compares their influence F with one whose q_i are means of discounted returns, played from steps of
-these episodes with the influencer's action as it was and everything else drawn anew. All three have the same best
-values z, the critics'. Returns are the task's: a run with --method.no-intrinsic compares like with like, else the
-critics' values hold intrinsic rewards too. Two things differ besides the estimators: they are given the others'
-actions, over which the returns are means, so that the square of their gap holds the values' variance over them too; and
-an episode that ends at its time limit goes on as the target critics expect, which is half of a return where gamma is
-0.95 and an episode has 25 steps.
+`python experiments/influence.py RUN... --out influence.png` takes the states that runs of alita have kept along the way
+(`--keep-every`), such as one with each kind of estimator. For each state it plays exploring episodes and compares the
+influence F that the run's estimator finds on their steps, as it was trained there, with one whose q_i are means of
+discounted returns, played from such steps with the influencer's action as it was and everything else drawn anew. Both
+have the same best values z, the critics'. Returns are the task's: a run with --method.no-intrinsic compares like with
+like, else the critics' values hold intrinsic rewards too. Two things differ besides the estimators: they are given the
+others' actions, over which the returns are means, so that the square of their gap holds the values' variance over them
+too; and an episode that ends at its time limit goes on as the target critics expect, which is half of a return where
+gamma is 0.95 and an episode has 25 steps.
 """
 
 import csv
@@ -33,21 +33,20 @@ from marl_jax.rollout import retrace, rollout
 from marl_jax.runs import RunDirectory
 from marl_jax.types import EpisodeBatch
 
-KINDS = ("multiple", "single")
+# Steps on which an estimator is asked.
+ASKED = 4096
 
 
 @dataclasses.dataclass
 class Arguments:
     """Command line."""
 
-    run: Annotated[str, tyro.conf.Positional]
-    """Folder of a run of alita."""
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders of runs of alita."""
     seeds: tuple[int, ...] = ()
-    """Whose teams; all of the run's if none is given."""
+    """Whose teams; all of a run's if none is given."""
     episodes: int = 64
     """Exploring episodes played with every kept state."""
-    estimator_updates: int = 200
-    """Rounds of training for each estimator, of the method's own number of steps."""
     points: int = 64
     """Steps of these episodes from which returns are played."""
     rollouts: int = 64
@@ -59,61 +58,67 @@ class Arguments:
 def main() -> int:
     """Draws the figure and prints the numbers; returns the exit status."""
     args = command.parse(Arguments, "ALITA's influence during training, estimated and true.")
-    target = command.picture(args.out, [args.run], args.episodes)
-    for flag, value in (("--points", args.points), ("--estimator-updates", args.estimator_updates)):
-        if value < 1:
-            raise ConfigurationError(f"{flag} is {value}; it must be at least 1.")
+    target = command.picture(args.out, args.runs, args.episodes)
+    if args.points < 1:
+        raise ConfigurationError(f"--points is {args.points}; it must be at least 1.")
     if args.rollouts < 2 or args.rollouts % 2:
         raise ConfigurationError(
             f"--rollouts is {args.rollouts}; it must be an even number of at least 2."
         )
-    run = RunDirectory.open(args.run)
-    settings = run.settings()
-    # One object for all states, so that everything is compiled once.
-    team = load_policy(args.run, None)
-    if not isinstance(team.method, ALITA) or not team.method.config.influence_weight:
-        raise ConfigurationError(
-            f"{args.run} has no influence; it must be a run of alita with an influence_weight above 0."
-        )
-    seeds = args.seeds or tuple(range(settings.seed, settings.seed + settings.seeds))
-    steps = {int(row["evaluation"]): int(row["env_steps"]) for row in run.rows()}
-    kept = run.checkpoints.steps()
-    found: dict[str, list[list[float]]] = {"true": [], **{kind: [] for kind in KINDS}}
-    print(f"{'seed':>6}{'env steps':>12}" + "".join(f"{name:>12}" for name in found))
-    rows = []
-    for seed in seeds:
-        for values in found.values():
-            values.append([])
-        for evaluation in kept:
-            state = load_policy(args.run, seed, evaluation).state
-            measured = measure(team.env, team.method, state, jax.random.key(evaluation), args)
-            for name, values in found.items():
-                values[-1].append(measured[name])
-            row = [seed, steps.get(evaluation, 0), *(measured[name] for name in found)]
-            rows.append(row)
-            print(f"{row[0]:>6}{row[1]:>12,}" + "".join(f"{x:>12.4g}" for x in row[2:]), flush=True)
-    x = np.array([steps.get(evaluation, 0) for evaluation in kept], np.float64)
+    # One object for all states of a run, so that everything is compiled once.
+    teams: list[tuple[str, Any, ALITA]] = []
+    for name in args.runs:
+        team, *_ = [load_policy(name, seed) for seed in args.seeds or (None,)]
+        if not isinstance(team.method, ALITA) or not team.method.config.influence_weight:
+            raise ConfigurationError(
+                f"{name} has no influence; it must be a run of alita with an influence_weight above 0."
+            )
+        teams.append((name, team.env, team.method))
+
+    curves: dict[str, Any] = {}
+    rows: list[tuple[Any, ...]] = []
+    tasks: dict[str, None] = {}
+    header = ("run", "seed", "env_steps", "true", "estimated")
+    labels = command.labels([method.config.estimator for *_, method in teams], args.runs)
+    width = max(map(len, (*labels, "run"))) + 2
+    print(f"{'run':<{width}}{'seed':>6}" + "".join(f"{name:>12}" for name in header[2:]))
+    for label, (name, env, method) in zip(labels, teams, strict=True):
+        run = RunDirectory.open(name)
+        settings = run.settings()
+        tasks[settings.env] = None
+        steps = {int(row["evaluation"]): int(row["env_steps"]) for row in run.rows()}
+        kept = run.checkpoints.steps()
+        seeds = args.seeds or range(settings.seed, settings.seed + settings.seeds)
+        found = np.zeros((len(seeds), len(kept), 2))
+        for i, seed in enumerate(seeds):
+            for k, evaluation in enumerate(kept):
+                state = load_policy(name, seed, evaluation).state
+                key = jax.random.key(evaluation)
+                found[i, k] = true, estimated = measure(env, method, state, key, args)
+                rows.append((label, seed, steps.get(evaluation, 0), true, estimated))
+                print(
+                    f"{label:<{width}}{seed:>6}{rows[-1][2]:>12,}{true:>12.4g}{estimated:>12.4g}",
+                    flush=True,
+                )
+        x = np.array([steps.get(evaluation, 0) for evaluation in kept], np.float64)
+        curves[label] = (x, found[..., 1])
+        curves[f"{label}, true"] = (x, found[..., 0])
     with command.writing(target, "--out"):
         with target.with_suffix(".csv").open("w", newline="") as stream:
             writer = csv.writer(stream)
-            writer.writerow(["seed", "env_steps", *found])
+            writer.writerow(header)
             writer.writerows(rows)
-        curves = {name: (x, np.array(values)) for name, values in found.items()}
-        learning_curves(curves, target, f"ALITA on {settings.env}", "influence F")
+        learning_curves(curves, target, f"ALITA on {', '.join(tasks)}", "influence F")
     print(f"picture: {target}")
     return 0
 
 
 def measure(
     env: Any, method: ALITA, state: Any, key: jax.Array, args: Arguments
-) -> dict[str, float]:
-    """F of the first influencer, by name: "true", "multiple" and "single"."""
-    play_key, point_key, return_key, train_key = jax.random.split(key, 4)
+) -> tuple[float, float]:
+    """F of the first influencer: the true one, and what the state's estimator says."""
+    play_key, point_key, return_key, ask_key = jax.random.split(key, 4)
     batch, states = _play(env, method, state, play_key, args.episodes)
-    found = {
-        kind: float(_estimated(method, kind, args.estimator_updates, state, batch, train_key))
-        for kind in KINDS
-    }
     # Steps of the episodes, all equally likely.
     where = jnp.argwhere(batch.valid)
     chosen = where[jax.random.choice(point_key, len(where), (args.points,))]
@@ -128,8 +133,8 @@ def measure(
     # The square of a mean of few returns would be too large by their variance; the product of two halves is not.
     halves = values.reshape(args.points, 2, -1, values.shape[-1]).mean(axis=2) - best[:, None]
     product = halves[:, 0] * halves[:, 1]
-    found["true"] = float(jnp.mean(jnp.sum(weight * product, axis=-1)))
-    return found
+    true = jnp.mean(jnp.sum(weight * product, axis=-1))
+    return float(true), float(_estimated(method, state, batch, ask_key))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 4))
@@ -207,38 +212,19 @@ def monte_carlo_values(
     return total.reshape(-1, rollouts, env.num_agents)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _estimated(
-    method: ALITA, kind: str, updates: int, state: Any, batch: EpisodeBatch, key: jax.Array
-) -> jax.Array:
-    """F by estimators of a kind, trained on these episodes alone."""
-    config = dataclasses.replace(method.config, estimator=kind, intrinsic=False)
-    learner = dataclasses.replace(method, config=config)
-    init_key, train_key, step_key, act_key = jax.random.split(key, 4)
-
-    fresh = learner.init(init_key)
-    params = {**state.params, "estimator": fresh.params["estimator"]}
-    parts = {name: params[name] for name in fresh.params}
-    begun = state._replace(params=parts, optimizer={**fresh.optimizer}, target=state.target)
+@functools.partial(jax.jit, static_argnums=0)
+def _estimated(method: ALITA, state: Any, batch: EpisodeBatch, key: jax.Array) -> jax.Array:
+    """F by the state's own estimator, on steps of these episodes; Eq. 7 and 9."""
     replay = EpisodeReplay(batch.valid.shape[1])
-    stored = replay.add(replay.init(batch), batch)
-    begun, context = learner._begin(begun, batch, stored)
-
-    def round_(state: Any, key: jax.Array) -> Any:
-        draw_key, target_key, learn_key = jax.random.split(key, 3)
-        steps = replay.sample_transitions(stored, draw_key, config.batch_size)
-        drawn = learner._transitions(state, steps, target_key)
-        return learner._prepare(state, context, drawn, learn_key)[0], None
-
-    trained, _ = jax.lax.scan(round_, begun, jax.random.split(train_key, updates))
-    steps = replay.sample_transitions(stored, step_key, 4096)
-    inputs = learner._inputs(steps.observation)
-    outputs = learner._outputs(state.params["actor"], inputs[0])
-    vectors = learner._decide(outputs, steps.action_mask[0], act_key)
-    joint = jnp.broadcast_to(vectors, (len(config.influencers), *vectors.shape))
-    estimate = learner._estimates(trained.params["estimator"], inputs[0], joint)[0]
-    best = learner._best_values(state, steps, inputs)[0]
-    return influence(estimate, best, learner._weighted(steps)[0])
+    draw_key, act_key = jax.random.split(key)
+    steps = replay.sample_transitions(replay.add(replay.init(batch), batch), draw_key, ASKED)
+    inputs = method._inputs(steps.observation)
+    outputs = method._outputs(state.params["actor"], inputs[0])
+    vectors = method._decide(outputs, steps.action_mask[0], act_key)
+    joint = jnp.broadcast_to(vectors, (len(method.config.influencers), *vectors.shape))
+    estimate = method._estimates(state.params["estimator"], inputs[0], joint)[0]
+    best = method._best_values(state, steps, inputs)[0]
+    return influence(estimate, best, method._weighted(steps)[0])
 
 
 if __name__ == "__main__":

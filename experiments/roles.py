@@ -141,7 +141,9 @@ def _table(matrix: NDArray[np.float64], kind: NDArray[Any] | None, valid: NDArra
         chosen = np.where(pairs & valid[..., None, None], matrix, np.nan)
         if np.isnan(chosen).all():
             continue
-        episodes = np.nanmean(chosen, axis=(0, 2, 3))
+        # An episode may have no such pair, where types are drawn.
+        has = ~np.isnan(chosen).all(axis=(0, 2, 3))
+        episodes = np.nanmean(chosen[:, has], axis=(0, 2, 3))
         lines.append(
             f"dissimilarity {name}: {episodes.mean():.4f} +- {episodes.std():.4f} "
             f"({len(episodes)} episodes)"

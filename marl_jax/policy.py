@@ -127,18 +127,18 @@ class Policy:
         """The environment's states, [T+1, B, ...], along the episodes that `play` has returned for this key."""
         return jax.jit(functools.partial(retrace, self.env))(key, batch.action)
 
-    def episode(self, key: jax.Array) -> Episode:
-        """Plays one greedy episode."""
+    def episode(self, key: jax.Array, explore: bool = False) -> Episode:
+        """Plays one episode, greedily or as in training."""
 
         def act(memory: Any, state: Any, observation: Observation, key: jax.Array) -> Any:
             batch = jax.tree.map(lambda x: x[None], observation)
-            memory, action, _ = self.method.act(self.state, memory, batch, key, False)
+            memory, action, _ = self.method.act(self.state, memory, batch, key, explore)
             return memory, action[0]
 
         memory_key, key = jax.random.split(key)
         return play_episode(self.env, act, self.initial_memory(1, memory_key), key)
 
-    def render(self, path: str | Path, key: jax.Array | None = None) -> None:
-        """Plays one greedy episode and draws it as an animated GIF."""
+    def render(self, path: str | Path, key: jax.Array | None = None, explore: bool = False) -> None:
+        """Plays one episode, greedily or as in training, and draws it as an animated GIF."""
         key = jax.random.key(0) if key is None else key
-        self.env.animate(self.episode(key).states, str(path))
+        self.env.animate(self.episode(key, explore).states, str(path))

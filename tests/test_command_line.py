@@ -217,6 +217,7 @@ def test_whereabouts_of_two_runs(
         ([], "no run is given"),
         ([eoi, "--episodes", "0"], "--episodes is 0; it must be at least 1."),
         ([eoi, "--out", "numbers.csv"], "--out is numbers.csv; it must be a picture"),
+        ([eoi, "--out", "nowhere/roles.png"], "a picture such as out.png in a folder that exists."),
     ):
         assert call(individuality.main, arguments, monkeypatch) == 2
         assert sentence in capsys.readouterr().err
@@ -269,17 +270,21 @@ def test_roles_of_a_run_and_how_they_came_about(
 
 
 def test_dissimilarities_between_and_within_types() -> None:
-    """Agents 0 and 1 are of one type, 2 of another; the second step counts in the first episode only."""
+    """Agents 0 and 1 are of one type, 2 of another; the second step counts in the first episode only.
+
+    In a third episode, of which nothing is said between types, all are of one.
+    """
     nan = np.nan
     first = [[nan, 0.1, 0.8], [0.3, nan, 1.0], [0.6, 0.8, nan]]
     second = [[nan, 0.5, 0.9], [0.5, nan, 0.9], [0.9, 0.9, nan]]
-    matrix = np.array([[first, first], [second, np.full((3, 3), 7.0)]])
-    kind = np.broadcast_to(np.array([0, 0, 1]), (3, 2, 3))
-    valid = np.array([[True, True], [True, False]])
-    # Episodes: between (0.8 + 0.9)/2 and 0.8, within (0.2 + 0.5)/2 and 0.2.
+    alike = np.where(np.eye(3, dtype=bool), nan, 0.5)
+    matrix = np.array([[first, first, alike], [second, np.full((3, 3), 7.0), alike]])
+    kind = np.broadcast_to(np.array([[0, 0, 1], [0, 0, 1], [0, 0, 0]]), (3, 3, 3))
+    valid = np.array([[True, True, True], [True, False, True]])
+    # Episodes: between (0.8 + 0.9)/2 and 0.8, within (0.2 + 0.5)/2, 0.2 and 0.5.
     assert roles._table(matrix, kind, valid).split("\n") == [
         "dissimilarity between types: 0.8250 +- 0.0250 (2 episodes)",
-        "dissimilarity within a type: 0.2750 +- 0.0750 (2 episodes)",
+        "dissimilarity within a type: 0.3500 +- 0.1225 (3 episodes)",
     ]
 
 

@@ -76,16 +76,21 @@ def test_the_figure_of_a_run(tmp_path: Path) -> None:
     options = tiny.options(2, "alita")
     options["training_options"] = {**options["training_options"], "keep_every": 1}
     options["method_options"] |= {"intrinsic": False}
-    marl_jax.train("alita", "turn", seeds=1, out=str(tmp_path / "run"), **options)
+    runs = []
+    for estimator in ("multiple", "single"):
+        options["method_options"]["estimator"] = estimator
+        runs.append(str(tmp_path / estimator))
+        marl_jax.train("alita", "turn", seeds=1, out=runs[-1], **options)
     picture = tmp_path / "influence.png"
-    small = ["--episodes", "4", "--points", "3", "--rollouts", "4", "--estimator-updates", "2"]
-    done = call(str(tmp_path / "run"), *small, "--out", str(picture))
+    small = ["--episodes", "4", "--points", "3", "--rollouts", "4"]
+    done = call(*runs, *small, "--out", str(picture))
     assert done.returncode == 0, done.stderr
-    rows = picture.with_suffix(".csv").read_text().splitlines()
-    assert rows[0] == "seed,env_steps,true,multiple,single"
+    rows = [row.split(",") for row in picture.with_suffix(".csv").read_text().splitlines()]
+    assert rows[0] == ["run", "seed", "env_steps", "true", "estimated"]
     # The untrained state, and one after each of two chunks.
-    assert [row.split(",")[:2] for row in rows[1:]] == [["0", "0"], ["0", "20"], ["0", "40"]]
-    assert np.isfinite([float(x) for row in rows[1:] for x in row.split(",")]).all()
+    wanted = [[kind, "0", at] for kind in ("multiple", "single") for at in ("0", "20", "40")]
+    assert [row[:3] for row in rows[1:]] == wanted
+    assert np.isfinite([float(x) for row in rows[1:] for x in row[3:]]).all()
     assert picture.stat().st_size > 10_000
 
 

@@ -83,8 +83,9 @@ class ALITAConfig(MADDPGConfig):
     step; discrete actions only."""
     joint_maximum: Literal["coordinate", "enumerate", "policy"] = "coordinate"
     """What stands for max_u Q_i(x, u), which the paper does not say how to find. coordinate: the target policies' most
-    probable actions, improved by each agent in turn. enumerate: all joint actions. policy: the target policies'
-    actions; with continuous actions always."""
+    probable actions, improved by each agent of the team in turn. enumerate: all joint actions of the team. policy: the
+    target policies' actions; with continuous actions always. Opponents do in all three what their target policies do,
+    since what they might do for the team is nothing to be reached."""
     target_state: Literal["current", "next"] = "current"
     """Where that maximum is taken: at the current state, as Eq. 4 defines the influence; or at the next one, as Eq. 7
     has it, where steps that end an episode do not count. Eq. 7 drives the influencer away from what pays: there a
@@ -389,18 +390,21 @@ class ALITA(MADDPG):
         if c.joint_maximum == "policy":
             return value(start[:, None])
         options = jnp.eye(a)
+        team = [agent for agent in range(n) if agent not in c.opponents]
         if c.joint_maximum == "enumerate":
-            joint = jnp.stack(jnp.meshgrid(*[jnp.arange(a)] * n, indexing="ij"), -1).reshape(-1, n)
-            legal = jnp.all(jnp.take_along_axis(mask[None], joint[:, None, :, None], -1), (2, 3))
+            grid = jnp.meshgrid(*[jnp.arange(a)] * len(team), indexing="ij")
+            joint = jnp.stack(grid, -1).reshape(-1, len(team))
+            may = mask[None, :, jnp.array(team)]
+            legal = jnp.all(jnp.take_along_axis(may, joint[:, None, :, None], -1), (2, 3))
 
             def of_joint(action: jax.Array) -> jax.Array:
-                return value(jnp.broadcast_to(options[action], (len(x), 1, n, a)))
+                return value(start.at[:, jnp.array(team)].set(options[action])[:, None])
 
             values = jax.lax.map(of_joint, joint)
             return jnp.max(jnp.where(legal[..., None], values, -jnp.inf), axis=0)
         # Every critic has a joint action of its own: [B, U critics, N agents, A].
         best = jnp.repeat(start[:, None], len(agents), axis=1)
-        for agent in range(n):
+        for agent in team:
             tries = jax.vmap(lambda option, i=agent, best=best: best.at[:, :, i].set(option))(
                 options
             )

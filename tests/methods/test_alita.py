@@ -16,7 +16,7 @@ from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.replay import EpisodeReplay
 from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
 from tests.methods.test_maddpg import KEY, stored, train, transitions
-from tests.probes import ACTIONS, AGENTS, Lock, Roles
+from tests.probes import ACTIONS, AGENTS, Aim, Lock, Probe, Roles
 
 SMALL: dict[str, Any] = {
     "hidden_size": 6,
@@ -83,6 +83,17 @@ def test_everybody_an_influencer_and_everybody_influenced() -> None:
         np.testing.assert_allclose(found[:, i], expected, rtol=1e-4, atol=1e-6)
 
 
+def with_a_third() -> Any:
+    """Steps with a third agent that is like the first."""
+    steps = transitions()
+    third: Any = {
+        name: jnp.concatenate([x, x[:, :, :1]], axis=2)
+        for name, x in steps._asdict().items()
+        if name in {"observation", "action_mask", "action", "reward", "discount", "extras"}
+    }
+    return steps._replace(**third)
+
+
 def test_opponents_and_no_intrinsic_motivation_leave_the_reward_alone() -> None:
     steps = transitions()
     plain = make(intrinsic=False)
@@ -91,13 +102,7 @@ def test_opponents_and_no_intrinsic_motivation_leave_the_reward_alone() -> None:
     )
     np.testing.assert_array_equal(rewards, steps.reward[0])
     assert set(initial(intrinsic=False).params) == {"actor", "critic", "estimator"}
-    # A third agent, an opponent, that is like the first.
-    third: Any = {
-        name: jnp.concatenate([x, x[:, :, :1]], axis=2)
-        for name, x in steps._asdict().items()
-        if name in {"observation", "action_mask", "action", "reward", "discount", "extras"}
-    }
-    steps, method = steps._replace(**third), make(SIZES._replace(num_agents=3), opponents=(2,))
+    steps, method = with_a_third(), make(SIZES._replace(num_agents=3), opponents=(2,))
     state = drawn_state(method, 0)
     rewards = method._rewards(state, steps, steps.observation, method._vectors(steps))
     np.testing.assert_array_equal(rewards[:, 2], steps.reward[0, :, 2])
@@ -219,6 +224,34 @@ def test_the_best_joint_action(joint_maximum: str, target_state: str) -> None:
                 )
                 expected = max(table[u, v][b, i] for w, v in legal if w == u)
             np.testing.assert_allclose(found[b, i], expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("joint_maximum", ["enumerate", "coordinate"])
+def test_opponents_do_not_act_for_the_team_in_the_best_joint_action(joint_maximum: str) -> None:
+    """They do what their target policy does, whatever else would be better."""
+    steps, sizes = with_a_third(), SIZES._replace(num_agents=3)
+    method = make(sizes, opponents=(2,), joint_maximum=joint_maximum)
+    state = drawn_state(method, 0)
+    found = np.asarray(method._best_values(state, steps, steps.observation))[0, :, 0]
+    mask, view = np.asarray(steps.action_mask[0]), steps.observation[0]
+    outputs = np.asarray(method._outputs(state.target["actor"], view))
+    start = np.argmax(np.where(mask, outputs, -np.inf), -1)
+
+    def value(*action: Any) -> np.ndarray:
+        vectors = jnp.eye(ACTIONS)[jnp.stack(jnp.broadcast_arrays(*action), -1)][:, None]
+        return np.asarray(method._values(state.params["critic"], view, vectors)[:, 1, 0])
+
+    def best(values: Any, legal: Any) -> Any:
+        return np.where(legal, np.stack(values, -1), -np.inf)
+
+    every = range(ACTIONS)
+    if joint_maximum == "enumerate":
+        table = [best([value(u, v, start[:, 2]) for v in every], mask[:, 1]) for u in every]
+        expected = best(table, mask[:, 0][:, None]).max((-2, -1))
+    else:
+        first = best([value(u, start[:, 1], start[:, 2]) for u in every], mask[:, 0]).argmax(-1)
+        expected = best([value(first, v, start[:, 2]) for v in every], mask[:, 1]).max(-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("joint_maximum", ["enumerate", "coordinate"])
@@ -386,3 +419,24 @@ def test_the_target_state_decides_whether_influence_helps_or_harms(
 def test_it_solves(estimator: str) -> None:
     options: dict[str, Any] = {"layer_norm": False, "critic_lr": 1e-2, "intrinsic": False}
     assert (train("alita", Roles, 250, estimator=estimator, **options) > 0.95).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("world", "options"),
+    [
+        (Roles, {"influence_gradient": "score", "relaxation": "straight_through"}),
+        (Roles, {"matching": "all"}),
+        (Roles, {"joint_maximum": "policy"}),
+        (Roles, {"intrinsic": True, "autoencoder_data": "newest", "novelty_weight": 0.01}),
+        (Aim, {}),
+    ],
+)
+def test_it_solves_with_what_else_the_paper_may_mean(
+    world: type[Probe], options: dict[str, Any]
+) -> None:
+    """Aim: continuous actions."""
+    plain: dict[str, Any] = {"layer_norm": False, "critic_lr": 1e-2, "intrinsic": False}
+    assert (
+        train("alita", world, 250, **(plain | options)) > (0.95 if world is Roles else -0.05)
+    ).all()

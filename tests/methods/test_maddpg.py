@@ -196,6 +196,26 @@ def test_continuous_actions_are_bounded_and_their_targets_are_smoothed_within_bo
     assert (apart[~goes_on] == 0).all()
     assert (apart[goes_on] > 0).mean() > 0.9
 
+    # The target policies' actions themselves, under a noise that is always cut off.
+    wild, views = make(sizes=CONTINUOUS, target_noise=1e3), 20.0 * steps.observation[1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(wild), "_values", lambda self, p, x, vectors: vectors[:, 0, :, :1])
+        taken = wild._target_values(state, views, steps.action_mask[1], KEY)
+    meant = jnp.tanh(wild._outputs(state.target["actor"], views))[..., 0]
+    lower, upper = jnp.maximum(meant - 0.5, -1.0), jnp.minimum(meant + 0.5, 1.0)
+    is_lower = np.isclose(taken, lower, atol=1e-6)
+    is_upper = np.isclose(taken, upper, atol=1e-6)
+    assert (is_lower | is_upper).mean() > 0.99
+    assert is_lower.any()
+    assert is_upper.any()
+    assert bool((lower == -1.0).any() & (upper == 1.0).any())
+
+
+def test_shared_critics_are_refused_where_agents_are_paid_differently() -> None:
+    with pytest.raises(ConfigurationError, match="sharing is 'shared'; it must be independent"):
+        make("maddpg", sharing="shared")
+    make("ddpg", sharing="shared")
+
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),

@@ -417,6 +417,19 @@ def test_dissimilarities_are_of_ordered_pairs() -> None:
     # Before the first step no two histories differ.
     assert not d[0][..., off].any()
 
+    # Each entry is what the model says of these two, in this order; of two agents alone it cannot mistake the partner.
+    hidden, _ = method._unroll(state.params["agent"], batch, KEY)
+    before, model = history(hidden), method.dissimilarity_model
+    raw = np.full(d[1:].shape, np.nan)
+    for i, j in itertools.permutations(range(AGENTS), 2):
+        two = before[1:, :, jnp.array([i, j])]
+        raw[..., i, j] = model.apply(
+            state.params["dissimilarity"], two, lambda x: jnp.flip(x, axis=-2)[..., None, :]
+        )[..., 0, 0]
+    least = np.nanmin(raw, axis=(-2, -1), keepdims=True)
+    most = np.nanmax(raw, axis=(-2, -1), keepdims=True)
+    np.testing.assert_allclose(d[1:], (raw - least) / (most - least), rtol=1e-4, atol=1e-5)
+
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
