@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 import envs
 from experiments import command
+from marl_jax import ConfigurationError
 from marl_jax.api import make_trainer
 from marl_jax.rollout import rollout
 from marl_jax.settings import make_settings
@@ -32,6 +33,8 @@ class Arguments:
     """Seeds trained at once; one seed alone is timed too."""
     chunks: int = 5
     """Chunks timed after one to warm up; the median counts."""
+    options: tuple[str, ...] = ()
+    """What is to differ from the task's options: NAME=VALUE of the method, env.NAME=VALUE, training.NAME=VALUE."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +103,11 @@ def timed_reference(trainer: Trainer, chunks: int) -> float:
 
 def main() -> int:
     args = command.parse(Arguments, "Speed and memory of training.")
+    for entry in args.options:
+        if not all(entry.partition("=")):
+            raise ConfigurationError(f"--options has {entry!r}; each must be NAME=VALUE.")
+    pairs = (entry.split("=", 1) for entry in args.options)
+    options = command.option_sections({name: command.option_value(x) for name, x in pairs})
     print(f"{args.method} on {args.env}, {len(jax.devices())} x {jax.devices()[0].device_kind}")
     heads = (
         "seeds",
@@ -112,7 +120,7 @@ def main() -> int:
     )
     print("".join(f"{head:>16}" for head in heads))
     for seeds in dict.fromkeys((1, args.seeds)):
-        settings = make_settings(args.method, args.env, seeds, 0, preset=args.preset)
+        settings = make_settings(args.method, args.env, seeds, 0, options, preset=args.preset)
         trainer = make_trainer(settings)
         compiled, chunk = timed(trainer, args.chunks)
         steps = seeds * trainer.iterations_per_chunk * trainer.steps_per_iteration

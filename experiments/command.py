@@ -1,20 +1,22 @@
 """What the command lines share: parsing whose errors are one sentence, and an entry point without tracebacks for a
 user's mistake."""
 
+import ast
 import contextlib
 import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import tyro
 
 from marl_jax import ConfigurationError
 from marl_jax.api import load, policy_of
 from marl_jax.policy import Policy
+from marl_jax.settings import SECTIONS
 
 T = TypeVar("T")
 
@@ -59,6 +61,26 @@ def _one_sentence(report: str) -> str:
     if flags and "Unrecognized" in sentence:
         return f"{sentence}; did you mean {flags[0].split()[0]}? --help lists all options."
     return f"{sentence}; --help lists all options."
+
+
+def option_value(text: str) -> Any:
+    """A number or a truth value; anything else is a name."""
+    words = {"true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
+
+
+def option_sections(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options by section: "env.size" is the task's, "training.eval_interval" the loop's, "lr" the method's."""
+    sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for name, value in options.items():
+        section, _, option = name.rpartition(".")
+        sections.setdefault(section or "method", {})[option] = value
+    return sections
 
 
 def gif(name: str, flag: str) -> Path:

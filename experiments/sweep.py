@@ -4,7 +4,6 @@ Every choice of values is a run of its own in a numbered folder, with the same s
 command goes on where it was stopped. table.csv holds what each choice reached, the best first.
 """
 
-import ast
 import csv
 import dataclasses
 import itertools
@@ -19,7 +18,7 @@ from marl_jax import ConfigurationError
 from marl_jax.api import make_trainer, run_training
 from marl_jax.plots import COLOURS, learning_curves
 from marl_jax.runs import RunDirectory
-from marl_jax.settings import SECTIONS, RunSettings, environment_record, make_settings
+from marl_jax.settings import RunSettings, environment_record, make_settings
 from marl_jax.statistics import iqm_interval
 
 Choice = dict[str, Any]
@@ -91,7 +90,7 @@ def _choices(args: Arguments) -> list[Choice]:
         if name in names:
             raise ConfigurationError(f"--grid names {name} twice; it must name an option once.")
         names.append(name)
-        values.append([_value(text) for text in listed.split(",")])
+        values.append([command.option_value(text) for text in listed.split(",")])
     grid = [dict(zip(names, choice, strict=True)) for choice in itertools.product(*values)]
     if args.draws is None:
         return grid
@@ -103,24 +102,10 @@ def _choices(args: Arguments) -> list[Choice]:
     return [grid[i] for i in drawn]
 
 
-def _value(text: str) -> Any:
-    """A number or a truth value; anything else is a name."""
-    words = {"true": True, "false": False}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
-
-
 def _settings(args: Arguments, choice: Choice) -> RunSettings:
-    options: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    options = command.option_sections(choice)
     if args.total_steps is not None:
-        options["training"]["total_steps"] = args.total_steps
-    for name, value in choice.items():
-        section, _, option = name.rpartition(".")
-        options.setdefault(section or "method", {})[option] = value
+        options["training"].setdefault("total_steps", args.total_steps)
     method = args.method.replace("-", "_")
     return make_settings(method, args.env, args.seeds, args.seed, options, preset=args.preset)
 
