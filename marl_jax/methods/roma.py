@@ -2,7 +2,8 @@
 
 Paper: Wang et al. 2020, "ROMA: Multi-Agent Reinforcement Learning with Emergent Roles". Authors' code:
 github.com/TonghanWang/ROMA `latent_ce_dis_rnn_agent.py`, `latent_q_learner.py`, from which the preset "authors" takes
-what departs from the paper.
+what departs from the paper. The paper gives the mixing network a ReLU (App. B.1) and says that it is QMIX's (App. D),
+whose is an ELU; it is QMIX's here and in the authors' code.
 """
 
 import dataclasses
