@@ -108,7 +108,8 @@ def main() -> int:
             writer = csv.writer(stream)
             writer.writerow(header)
             writer.writerows(rows)
-        learning_curves(curves, target, f"ALITA on {', '.join(tasks)}", "influence F")
+        title = f"ALITA on {', '.join(tasks)}"
+        learning_curves(curves, target, title, "influence F", logarithmic=True)
     print(f"picture: {target}")
     return 0
 

@@ -18,7 +18,11 @@ Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def learning_curves(
-    curves: Mapping[str, Curve], path: Path, title: str, ylabel: str = "evaluation return"
+    curves: Mapping[str, Curve],
+    path: Path,
+    title: str,
+    ylabel: str = "evaluation return",
+    logarithmic: bool = False,
 ) -> None:
     """Draws IQM over seeds with its 95% bootstrap interval, one line per entry, to a PNG.
 
@@ -27,6 +31,7 @@ def learning_curves(
         path: where the picture goes.
         title: heading.
         ylabel: what the values are.
+        logarithmic: whether the values' axis is.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -34,6 +39,8 @@ def learning_curves(
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    if logarithmic:
+        axes.set_yscale("log", nonpositive="clip")
     for i, (label, (steps, values)) in enumerate(curves.items()):
         colour = COLOURS[i % len(COLOURS)]
         interval = iqm_interval(values)
