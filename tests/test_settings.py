@@ -1,5 +1,6 @@
 """Where options come from, and that a configuration survives its way through JSON."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,14 @@ def test_every_tasks_file_is_accepted() -> None:
     for env in envs.names():
         for method in methods.names():
             make_settings(method, env, 1, 0)
+
+
+def test_the_results_configurations_have_todays_options() -> None:
+    """So that their curves can be drawn, and their commands repeated."""
+    files = sorted((Path(__file__).parents[1] / "experiments" / "results").rglob("config.json"))
+    assert len(files) > 50
+    for file in files:
+        RunSettings.from_json(json.loads(file.read_text()))
 
 
 @pytest.mark.parametrize(
