@@ -141,7 +141,7 @@ class ALITA(MADDPG):
             raise ConfigurationError(
                 f"influencers is {c.influencers}; it must be at least one agent that is none of the opponents."
             )
-        if n - len(c.opponents) < 2:
+        if len(self._team) < 2:
             raise ConfigurationError(
                 f"opponents is {c.opponents}; it must leave two agents that are none, since one influences others."
             )
@@ -161,12 +161,15 @@ class ALITA(MADDPG):
         return jnp.array(self.config.influencers, int)
 
     @property
+    def _team(self) -> tuple[int, ...]:
+        """All agents but the opponents."""
+        return tuple(i for i in range(self.sizes.num_agents) if i not in self.config.opponents)
+
+    @property
     def _mates(self) -> Int[np.ndarray, "I M"]:
         """Whom each influencer influences: its team without itself."""
-        team = [i for i in range(self.sizes.num_agents) if i not in self.config.opponents]
-        return np.array(
-            [[i for i in team if i != chosen] for chosen in self.config.influencers], int
-        )
+        others = [[i for i in self._team if i != chosen] for chosen in self.config.influencers]
+        return np.array(others, int)
 
     @property
     def _autoencoder(self) -> MLP:
@@ -215,9 +218,8 @@ class ALITA(MADDPG):
         return params
 
     def _copies(self, critic: Any) -> Any:
-        """A copy of all critics, or of their optimiser's state, for every influencer."""
-        count = len(self.config.influencers)
-        return jax.tree.map(lambda x: jnp.repeat(x[None], count, axis=0), critic)
+        """[I, M, ...] copies of the mates' critics, or of their optimisers' states, for every influencer."""
+        return jax.tree.map(lambda x: x[self._mates], critic)
 
     def _begin(
         self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState
@@ -226,14 +228,15 @@ class ALITA(MADDPG):
         newest = EpisodeReplay(fresh.valid.shape[1])
         context = Context(newest.add(newest.init(fresh), fresh), fresh)
         if "estimator" in state.params and self.config.estimator == "multiple":
-            # With the critics' optimiser: an Adam without a memory goes as far as it may in its first steps, whatever
-            # the error, which would be most of the influence.
+            # With the critics' scale of gradients, since an Adam that knows none goes as far as it may in its first
+            # steps, whatever the error; and without their momentum, which would take the copies on where the critics
+            # were going. Either would be most of the influence.
+            optimizer = self._copies(state.optimizer["critic"])
+            still = jax.tree.map(jnp.zeros_like, optax.tree_utils.tree_get(optimizer, "mu"))
+            optimizer = optax.tree_utils.tree_set(optimizer, mu=still)
             state = state._replace(
                 params={**state.params, "estimator": self._copies(state.params["critic"])},
-                optimizer={
-                    **state.optimizer,
-                    "estimator": self._copies(state.optimizer["critic"]),
-                },
+                optimizer={**state.optimizer, "estimator": optimizer},
             )
         return state, context
 
@@ -373,15 +376,16 @@ class ALITA(MADDPG):
         inputs: Float[Array, "2 B N I"],
     ) -> Float[Array, "B U"]:
         """What the best joint action is worth to some agents."""
-        c, n = self.config, self.sizes.num_agents
+        c, team = self.config, self._team
         when = 1 if c.target_state == "next" else 0
         x, mask = inputs[when], steps.action_mask[when]
         # What is seen at an episode's end may allow nothing; its value has weight 0, and must still be a number.
         mask |= ~jnp.any(mask, axis=-1, keepdims=True)
         outputs = self._outputs(state.target["actor"], x)
+        critics = jax.tree.map(lambda leaf: leaf[agents], state.params["critic"])
 
         def value(vectors: jax.Array) -> jax.Array:
-            return self._values(state.params["critic"], x, vectors, agents)[..., 0]
+            return self._values(critics, x, vectors, agents)[..., 0]
 
         if self.sizes.continuous:
             return value(jnp.tanh(outputs)[:, None])
@@ -390,7 +394,6 @@ class ALITA(MADDPG):
         if c.joint_maximum == "policy":
             return value(start[:, None])
         options = jnp.eye(a)
-        team = [agent for agent in range(n) if agent not in c.opponents]
         if c.joint_maximum == "enumerate":
             grid = jnp.meshgrid(*[jnp.arange(a)] * len(team), indexing="ij")
             joint = jnp.stack(grid, -1).reshape(-1, len(team))

@@ -298,13 +298,9 @@ class DDPG(OffPolicyMethod):
         vectors: Float[Array, "B #U N A"],
         agents: Int[Array, " U"] | None = None,
     ) -> Float[Array, "B U K"]:
-        """The values of joint actions to some agents' critics, or to all; every critic may be given another one."""
+        """The values of joint actions to the critics of some agents, or of all; each may be given another one."""
         network, sharing = self._critic_network, self.config.sharing
-        visible = self._visible
-        if agents is not None:
-            visible = visible[agents]
-            if sharing == "independent":
-                params = jax.tree.map(lambda x: x[agents], params)
+        visible = self._visible if agents is None else self._visible[agents]
         inputs = jnp.broadcast_to(inputs[:, None], (len(inputs), len(visible), *inputs.shape[1:]))
         vectors = jnp.broadcast_to(vectors, (*inputs.shape[:3], vectors.shape[-1]))
         joint = jnp.concatenate([inputs, vectors], axis=-1) * visible[..., None]

@@ -150,7 +150,8 @@ class IPPO(SingleStepMethod):
     def _parts(self) -> dict[str, tuple[MLP, int]]:
         """Every part's network and what it sees."""
         size = self.agent_input_size
-        value = (self._network(1), size)
+        # So that first values are as small as Baselines', whatever they are multiplied by.
+        value = (self._network(1, output_gain=1.0 / self.config.value_scale), size)
         return {
             "actor": (self._network(self.sizes.num_actions, output_gain=0.01), size),
             **dict.fromkeys(self.values, value),

@@ -134,7 +134,11 @@ def test_an_estimator_learns_from_what_matches_the_influencers_behaviour(estimat
     # The only teammate is agent 1.
     assert estimates.shape == (1, 5, 1)
     if estimator == "multiple":
-        critics = jax.tree.map(lambda x: x[0], state.params["estimator"])
+        critics = jax.tree.map(
+            lambda all_of_them, copy: all_of_them.at[1].set(copy[0, 0]),
+            state.params["critic"],
+            state.params["estimator"],
+        )
         values = method._values(critics, batch.inputs[0], batch.vectors[:, None])
         np.testing.assert_allclose(estimates[0, :, 0], values[:, 1, 0], rtol=1e-5)
     errors = (np.asarray(estimates[0, :, 0]) - np.asarray(batch.target[:, 1])) ** 2
@@ -145,9 +149,10 @@ def test_the_critics_are_copied_anew_in_every_iteration() -> None:
     method, state = make(), initial()
     fresh = make_batch()._replace(extras=jnp.zeros((4, 3, AGENTS, ACTIONS)))
     begun, context = fast_jit(method._begin)(state, fresh, stored())
-    copies = jax.tree.map(lambda x: x[0], begun.params["estimator"])
+    # The influencer's, of the critic of its one mate.
+    copies = jax.tree.map(lambda x: x[0, 0], begun.params["estimator"])
     assert changed(state.params["estimator"], begun.params["estimator"])
-    assert not changed(copies, state.params["critic"])
+    assert not changed(copies, jax.tree.map(lambda x: x[1], state.params["critic"]))
     learned, _, metrics = fast_jit(method._prepare)(
         begun, context, method._transitions(state, transitions(), KEY), KEY
     )
@@ -158,6 +163,33 @@ def test_the_critics_are_copied_anew_in_every_iteration() -> None:
         [begun.params[p] for p in ("actor", "critic")],
     )
     assert {"novelty", "matching", "estimator_loss"} == set(metrics)
+
+
+def test_copies_whose_errors_are_0_stand_still() -> None:
+    """The critics' momentum is not theirs."""
+    method = make(matching="all")
+    moving = method.init(KEY)
+    steps = transitions()
+    batch = method._transitions(moving, steps, KEY)
+    # Critics that have been on their way for some steps.
+    grads, _ = jax.grad(method._critic_loss, has_aux=True)(moving.params["critic"], batch)
+    for _ in range(3):
+        moving = method._apply(moving, "critic", grads)
+    fresh = make_batch()._replace(extras=jnp.zeros((4, 3, AGENTS, ACTIONS)))
+    begun, context = fast_jit(method._begin)(moving, fresh, stored())
+    values = method._values(begun.params["critic"], batch.inputs[0], batch.vectors[:, None])
+    for error, still in ((0.0, True), (1.0, False)):
+        right = batch._replace(target=values[..., 0] + error)
+        learned, _, _ = fast_jit(method._prepare)(begun, context, right, KEY)
+        moved = [
+            float(jnp.abs(new - old).max())
+            for new, old in zip(
+                jax.tree.leaves(learned.params["estimator"]),
+                jax.tree.leaves(begun.params["estimator"]),
+                strict=True,
+            )
+        ]
+        assert (max(moved) < 1e-5) == still, moved
 
 
 def test_of_the_replays_steps_only_those_that_match_a_recent_one_teach_an_estimator() -> None:
