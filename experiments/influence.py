@@ -86,7 +86,8 @@ def main() -> int:
         run = RunDirectory.open(name)
         settings = run.settings()
         tasks[settings.env] = None
-        steps = {int(row["evaluation"]): int(row["env_steps"]) for row in run.rows()}
+        # Seeds differ where episodes end early. Evaluation 0, the untrained state, has no row.
+        steps = {(int(r["seed"]), int(r["evaluation"])): int(r["env_steps"]) for r in run.rows()}
         kept = run.checkpoints.steps()
         seeds = args.seeds or range(settings.seed, settings.seed + settings.seeds)
         found = np.zeros((len(seeds), len(kept), 2))
@@ -95,12 +96,12 @@ def main() -> int:
                 state = load_policy(name, seed, evaluation).state
                 key = jax.random.key(evaluation)
                 found[i, k] = true, estimated = measure(env, method, state, key, args)
-                rows.append((label, seed, steps.get(evaluation, 0), true, estimated))
+                rows.append((label, seed, steps.get((seed, evaluation), 0), true, estimated))
                 print(
                     f"{label:<{width}}{seed:>6}{rows[-1][2]:>12,}{true:>12.4g}{estimated:>12.4g}",
                     flush=True,
                 )
-        x = np.array([steps.get(evaluation, 0) for evaluation in kept], np.float64)
+        x = np.mean([[steps.get((seed, k), 0) for k in kept] for seed in seeds], axis=0)
         curves[label] = (x, found[..., 1])
         curves[f"{label}, true"] = (x, found[..., 0])
     with command.writing(target, "--out"):

@@ -11,6 +11,7 @@ import pytest
 
 from envs.configuration import ConfigurationError
 from marl_jax import methods
+from marl_jax.distributions import masked_categorical
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.replay import EpisodeReplay
@@ -294,12 +295,22 @@ def test_an_end_that_allows_nothing_makes_no_nan(joint_maximum: str) -> None:
     assert np.isfinite(found).all()
 
 
-@pytest.mark.parametrize("estimator", ["multiple", pytest.param("single", marks=pytest.mark.slow)])
-def test_the_influence_moves_the_influencer_alone(estimator: str) -> None:
-    """Through its action only, and by as much as a finite difference says; steps that end an episode do not count."""
+@pytest.mark.parametrize(
+    ("estimator", "target_state"),
+    [
+        ("multiple", "current"),
+        ("multiple", "next"),
+        pytest.param("single", "current", marks=pytest.mark.slow),
+    ],
+)
+def test_the_influence_moves_the_influencer_alone(estimator: str, target_state: str) -> None:
+    """Through its action only, and by as much as a finite difference says.
+
+    Steps that end an episode count unless the next state is valued.
+    """
     with jax.enable_x64(True):
         options: Any = {"estimator": estimator, "influence_weight": 0.5, "influencers": (1,)}
-        options |= {"target_state": "next"}
+        options |= {"target_state": target_state}
         method = make(**options)
         state = jax.tree.map(
             lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x,
@@ -329,8 +340,9 @@ def test_the_influence_moves_the_influencer_alone(estimator: str) -> None:
 
         goes_on = np.asarray(steps.discount[0, :, 0]) > 0
         assert 0 < goes_on.sum() < 5
+        counted = goes_on | (target_state == "current")
         np.testing.assert_allclose(
-            value, 0.5 * np.mean(goes_on * np.asarray(gap(state)) ** 2), rtol=1e-9
+            value, 0.5 * np.mean(counted * np.asarray(gap(state)) ** 2), rtol=1e-9
         )
         for path, slope in jax.tree.leaves_with_path(slopes):
             np.testing.assert_array_equal(slope[0], np.zeros_like(slope[0]), err_msg=str(path))
@@ -365,6 +377,40 @@ def test_theorem_1s_gradient_moves_the_influencer_alone() -> None:
     other = episodes._replace(action=jnp.where(behind, 0, episodes.action))
     again = fast_jit(jax.grad(method._score))(state.params["actor"], state, other)
     assert not changed(slopes, again)
+
+
+def test_theorem_1s_sum_over_an_episode_against_loops() -> None:
+    """The mean over steps of g_t^2 log pi_t + 2 g_t sum_k gamma^k log pi_{t+k} q_{t+k}, g being q - z."""
+    options: Any = {"influence_gradient": "score", "influencers": (1,)}
+    method, state = make(**options), initial(**options)
+    episodes = make_batch()._replace(extras=jnp.zeros((4, 3, AGENTS, ACTIONS)).at[..., 0].set(1.0))
+    actor, valid = state.params["actor"], np.asarray(episodes.valid)
+    total = 0.0
+    for b in range(3):
+        q, z, log_prob = [], [], []
+        for t in range(int(valid[:, b].sum())):
+            step = jax.tree.map(lambda x, t=t, b=b: x[t : t + 1, b : b + 1], episodes)
+            step = step._replace(
+                observation=episodes.observation[t : t + 2, b : b + 1],
+                action_mask=episodes.action_mask[t : t + 2, b : b + 1],
+            )
+            view, vectors = step.observation[0], method._vectors(step)
+            q.append(
+                float(method._estimates(state.params["estimator"], view, vectors[None])[0, 0, 0])
+            )
+            z.append(float(method._best_values(state, step, step.observation)[0, 0, 0]))
+            policy = masked_categorical(method._outputs(actor, view), step.action_mask[0])
+            log_prob.append(float(policy.log_prob(step.action[0])[0, 1]))
+        going_on = np.asarray(episodes.discount[:, b].mean(-1))
+        for t, (q_t, z_t) in enumerate(zip(q, z, strict=True)):
+            later = sum(
+                np.prod(0.9 * going_on[t : t + k]) * log_prob[t + k] * q[t + k]
+                for k in range(1, len(q) - t)
+            )
+            total += (q_t - z_t) ** 2 * log_prob[t] + 2.0 * (q_t - z_t) * later
+    np.testing.assert_allclose(
+        fast_jit(method._score)(actor, state, episodes), total / valid.sum(), rtol=1e-4
+    )
 
 
 def test_without_influence_or_motivation_their_parts_are_gone() -> None:

@@ -199,14 +199,49 @@ def reference(method: Any, own: np.ndarray, batches: list[EpisodeBatch]) -> tupl
     return rarity, influence
 
 
+def helped(world: Any, key: jax.Array, num_envs: int) -> EpisodeBatch:
+    """Episodes in which agents do what the script says four times in five: boxes move, and stand at the wall."""
+    reset_key, play_key = jax.random.split(key)
+    state, first = jax.vmap(world.reset)(jax.random.split(reset_key, num_envs))
+
+    def step(carry: Any, key: jax.Array) -> Any:
+        state, view, alive = carry
+        keys = jax.random.split(key)
+        scripted = jax.vmap(world.scripted_action)(state)
+        random = jax.random.randint(keys[0], scripted.shape, 0, world.num_actions)
+        action = jnp.where(jax.random.bernoulli(keys[1], 0.8, scripted.shape), scripted, random)
+        state, then = jax.vmap(world.step)(state, action)
+        new = then.observation
+        record = EpisodeBatch(
+            view.agents_view,
+            new.global_state,
+            new.action_mask,
+            action,
+            then.reward,
+            then.discount,
+            alive,
+            (),
+        )
+        return (state, new, alive & ~then.last()), record
+
+    start = (state, first.observation, jnp.ones((num_envs,), bool))
+    (_, last, _), batch = jax.lax.scan(step, start, jax.random.split(play_key, world.time_limit))
+    views = jnp.concatenate([batch.observation, last.agents_view[None]])
+    return batch._replace(observation=views)
+
+
+@pytest.mark.parametrize("player", ["random", "helped"])
 @pytest.mark.parametrize("world", [Lock(), PushBox(time_limit=60, size=9)])
-def test_counts_and_influence_against_dictionaries(world: Any) -> None:
+def test_counts_and_influence_against_dictionaries(world: Any, player: str) -> None:
     """On two batches of recorded episodes. In Push-Box random play moves no box, so there is no influence at all."""
     method = methods.make(
         "edti", world, num_envs=6, hidden_size=4, hidden_layers=1, joint_table_bits=21
     )
     state = fast_jit(method.init)(KEY)
-    play = fast_jit(lambda k: rollout(world, method, state, k, 6, True)[0])
+    if player == "random":
+        play = fast_jit(lambda k: rollout(world, method, state, k, 6, True)[0])
+    else:
+        play = fast_jit(lambda k: helped(world, k, 6))
     batches = [play(jax.random.key(k)) for k in range(2)]
     memory = state.memory
     for batch in batches:
@@ -217,7 +252,8 @@ def test_counts_and_influence_against_dictionaries(world: Any) -> None:
     np.testing.assert_allclose(influence[valid], expected[1][valid], rtol=1e-4, atol=1e-6)
     steps = sum(int(b.valid.sum()) for b in batches)
     assert int(memory.visits[:, 1].sum()) == steps * world.num_agents
-    assert (np.abs(influence[valid]).max() > 0.1) == isinstance(world, Lock)
+    moving = isinstance(world, Lock) or player == "helped"
+    assert (np.abs(influence[valid]).max() > 0.1) == moving
 
 
 def test_own_features_are_about_oneself_and_the_things_around() -> None:
