@@ -67,9 +67,9 @@ class DDPGConfig(OffPolicyConfig):
     temperature: Annotated[float, Positive] = 1.0
     """Of the Gumbel-softmax; discrete actions only."""
     relaxation: Literal["soft", "straight_through"] = "soft"
-    """What critics see of discrete actions. soft: the relaxed sample itself, as the authors' code; it is kept in the
-    replay, and its largest component is the action played. straight_through: the action played, one-hot, with the
-    relaxed sample's gradient."""
+    """What critics see of discrete actions. soft: the relaxed sample itself, as in the authors' code; it is kept in the
+    replay. Its largest component is the action played; the authors play the sample, which their particle world takes
+    for a mixture of its actions. straight_through: the action played, one-hot, with the relaxed sample's gradient."""
     exploration_noise: Annotated[float, NotNegative] = 0.1
     """Deviation of the normal noise on continuous actions, which lie between -1 and 1; discrete ones are explored by
     the Gumbel noise alone."""
