@@ -169,19 +169,25 @@ def test_the_critics_are_copied_anew_in_every_iteration() -> None:
 def test_copies_whose_errors_are_0_stand_still() -> None:
     """The critics' momentum is not theirs."""
     method = make(matching="all")
-    moving = method.init(KEY)
     steps = transitions()
-    batch = method._transitions(moving, steps, KEY)
-    # Critics that have been on their way for some steps.
-    grads, _ = jax.grad(method._critic_loss, has_aux=True)(moving.params["critic"], batch)
-    for _ in range(3):
-        moving = method._apply(moving, "critic", grads)
     fresh = make_batch()._replace(extras=jnp.zeros((4, 3, AGENTS, ACTIONS)))
-    begun, context = fast_jit(method._begin)(moving, fresh, stored())
-    values = method._values(begun.params["critic"], batch.inputs[0], batch.vectors[:, None])
+
+    @fast_jit
+    def on_their_way() -> Any:
+        """Critics that have gone some steps, their copies, and what they say of a batch."""
+        state = method.init(KEY)
+        batch = method._transitions(state, steps, KEY)
+        grads, _ = jax.grad(method._critic_loss, has_aux=True)(state.params["critic"], batch)
+        for _ in range(3):
+            state = method._apply(state, "critic", grads)
+        begun, context = method._begin(state, fresh, stored())
+        values = method._values(begun.params["critic"], batch.inputs[0], batch.vectors[:, None])
+        return begun, context, batch, values[..., 0]
+
+    begun, context, batch, values = on_their_way()
+    prepare = fast_jit(method._prepare)
     for error, still in ((0.0, True), (1.0, False)):
-        right = batch._replace(target=values[..., 0] + error)
-        learned, _, _ = fast_jit(method._prepare)(begun, context, right, KEY)
+        learned, _, _ = prepare(begun, context, batch._replace(target=values + error), KEY)
         moved = [
             float(jnp.abs(new - old).max())
             for new, old in zip(
