@@ -298,7 +298,7 @@ class DDPG(OffPolicyMethod):
         vectors: Float[Array, "B #U N A"],
         agents: Int[Array, " U"] | None = None,
     ) -> Float[Array, "B U K"]:
-        """The values of joint actions to the critics of some agents, or of all; each may be given another one."""
+        """The values of joint actions to `params`, the critics of some agents or all; each may be given another one."""
         network, sharing = self._critic_network, self.config.sharing
         visible = self._visible if agents is None else self._visible[agents]
         inputs = jnp.broadcast_to(inputs[:, None], (len(inputs), len(visible), *inputs.shape[1:]))
