@@ -63,17 +63,17 @@ def main() -> int:
     trainer = dataclasses.replace(trainer, config=config)
 
     state = trainer.init()
-    program = trainer.train_chunk.lower(state).compile()
+    program = trainer.train_chunk.lower(state, trainer.everyone).compile()
     seconds = []
     for _ in range(5):
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(program(state))
+        state, _ = jax.block_until_ready(program(state, trainer.everyone))
         seconds.append(time.perf_counter() - began)
     # While the replay fills, nothing is learned; it is all computed nevertheless.
     chunk = statistics.median(seconds[1:])
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
-            jax.block_until_ready(program(state))
+            jax.block_until_ready(program(state, trainer.everyone))
         spent = _by_part(Path(folder), program.as_text())
 
     total = sum(spent.values())

@@ -64,12 +64,12 @@ def timed(trainer: Trainer, chunks: int) -> tuple[float, float]:
     """Seconds to compile, and median seconds of a chunk."""
     state = trainer.init()
     began = time.perf_counter()
-    train_chunk = trainer.train_chunk.lower(state).compile()
+    train_chunk = trainer.train_chunk.lower(state, trainer.everyone).compile()
     compiled = time.perf_counter() - began
     seconds = []
     for i in range(chunks + 1):
         began = time.perf_counter()
-        state, metrics = train_chunk(state)
+        state, metrics = train_chunk(state, trainer.everyone)
         jax.block_until_ready(metrics)
         if i > 0:
             seconds.append(time.perf_counter() - began)

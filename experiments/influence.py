@@ -86,22 +86,22 @@ def main() -> int:
         run = RunDirectory.open(name)
         settings = run.settings()
         tasks[settings.env] = None
-        # Seeds differ where episodes end early. Evaluation 0, the untrained state, has no row.
-        steps = {(int(r["seed"]), int(r["evaluation"])): int(r["env_steps"]) for r in run.rows()}
         kept = run.checkpoints.steps()
         seeds = args.seeds or range(settings.seed, settings.seed + settings.seeds)
         found = np.zeros((len(seeds), len(kept), 2))
+        steps = np.zeros((len(seeds), len(kept)), int)
         for i, seed in enumerate(seeds):
             for k, evaluation in enumerate(kept):
-                state = load_policy(name, seed, evaluation).state
-                key = jax.random.key(evaluation)
-                found[i, k] = true, estimated = measure(env, method, state, key, args)
-                rows.append((label, seed, steps.get((seed, evaluation), 0), true, estimated))
+                team, key = load_policy(name, seed, evaluation), jax.random.key(evaluation)
+                found[i, k] = true, estimated = measure(env, method, team.state, key, args)
+                steps[i, k] = team.env_steps
+                rows.append((label, seed, team.env_steps, true, estimated))
                 print(
                     f"{label:<{width}}{seed:>6}{rows[-1][2]:>12,}{true:>12.4g}{estimated:>12.4g}",
                     flush=True,
                 )
-        x = np.mean([[steps.get((seed, k), 0) for k in kept] for seed in seeds], axis=0)
+        # Where episodes end early, seeds differ.
+        x = steps.mean(axis=0)
         curves[label] = (x, found[..., 1])
         curves[f"{label}, true"] = (x, found[..., 0])
     with command.writing(target, "--out"):

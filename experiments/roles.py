@@ -158,14 +158,11 @@ def _evolution(args: Arguments, batch: EpisodeBatch, colour: NDArray[Any]) -> li
     some = np.unique(np.linspace(0, len(kept) - 1, SHOWN).round().astype(int))
     if len(kept) < 3:
         return []
-    seed = run.settings().seed if args.seed is None else args.seed
-    rows = [row for row in run.rows() if int(row["seed"]) == seed]
-    steps = {int(row["evaluation"]): int(row["env_steps"]) for row in rows}
     clouds = []
     for evaluation in (kept[i] for i in some):
-        means = _means(load_policy(args.run, args.seed, evaluation), batch)
-        title = f"after {steps.get(evaluation, 0):,} env steps"
-        clouds.append(RoleCloud(title, means[0, 0], colour[0, 0]))
+        team = load_policy(args.run, args.seed, evaluation)
+        title = f"after {team.env_steps:,} env steps"
+        clouds.append(RoleCloud(title, _means(team, batch)[0, 0], colour[0, 0]))
     return clouds
 
 

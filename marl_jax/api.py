@@ -20,7 +20,7 @@ from marl_jax.evaluation import evaluate
 from marl_jax.plots import Curve
 from marl_jax.policy import Policy
 from marl_jax.progress import Progress, Silent, default_progress, duration
-from marl_jax.runs import Row, RunDirectory, curve_of, summary
+from marl_jax.runs import Results, Row, RunDirectory, curve_of, summary
 from marl_jax.runtime import use_compilation_cache
 from marl_jax.settings import RunSettings, environment_record, make_settings
 from marl_jax.training import ChunkMetrics, RunState, Trainer
@@ -56,8 +56,8 @@ class TrainResult:
     directory: Path | None
 
     def curve(self, column: str = "eval_return_mean") -> Curve:
-        """Steps [K] and values [S, K] of a column of `rows`."""
-        return curve_of(self.rows, column)
+        """Steps [K] and values [S, K] of a column of `rows`, see `runs.curve_of`."""
+        return curve_of(self.rows, column, self.failures)
 
     def policy(self, seed: int | None = None) -> Policy:
         """The team of one seed, the first by default."""
@@ -76,8 +76,9 @@ def policy_of(
     if not settings.seed <= seed < settings.seed + settings.seeds:
         last = settings.seed + settings.seeds - 1
         raise ConfigurationError(f"seed is {seed}; it must be one of {settings.seed} to {last}.")
-    learner = jax.tree.map(lambda x: x[seed - settings.seed], state.method)
-    return Policy(trainer.env, trainer.method, learner)
+    index = seed - settings.seed
+    learner = jax.tree.map(lambda x: x[index], state.method)
+    return Policy(trainer.env, trainer.method, learner, int(state.env_steps[index]))
 
 
 def make_trainer(settings: RunSettings) -> Trainer:
@@ -92,7 +93,8 @@ def load(run: str | Path, evaluation: int | None = None) -> tuple[Trainer, RunSt
 
     Args:
         run: the run's folder.
-        evaluation: after which evaluation it was saved, 0 for the untrained teams; the last one by default.
+        evaluation: number of the checkpoint, 0 for the untrained teams, the last one by default: how many evaluations
+            the run had had, of the seeds that still went on.
 
     Raises:
         ConfigurationError: if the folder is not a run, its checkpoint is damaged, or there is none of that evaluation.
@@ -235,7 +237,7 @@ class _Loop:
         self.trainer = make_trainer(settings)
         self.rows: list[Row] = []
         self.failures: dict[int, str] = {}
-        self.evaluations = 0
+        self.chunks = 0
         self.seconds = 0.0
 
     def run(self, resumed: bool) -> TrainResult:
@@ -245,11 +247,11 @@ class _Loop:
             train_chunk = self._compile(state)
             began, first_steps = time.monotonic(), steps
             while not self._finished(steps) and not self.stop.is_set():
-                chunk_began = time.monotonic()
-                state, metrics = train_chunk(state)
+                chunk_began, active = time.monotonic(), self._active(steps)
+                state, metrics = train_chunk(state, active)
                 steps = np.asarray(metrics.env_steps)
                 self.seconds += time.monotonic() - chunk_began
-                self._record(jax.tree.map(np.asarray, metrics))
+                self._record(jax.tree.map(np.asarray, metrics), active)
                 self._save(state)
                 self._report(steps, first_steps, time.monotonic() - began)
         interrupted = not self._finished(steps)
@@ -266,9 +268,18 @@ class _Loop:
             self.directory.path if self.directory else None,
         )
 
+    @property
+    def _healthy(self) -> NDArray[np.bool_]:
+        """Which seeds have not failed, [S]."""
+        seeds = range(self.settings.seeds)
+        return np.array([self._seed(i) not in self.failures for i in seeds])
+
+    def _active(self, steps: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Who goes on: healthy seeds that have not had their budget, [S]."""
+        return self._healthy & (steps < self.settings.training.total_steps)
+
     def _finished(self, steps: NDArray[np.int32]) -> bool:
-        all_failed = len(self.failures) == self.settings.seeds
-        return all_failed or bool(steps.min() >= self.settings.training.total_steps)
+        return not self._active(steps).any()
 
     def _start(self) -> RunState:
         state = self.trainer.init()
@@ -279,12 +290,13 @@ class _Loop:
         assert self.directory is not None
         step = self.directory.latest_checkpoint()
         state = self.directory.checkpoints.restore(step, self.trainer.abstract_state())
-        self.evaluations = step
-        self.directory.keep_evaluations(step)
+        self.chunks = step
+        done = np.asarray(state.iteration) // self.trainer.iterations_per_chunk
+        self.directory.keep_evaluations({self._seed(i): int(n) for i, n in enumerate(done)})
         self.rows = self.directory.rows()
         self.failures = self.directory.failures()
         self.seconds = max((row["train_seconds"] for row in self.rows), default=0.0)
-        self.progress.message(f"resuming {self.directory.path} after evaluation {step}")
+        self.progress.message(f"resuming {self.directory.path} after evaluation {done.max()}")
         return state
 
     def _compile(self, state: RunState) -> Any:
@@ -296,35 +308,35 @@ class _Loop:
         )
         self.progress.message("compiling ...")
         began = time.monotonic()
-        compiled = self.trainer.train_chunk.lower(state).compile()
+        compiled = self.trainer.train_chunk.lower(state, self.trainer.everyone).compile()
         self.progress.message(f"compiled in {time.monotonic() - began:.1f} s")
         return compiled
 
-    def _seed(self, index: int) -> int:
-        return self.settings.seed + index
+    def _seed(self, index: int | np.integer[Any]) -> int:
+        return self.settings.seed + int(index)
 
-    def _record(self, metrics: ChunkMetrics) -> None:
-        """Adds a chunk's measurements of all healthy seeds."""
-        self.evaluations += 1
-        new_failures = {}
-        rows, results = [], {}
-        for index in range(self.settings.seeds):
+    def _record(self, metrics: ChunkMetrics, active: NDArray[np.bool_]) -> None:
+        """Adds a chunk's measurements of the seeds that went on."""
+        self.chunks += 1
+        new_failures: dict[int, str] = {}
+        rows: list[Row] = []
+        results: dict[int, Results] = {}
+        for index in np.flatnonzero(active):
             seed = self._seed(index)
-            if seed in self.failures:
-                continue
             failure = self._find_failure(metrics, index)
             if failure is not None:
                 new_failures[seed] = failure
                 continue
             evaluation = {name: x[index] for name, x in metrics.evaluation.items()}
             steps = int(metrics.env_steps[index])
-            row: Row = {"seed": seed, "env_steps": steps, "evaluation": self.evaluations}
+            number = int(metrics.iteration[index]) // self.trainer.iterations_per_chunk
+            row: Row = {"seed": seed, "env_steps": steps, "evaluation": number}
             row |= {f"{name}_mean": float(x.mean()) for name, x in evaluation.items()}
             row |= {name: float(x[index].mean()) for name, x in metrics.training.items()}
             row["train_seconds"] = self.seconds
             rows.append(row)
             returns = [float(f"{x:.6g}") for x in evaluation["eval_return"]]
-            results[seed] = {"step_count": steps, "return": returns}
+            results[seed] = {f"step_{number}": {"step_count": steps, "return": returns}}
         for seed, failure in new_failures.items():
             self.progress.message(f"seed {seed} stopped: {failure}; the other seeds go on.")
         self.failures |= new_failures
@@ -332,11 +344,11 @@ class _Loop:
         if self.directory is not None:
             if rows:
                 self.directory.append(rows)
-                self.directory.add_results(self.evaluations, results)
+                self.directory.add_results(results)
             if new_failures:
                 self.directory.write_failures(self.failures)
 
-    def _find_failure(self, metrics: ChunkMetrics, index: int) -> str | None:
+    def _find_failure(self, metrics: ChunkMetrics, index: int | np.integer[Any]) -> str | None:
         """What a seed's first NaN or infinity in this chunk was, if there is one."""
         found = []
         for name, x in metrics.training.items():
@@ -346,25 +358,32 @@ class _Loop:
         if not found:
             return None
         iteration, name, value = min(found)
-        done = (self.evaluations - 1) * self.trainer.iterations_per_chunk + iteration + 1
+        before = int(metrics.iteration[index]) - self.trainer.iterations_per_chunk
+        done = before + iteration + 1
         steps = done * self.trainer.steps_per_iteration
         return f"{name} became {value} at iteration {done} (about {steps:,} env steps)"
 
     def _save(self, state: RunState) -> None:
         if self.directory is not None:
             keep_every = self.settings.training.keep_every
-            self.directory.checkpoints.save(self.evaluations, state, keep_every)
+            self.directory.checkpoints.save(self.chunks, state, keep_every)
 
     def _report(
         self, steps: NDArray[np.int32], first_steps: NDArray[np.int32], seconds: float
     ) -> None:
         total = self.settings.training.total_steps
-        done, taken = int(steps.min()), int((steps - first_steps).sum())
-        rate = taken / seconds
-        left = max(0, total - done) * self.settings.seeds / rate
-        latest = [r["eval_return_mean"] for r in self.rows if r["evaluation"] == self.evaluations]
-        value = f"return {np.mean(latest):.4g}" if latest else "no healthy seed"
-        self.progress.chunk(min(1.0, done / total), rate, value, left)
+        taken, healthy = steps - first_steps, self._healthy
+        latest = {row["seed"]: row["eval_return_mean"] for row in self.rows}
+        values = [latest[self._seed(i)] for i in np.flatnonzero(healthy)]
+        value = f"return {np.mean(values):.4g}" if values else "no healthy seed"
+        fraction, left = 1.0, 0.0
+        learning = np.flatnonzero(healthy & (taken > 0))
+        if learning.size:
+            # The slowest goes on as fast as it has been so far.
+            slowest = learning[steps[learning].argmin()]
+            fraction = min(1.0, steps[slowest] / total)
+            left = max(0, total - steps[slowest]) / taken[slowest] * seconds
+        self.progress.chunk(fraction, taken.sum() / seconds, value, left)
 
     def _final_evaluation(self, state: RunState) -> NDArray[np.float64]:
         """Mean return of each healthy seed over many fresh episodes."""
@@ -377,12 +396,11 @@ class _Loop:
             return evaluate(trainer.env, trainer.method, state.method, key, episodes)["eval_return"]
 
         returns = np.asarray(jax.jit(trainer.over_seeds(final))(state))
-        healthy = [i for i in range(self.settings.seeds) if self._seed(i) not in self.failures]
+        healthy = np.flatnonzero(self._healthy)
         if self.directory is not None:
-            by_seed = {
-                self._seed(i): {"return": [float(f"{x:.6g}") for x in returns[i]]} for i in healthy
-            }
-            self.directory.add_results(None, by_seed)
+            self.directory.finish_results(
+                {self._seed(i): [float(f"{x:.6g}") for x in returns[i]] for i in healthy}
+            )
         return returns[healthy].mean(axis=1).astype(np.float64)
 
     def _close(self, final: NDArray[np.float64], interrupted: bool) -> None:

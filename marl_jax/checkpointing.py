@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from envs.configuration import ConfigurationError
 from marl_jax.replay import ReplayState
 from marl_jax.training import RunState
 
+Counts = NDArray[np.integer[Any]]
 DIGEST = "digest.json"
 KEPT = 2
 
@@ -25,7 +27,8 @@ class Checkpoints:
     run that is killed while saving falls back to the one before.
 
     A replay, which is large and changes little, is saved in parts: `replay/STEP` holds the episodes added since the
-    checkpoint before, and stays as long as a checkpoint that is kept needs some of them.
+    checkpoint before, and stays as long as a checkpoint that is kept needs some of them. Seeds that had their budget
+    earlier than others have fewer; a part then repeats some of theirs, since it holds as many of each seed.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -39,9 +42,9 @@ class Checkpoints:
 
     def save(self, step: int, state: RunState, keep_every: int = 0) -> None:
         """Writes the whole state and forgets old ones, but for those whose step is a multiple of `keep_every`."""
-        added = 0
+        added = np.zeros((0,), int)
         if state.replay is not None:
-            added = int(np.asarray(state.replay.added)[0])
+            added = np.asarray(state.replay.added)
             self._save_replay(step, state.replay, added)
         _write(self.directory / str(step), _without_keys(state._replace(replay=None)), 0, added)
         for old in self.steps()[:-KEPT]:
@@ -76,61 +79,86 @@ class Checkpoints:
             like._replace(replay=state.replay),
         )
 
-    def _save_replay(self, step: int, replay: ReplayState, added: int) -> None:
-        """Writes the episodes that the checkpoints before this one do not hold. All seeds add in step."""
+    def _save_replay(self, step: int, replay: ReplayState, added: Counts) -> None:
+        """Writes the episodes that the checkpoints before this one do not hold."""
         capacity, before = _capacity(replay), self._parts(step - 1)
-        first = max(before[-1].end if before else 0, added - capacity)
-        if added > first:
-            where = np.arange(first, added) % capacity
-            episodes = jax.tree.map(lambda x: x[:, where], replay.episodes)
-            _write(self.parts / str(step), episodes, first, added)
+        num = min(capacity, int(np.max(added - (before[-1].added if before else 0))))
+        if num > 0:
+            where = ((added - num)[:, None] + np.arange(num)) % capacity
+            take = jax.vmap(lambda x, i: x[i])
+            episodes = jax.tree.map(lambda x: take(x, where), replay.episodes)
+            _write(self.parts / str(step), episodes, num, added)
 
-    def _restore_replay(self, step: int, like: ReplayState, added: int) -> ReplayState:
-        capacity, parts = _capacity(like), self._parts(step)
+    def _restore_replay(self, step: int, like: ReplayState, added: Counts) -> ReplayState:
+        capacity = _capacity(like)
+        parts, complete = self._needed(step, added, capacity)
+        if not complete or not all(_intact(part.folder) for part in parts):
+            folder = self.directory / str(step)
+            raise ConfigurationError(
+                f"the checkpoint {folder} is damaged: {self.parts} lacks episodes of its replay; delete that "
+                "folder to resume from the one before it. The policies can still be played and evaluated."
+            )
         episodes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.episodes)
-        missing, oldest = added, max(0, added - capacity)
-        while missing > oldest:
-            part = parts.pop() if parts else None
-            if part is None or part.end != missing or not _intact(part.folder):
-                folder = self.directory / str(step)
-                raise ConfigurationError(
-                    f"the checkpoint {folder} is damaged: {self.parts} lacks episodes of its replay; delete that "
-                    "folder to resume from the one before it. The policies can still be played and evaluated."
-                )
-            found = _read(part.folder, _slots(like.episodes, part.end - part.first))
-            # The oldest part may begin with episodes that have been written over since.
-            number = np.arange(max(part.first, oldest), part.end)
+        seeds = np.arange(len(added))[:, None]
+        for part in parts:
+            found = _read(part.folder, _slots(like.episodes, part.num))
+            where = part.first[:, None] + np.arange(part.num)
             for kept, new in zip(jax.tree.leaves(episodes), jax.tree.leaves(found), strict=True):
-                kept[:, number % capacity] = np.asarray(new)[:, number - part.first]
-            missing = part.first
-        counts = jnp.full(like.added.shape, added, like.added.dtype)
+                kept[seeds, where % capacity] = np.asarray(new)
         lengths = np.sum(episodes.valid, axis=2, dtype=like.lengths.dtype)
         return jax.tree.map(
             lambda x, template: jax.device_put(x, template.sharding),
-            ReplayState(episodes, counts, lengths),
+            ReplayState(episodes, jnp.asarray(added, like.added.dtype), lengths),
             like,
         )
 
     def _parts(self, step: int) -> list["_Part"]:
-        """The replay's parts up to a step, oldest first."""
+        """The replay's parts up to a step, oldest first; without those whose digest cannot be read."""
         folders = [self.parts / str(part) for part in _steps(self.parts) if part <= step]
-        return [_Part(folder, *_episodes(folder)) for folder in folders]
+        return [_Part(folder, *_episodes(folder)) for folder in folders if _record(folder)]
+
+    def _needed(self, step: int, added: Counts, capacity: int) -> tuple[list["_Part"], bool]:
+        """The parts, oldest first, that hold the replay as it was at a step, and whether they hold all of it."""
+        missing, oldest = added, np.maximum(added - capacity, 0)
+        needed = []
+        for part in reversed(self._parts(step)):
+            # Episodes from `missing` on have been found; a part is of use where it goes on from there.
+            use = (part.first < missing) & (missing <= part.added) & (missing > oldest)
+            if use.any():
+                needed.append(part)
+                missing = np.where(use, part.first, missing)
+        return needed[::-1], bool(np.all(missing <= oldest))
 
     def _forget_parts(self, capacity: int) -> None:
-        """Deletes what even the older of the last two checkpoints has written over."""
+        """Deletes what even the older of the last two checkpoints does not need."""
         oldest = self.steps()[-KEPT:][0]
-        added = _episodes(self.directory / str(oldest))[1]
+        folder = self.directory / str(oldest)
+        if not _record(folder):
+            return
+        needed, _ = self._needed(oldest, _episodes(folder)[1], capacity)
+        kept = {part.folder for part in needed}
         for part in self._parts(oldest):
-            if part.end <= added - capacity:
+            if part.folder not in kept:
                 _delete(part.folder)
 
 
 class _Part(NamedTuple):
-    """Episodes number `first` to `end` (excluded) of a replay, in a folder."""
+    """The last `num` episodes that a replay had of each seed when it had been given `added` in all, in a folder.
+
+    Attributes:
+        folder: where they are.
+        num: how many.
+        added: [S].
+    """
 
     folder: Path
-    first: int
-    end: int
+    num: int
+    added: Counts
+
+    @property
+    def first(self) -> Counts:
+        """[S], the number of the first; below 0 where there were fewer."""
+        return self.added - self.num
 
 
 def _slots(episodes: Any, num: int) -> Any:
@@ -152,14 +180,14 @@ def _steps(directory: Path) -> list[int]:
     return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
 
 
-def _write(folder: Path, tree: Any, first: int, end: int) -> None:
+def _write(folder: Path, tree: Any, num: int, added: Counts) -> None:
     """Writes a tree of arrays and, last, its digest.
 
     Args:
         folder: where it goes; what is there is replaced.
         tree: the arrays.
-        first: the number of the first episode that the tree holds, of all that were ever added to the replay.
-        end: the number after the last one; of a state, the episodes added so far.
+        num: how many episodes of the replay the tree holds of each seed.
+        added: [S], the episodes added to the replay so far.
     """
     import orbax.checkpoint as ocp
 
@@ -171,7 +199,7 @@ def _write(folder: Path, tree: Any, first: int, end: int) -> None:
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder / "state", tree)
         checkpointer.wait_until_finished()
-    record = {"files": _digests(folder), "episodes": [first, end]}
+    record = {"files": _digests(folder), "num": num, "added": added.tolist()}
     temporary = folder / f"{DIGEST}.tmp"
     temporary.write_text(json.dumps(record))
     temporary.replace(folder / DIGEST)
@@ -196,10 +224,10 @@ def _intact(folder: Path) -> bool:
     return _record(folder).get("files") == _digests(folder)
 
 
-def _episodes(folder: Path) -> tuple[int, int]:
-    """First and end of the episodes in a folder; none if its digest cannot be read."""
-    first, end = _record(folder).get("episodes", (0, 0))
-    return first, end
+def _episodes(folder: Path) -> tuple[int, Counts]:
+    """How many episodes of each seed are in a folder, and how many had been added, [S]."""
+    record = _record(folder)
+    return record["num"], np.array(record["added"])
 
 
 def _read(folder: Path, like: Any) -> Any:

@@ -71,11 +71,13 @@ class Policy:
         env: the task it was trained on.
         method: the method that trained it.
         state: what it learned.
+        env_steps: how many environment steps it was trained for.
     """
 
     env: MultiAgentEnv[Any]
     method: Method
     state: Any
+    env_steps: int
 
     def initial_memory(self, num_envs: int = 1, key: jax.Array | None = None) -> Any:
         """What the actors carry, at the start of an episode in each of `num_envs` environments."""

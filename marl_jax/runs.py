@@ -12,7 +12,7 @@ import csv
 import datetime
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ from marl_jax.settings import RunSettings
 
 Row = dict[str, float]
 
+Results = dict[str, dict[str, Any]]
+"""What was measured of one seed, by step ("step_1"), in marl-eval's schema."""
+
 
 class RunDirectory:
     """The folder of one run."""
@@ -34,7 +37,7 @@ class RunDirectory:
         """Names the folder; see `create` and `open`."""
         self.path = path
         self.checkpoints = Checkpoints(path / "checkpoints")
-        self._results: dict[str, dict[str, Any]] | None = None
+        self._results: dict[str, Results] | None = None
 
     @classmethod
     def create(
@@ -122,9 +125,9 @@ class RunDirectory:
         with file.open(newline="") as stream:
             return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
-    def keep_evaluations(self, count: int) -> None:
-        """Drops what was measured after the evaluation number `count`, which a resumed run measures again."""
-        rows = [row for row in self.rows() if row["evaluation"] <= count]
+    def keep_evaluations(self, count: Mapping[int, int]) -> None:
+        """Keeps so many evaluations of each seed; what was measured later a resumed run measures again."""
+        rows = [row for row in self.rows() if row["evaluation"] <= count[int(row["seed"])]]
         temporary = self.path / "metrics.csv.tmp"
         if (self.path / "metrics.csv").exists():
             with temporary.open("w", newline="") as stream:
@@ -138,14 +141,15 @@ class RunDirectory:
                 temporary.unlink()
                 (self.path / "metrics.csv").unlink()
         results = self.read_results()
-        for steps in results.values():
+        for seed, kept in count.items():
+            steps = results.get(f"seed_{seed}", {})
             for name in list(steps):
-                if name == "absolute_metrics" or int(name.removeprefix("step_")) > count:
+                if name == "absolute_metrics" or int(name.removeprefix("step_")) > kept:
                     del steps[name]
         self._write_results(results)
 
     def curve(self, column: str = "eval_return_mean") -> Curve:
-        """Steps [K] and values [S, K] of a column, of the seeds that ran to the end.
+        """Steps [K] and values [S, K] of a column, see `curve_of`.
 
         Raises:
             ConfigurationError: if nothing was measured yet, or there is no such column.
@@ -158,12 +162,12 @@ class RunDirectory:
             raise ConfigurationError(
                 f"{self.path} has no column {column!r}; choose from: {allowed}."
             )
-        return curve_of(rows, column)
+        return curve_of(rows, column, self.failures())
 
     # Results in marl-eval's schema.
 
-    def read_results(self) -> dict[str, dict[str, Any]]:
-        """By seed ("seed_0"), by step ("step_1"), what was measured."""
+    def read_results(self) -> dict[str, Results]:
+        """What was measured, by seed ("seed_0")."""
         file = self.path / "results.json"
         if self._results is None and file.is_file():
             settings = self.settings()
@@ -175,17 +179,29 @@ class RunDirectory:
         """Whether its final policies have been evaluated."""
         return any("absolute_metrics" in steps for steps in self.read_results().values())
 
-    def add_results(
-        self, evaluation: int | None, by_seed: Mapping[int, Row | dict[str, Any]]
-    ) -> None:
-        """Adds one evaluation (or, with None, the absolute metrics) of each seed to results.json."""
+    def add_results(self, by_seed: Mapping[int, Results]) -> None:
+        """Adds what was measured of some seeds to results.json."""
         results = self.read_results()
-        name = "absolute_metrics" if evaluation is None else f"step_{evaluation}"
-        for seed, values in by_seed.items():
-            results.setdefault(f"seed_{seed}", {})[name] = values
+        for seed, measured in by_seed.items():
+            results.setdefault(f"seed_{seed}", {}).update(measured)
         self._write_results(results)
 
-    def _write_results(self, results: dict[str, dict[str, Any]]) -> None:
+    def finish_results(self, final_returns: Mapping[int, list[float]]) -> None:
+        """Adds the final evaluation of the seeds that ran to the end.
+
+        marl-eval needs as many steps of each. A seed that had its budget earlier gets its last one again: its team no
+        longer changed, and the episodes of an evaluation are always the same.
+        """
+        results = self.read_results()
+        finished = [results[f"seed_{seed}"] for seed in final_returns]
+        longest = max(map(len, finished))
+        for steps, returns in zip(finished, final_returns.values(), strict=True):
+            last = list(steps.values())[-1]
+            steps |= {f"step_{number}": last for number in range(len(steps) + 1, longest + 1)}
+            steps["absolute_metrics"] = {"return": returns}
+        self._write_results(results)
+
+    def _write_results(self, results: dict[str, Results]) -> None:
         self._results = results
         settings = self.settings()
         self._write_json(
@@ -222,19 +238,27 @@ class RunDirectory:
         os.replace(temporary, self.path / name)
 
 
-def curve_of(rows: Sequence[Row], column: str) -> Curve:
+def curve_of(rows: Sequence[Row], column: str, failed: Collection[int] = ()) -> Curve:
     """Steps [K] and values [S, K] of a column.
 
-    Seeds that stopped earlier than the others, because they failed, are left out.
+    Where episodes end early, seeds are evaluated after different numbers of environment steps. The steps are those of
+    the seed with the fewest at its end, and the others' values are interpolated between their evaluations.
+
+    Args:
+        rows: of metrics.csv.
+        column: which of their values.
+        failed: seeds that did not run to the end. They are left out, unless all are among them.
     """
-    by_seed: dict[float, list[Row]] = {}
+    by_seed: dict[int, list[Row]] = {}
     for row in rows:
-        by_seed.setdefault(row["seed"], []).append(row)
-    length = max(len(series) for series in by_seed.values())
-    complete = [series for series in by_seed.values() if len(series) == length]
-    values = np.array([[row[column] for row in series] for series in complete])
-    steps = np.array([[row["env_steps"] for row in series] for series in complete]).mean(0)
-    return steps, values
+        by_seed.setdefault(int(row["seed"]), []).append(row)
+    chosen = [series for seed, series in by_seed.items() if seed not in failed]
+    measured = [
+        np.array([(row["env_steps"], row[column]) for row in series]).T
+        for series in chosen or by_seed.values()
+    ]
+    steps = min(measured, key=lambda series: series[0, -1])[0]
+    return steps, np.array([np.interp(steps, *series) for series in measured])
 
 
 def _text(value: float) -> str:

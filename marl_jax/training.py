@@ -1,6 +1,7 @@
 """The training loop: one compiled program for every method, on all seeds at once.
 
-`Trainer.train_chunk` takes the run state of all seeds through some iterations (rollout, update) and one evaluation.
+`Trainer.train_chunk` takes the run state of all seeds through some iterations (rollout, update) and one evaluation,
+and leaves those as they are that have had their budget.
 The Python loop around it lives in `marl_jax.api`.
 """
 
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from envs.base import MultiAgentEnv
 from envs.configuration import Config, Range
@@ -30,7 +31,8 @@ class TrainingConfig(Config):
     """What the loop around a method needs to know."""
 
     total_steps: Annotated[int, Range(minimum=1)] = 2_000_000
-    """Environment steps for each seed, rounded up to whole evaluation intervals."""
+    """Environment steps for each seed, rounded up to whole evaluation intervals. A seed whose episodes are longer has
+    them sooner, and waits for the others as it is."""
     eval_interval: Annotated[int, Range(minimum=1)] = 16_000
     """Environment steps between two evaluations, rounded to whole iterations. A run is saved as often."""
     eval_episodes: Annotated[int, Range(minimum=1)] = 32
@@ -68,11 +70,13 @@ class ChunkMetrics(NamedTuple):
     Attributes:
         training: by name, [S, iterations].
         evaluation: by name, [S, episodes].
+        iteration: [S], iterations done so far.
         env_steps: [S], environment steps taken so far.
     """
 
     training: Metrics
     evaluation: Metrics
+    iteration: Int[Array, " S"]
     env_steps: Int[Array, " S"]
 
 
@@ -162,7 +166,23 @@ class Trainer:
         state, training = jax.lax.scan(iteration, state, length=self.iterations_per_chunk)
         with jax.named_scope("evaluate"):
             evaluation = self.evaluate_seed(state)
-        return state, ChunkMetrics(training, evaluation, state.env_steps)
+        return state, ChunkMetrics(training, evaluation, state.iteration, state.env_steps)
+
+    def train_seed_if(
+        self, state: RunState, active: Bool[Array, ""]
+    ) -> tuple[RunState, ChunkMetrics]:
+        """One chunk of one seed; if it is not active, the state as it is and measurements of 0.
+
+        The only branch in the program. Seeds that run as one batch take the time of a chunk whether they are active
+        or not.
+        """
+
+        def wait(state: RunState) -> tuple[RunState, ChunkMetrics]:
+            _, shapes = jax.eval_shape(self.train_seed, state)
+            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            return state, nothing._replace(iteration=state.iteration, env_steps=state.env_steps)
+
+        return jax.lax.cond(active, self.train_seed, wait, state)
 
     def evaluate_seed(self, state: RunState) -> Metrics:
         """The fixed evaluation of one seed: by name, [episodes]."""
@@ -170,19 +190,30 @@ class Trainer:
         return evaluate(self.env, self.method, state.method, key, self.config.eval_episodes)
 
     def over_seeds(self, function: Any) -> Any:
-        """Runs a function of one seed on all seeds, spread over the devices."""
+        """Runs a function of one seed on all seeds, spread over the devices; its arguments have a leading axis S."""
         batching = self.config.seed_batching
         if batching == "auto":
             batching = "map" if self.mesh.devices.flat[0].platform == "cpu" else "vmap"
-        batched = {"vmap": jax.vmap(function), "map": functools.partial(jax.lax.map, function)}
-        local = batched[batching]
+
+        def one_by_one(*arguments: Any) -> Any:
+            return jax.lax.map(lambda x: function(*x), arguments)
+
+        local = {"vmap": jax.vmap(function), "map": one_by_one}[batching]
         spec = jax.sharding.PartitionSpec(SEED_AXIS)
         return jax.shard_map(local, mesh=self.mesh, in_specs=spec, out_specs=spec, check_vma=False)
 
     @functools.cached_property
     def train_chunk(self) -> Any:
-        """Maps the run state of all seeds to the next one and its `ChunkMetrics`. Donates its argument."""
-        return jax.jit(self.over_seeds(self.train_seed), donate_argnums=0)
+        """Maps the run state of all seeds, and [S] which of them are to go on, to the next state and `ChunkMetrics`.
+
+        Donates the state.
+        """
+        return jax.jit(self.over_seeds(self.train_seed_if), donate_argnums=0)
+
+    @property
+    def everyone(self) -> Bool[Array, " S"]:
+        """All seeds, as `train_chunk` wants to know who is to go on."""
+        return jnp.ones((self.num_seeds,), bool)
 
     @functools.cached_property
     def evaluate(self) -> Any:

@@ -42,7 +42,7 @@ def test_pair_fits(method: str, env: str) -> None:
         2,
     )
     before = trainer.abstract_state()
-    after, metrics = jax.eval_shape(trainer.train_chunk, before)
+    after, metrics = jax.eval_shape(trainer.train_chunk, before, trainer.everyone)
     assert form(after) == form(before)
     assert metrics.evaluation["eval_return"].shape == (2, 2)
 

@@ -19,10 +19,16 @@ CAPACITY = 5
 SHAPES = jax.eval_shape(lambda: make_batch(lengths=[4], terminated=[False]))
 
 
-def filled(added: int) -> RunState:
-    """Two seeds with the latest of so many episodes, with number and seed as reward, of several lengths."""
+def filled(added: int, second: int | None = None) -> RunState:
+    """Two seeds with the latest of so many episodes, with number and seed as reward, of several lengths.
 
-    def of_seed(seed: int) -> ReplayState:
+    Args:
+        added: episodes of the first seed.
+        second: those of the second, if it had others.
+    """
+    second = added if second is None else second
+
+    def of_seed(seed: int, added: int) -> ReplayState:
         state = jax.tree.map(np.asarray, EpisodeReplay(CAPACITY).init(SHAPES))
         reward, valid = state.episodes.reward.copy(), state.episodes.valid.copy()
         lengths = state.lengths.copy()
@@ -34,7 +40,9 @@ def filled(added: int) -> RunState:
         return ReplayState(episodes, np.int32(added), lengths)
 
     zeros = np.zeros((2,), np.int32)
-    replay = jax.tree.map(lambda *x: jax.numpy.asarray(np.stack(x)), of_seed(1), of_seed(2))
+    replay = jax.tree.map(
+        lambda *x: jax.numpy.asarray(np.stack(x)), of_seed(1, added), of_seed(2, second)
+    )
     keys = jax.random.split(jax.random.key(0), 2)
     return RunState({"w": zeros + added}, replay, keys, zeros, zeros)
 
@@ -81,7 +89,23 @@ def test_a_replay_saved_in_parts_is_the_same_again(saved: Checkpoints) -> None:
 def test_only_new_episodes_are_written(saved: Checkpoints) -> None:
     for step, added in ((1, 2), (2, 3)):
         saved.save(step, filled(added))
-    assert [(part.first, part.end) for part in saved._parts(2)] == [(0, 2), (2, 3)]
+    assert [(*part.first, *part.added) for part in saved._parts(2)] == [(0, 0, 2, 2), (2, 2, 3, 3)]
+
+
+# One seed waits after 1, 3, 8 or 9 episodes, before and after its replay is full, until the other has 23; then it goes
+# on alone, or with the other.
+@pytest.mark.parametrize("waits", [1, 3, 8, 9])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_seed_that_had_its_budget_earlier(saved: Checkpoints, waits: int, swapped: bool) -> None:
+    history = [(n, min(n, waits)) for n in (0, 2, 4, 5, 8, 9, 14, 15, 16, 23)]
+    history += [(23, waits + 1), (23, waits + 3), (24, waits + 9), (26, waits + 15)]
+    history = [pair[::-1] if swapped else pair for pair in history]
+    for step, added in enumerate(history):
+        saved.save(step, filled(*added))
+        for kept in saved.steps():
+            check(saved, kept, filled(*history[kept]))
+        # What is needed holds no more than twice a replay for each of the two last checkpoints.
+        assert sum(part.num for part in saved._parts(step)) <= 4 * CAPACITY
 
 
 def test_going_on_from_the_checkpoint_before_the_last(saved: Checkpoints) -> None:

@@ -4,14 +4,16 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
 import marl_jax
+from envs import registry
 from marl_jax.checkpointing import Checkpoints
-from marl_jax.runs import RunDirectory
+from marl_jax.runs import RunDirectory, curve_of
 from tests import tiny
 
 
@@ -145,6 +147,81 @@ def test_a_seed_alone_and_among_others(finished: Path, tmp_path: Path) -> None:
     assert rows_of(tmp_path / "run") == [row for row in rows_of(finished) if row["seed"] == 2]
     _, state, _ = marl_jax.load(finished)
     assert_same_state(jax.tree.map(lambda x: x[2:], state), alone.state)
+
+
+@pytest.fixture
+def uneven(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A task whose episodes last 1 to 4 steps, as the agents choose: seeds have their budget at different times."""
+    monkeypatch.setitem(registry._WORLDS, "uneven", ("tests.probes", "TakeOrWait", "Uneven-v0"))
+    return "uneven"
+
+
+def uneven_options(total_steps: int) -> dict[str, Any]:
+    # 16 steps between evaluations at most, at least 4.
+    training = {"eval_interval": 16, "eval_episodes": 2}
+    return {
+        "total_steps": total_steps,
+        "training_options": training,
+        "method_options": tiny.method_options("qmix"),
+        "progress": False,
+    }
+
+
+def test_a_seed_stops_at_its_own_budget(uneven: str, tmp_path: Path) -> None:
+    options = uneven_options(60)
+    out = tmp_path / "run"
+    result = marl_jax.train("qmix", uneven, seeds=4, out=str(out), **options)
+    rows = rows_of(out)
+    counts = [[row["evaluation"] for row in rows if row["seed"] == seed] for seed in range(4)]
+    assert len({len(numbers) for numbers in counts}) > 1, "all seeds took as long"
+    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in counts)
+    order = np.argsort([len(numbers) for numbers in counts])
+    for seed in (int(order[0]), int(order[-1])):
+        alone = marl_jax.train(
+            "qmix", uneven, 1, seed=seed, out=str(tmp_path / str(seed)), **options
+        )
+        own = rows_of(tmp_path / str(seed))
+        assert [row for row in rows if row["seed"] == seed] == own
+        assert own[-2]["env_steps"] < 60 <= own[-1]["env_steps"] == result.policy(seed).env_steps
+        assert result.final_returns[seed] == alone.final_returns[0]
+        of_seed = jax.tree.map(lambda x, seed=seed: x[seed : seed + 1], result.state)
+        assert_same_state(of_seed, alone.state)
+    # The curve ends where the last of them does, and marl-eval finds as many steps of each seed.
+    steps, values = result.curve()
+    assert values.shape == (4, len(steps))
+    assert steps[-1] == min(row["env_steps"] for row in rows if row["env_steps"] >= 60)
+    results = RunDirectory(out).read_results()
+    names = [list(of_seed) for of_seed in results.values()]
+    assert all(each == names[0] for each in names)
+    shortest = int(order[0])
+    end = results[f"seed_{shortest}"][f"step_{len(counts[shortest])}"]
+    assert results[f"seed_{shortest}"][f"step_{max(map(len, counts))}"] == end
+
+
+def test_resume_with_more_steps_of_seeds_that_waited(uneven: str, tmp_path: Path) -> None:
+    whole = marl_jax.train("qmix", uneven, 4, out=str(tmp_path / "whole"), **uneven_options(100))
+    marl_jax.train("qmix", uneven, 4, out=str(tmp_path / "half"), **uneven_options(60))
+    resumed = marl_jax.resume(tmp_path / "half", total_steps=100, progress=False)
+    by_seed = [
+        sorted(rows_of(tmp_path / n), key=lambda row: (row["seed"], row["evaluation"]))
+        for n in ("whole", "half")
+    ]
+    assert by_seed[0] == by_seed[1]
+    assert_same_state(resumed.state, whole.state)
+    results = [RunDirectory(tmp_path / n).read_results() for n in ("whole", "half")]
+    assert results[0] == results[1]
+
+
+def test_a_curve_of_seeds_evaluated_after_different_steps() -> None:
+    def series(seed: int, points: list[tuple[int, float]]) -> list[dict[str, float]]:
+        return [{"seed": seed, "env_steps": x, "y": y} for x, y in points]
+
+    slow = series(0, [(10, 1.0), (20, 5.0)])
+    quick = series(3, [(5, 0.0), (15, 2.0), (25, 4.0)])
+    failed = series(4, [(5, 9.0)])
+    steps, values = curve_of([*quick, *slow, *failed], "y", {4})
+    assert steps.tolist() == [10, 20]
+    np.testing.assert_allclose(values, [[1.0, 3.0], [1.0, 5.0]])
 
 
 def test_policy_of_a_run(finished: Path) -> None:

@@ -70,7 +70,7 @@ def train(run: Trainer, chunks: int = 1) -> tuple[RunState, list[ChunkMetrics]]:
     """The run state and metrics, on the host."""
     state, metrics = run.init(), []
     for _ in range(chunks):
-        state, measured = run.train_chunk(state)
+        state, measured = run.train_chunk(state, run.everyone)
         metrics.append(jax.device_get(measured))
     return jax.device_get(plain(state)), metrics
 
@@ -151,7 +151,7 @@ def test_two_chunks_are_a_chunk_and_then_a_chunk() -> None:
     state, metrics = train(run, 2)
 
     # The same from a copy of the state on the host, as a restored run has it.
-    middle, _ = run.train_chunk(run.init())
+    middle, _ = run.train_chunk(run.init(), run.everyone)
     host = jax.device_get(plain(middle))
     placed = jax.tree.map(
         lambda x, like: jax.device_put(
@@ -161,7 +161,7 @@ def test_two_chunks_are_a_chunk_and_then_a_chunk() -> None:
         host,
         run.abstract_state(),
     )
-    end, measured = run.train_chunk(placed)
+    end, measured = run.train_chunk(placed, run.everyone)
     assert_same(jax.device_get(plain(end)), state)
     assert_same(jax.device_get(measured), metrics[1])
     # Four iterations, each with keys of its own.
@@ -183,6 +183,24 @@ def test_only_valid_steps_count() -> None:
     # Recall always takes 4.
     run = trainer("recall", "iac", 1)
     assert (run.steps_per_iteration, run.iterations_per_chunk) == (8, 2)
+
+
+@pytest.mark.parametrize("batching", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
+def test_who_is_not_active_stays_as_it_is(batching: str) -> None:
+    """Replay, random key and all; the others go on as if alone. QMIX has a replay."""
+    run = trainer("take_or_wait", "qmix", 3, batching=batching)
+    before, _ = run.train_chunk(run.init(), run.everyone)
+    start = jax.device_get(plain(before))
+    after, metrics = run.train_chunk(before, jnp.array([True, False, True]))
+    end, metrics = jax.device_get((plain(after), metrics))
+    expected, expected_metrics = train(trainer("take_or_wait", "qmix", 3, batching=batching), 2)
+    assert_same(seed_of(end, 1), seed_of(start, 1))
+    for seed in (0, 2):
+        assert_same(seed_of(end, seed), seed_of(expected, seed))
+        assert_same(seed_of(metrics, seed), seed_of(expected_metrics[1], seed))
+    assert metrics.iteration.tolist() == [4, 2, 4]
+    assert metrics.env_steps.tolist() == end.env_steps.tolist()
+    assert not any(np.any(x[1]) for x in jax.tree.leaves((metrics.training, metrics.evaluation)))
 
 
 def test_all_seeds_are_evaluated_on_the_same_episodes() -> None:

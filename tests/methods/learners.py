@@ -105,5 +105,5 @@ def greedy_returns(
     interval = iterations * options["num_envs"] * world.time_limit
     config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
     trainer = Trainer(world, method, config, num_seeds=seeds)
-    _, metrics = trainer.train_chunk(trainer.init())
+    _, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
     return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)

@@ -218,7 +218,7 @@ def train(method: Any, world: Probe, iterations: int, seeds: int) -> tuple[Any, 
     """The learners, and their mean greedy returns."""
     interval = iterations * method.num_envs * world.time_limit
     trainer = Trainer(world, method, TrainingConfig(interval, interval, 32), num_seeds=seeds)
-    state, metrics = trainer.train_chunk(trainer.init())
+    state, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
     return state.method, np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
 
 

@@ -359,6 +359,6 @@ def test_two_goals_need_individuality(name: str, options: dict[str, Any], solved
     world = TwoGoals()
     method = methods.make(name, world, **PROBE, **options)
     trainer = Trainer(world, method, TrainingConfig(12_000, 12_000, 4), num_seeds=8)
-    _, metrics = trainer.train_chunk(trainer.init())
+    _, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
     returns = np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
     assert np.sum(returns == 2) in solved, returns

@@ -466,7 +466,7 @@ def trained(name: str, **options: Any) -> np.ndarray:
     world = Skills()
     method = methods.make(name, world, **{**PROBE, **options})
     trainer = Trainer(world, method, TrainingConfig(16_000, 16_000, 64), num_seeds=4)
-    _, metrics = trainer.train_chunk(trainer.init())
+    _, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
     return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
 
 

@@ -46,7 +46,7 @@ def train(
     interval = iterations * method.num_envs * world.time_limit
     config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
     trainer = Trainer(world, method, config, num_seeds=2)
-    state, metrics = trainer.train_chunk(trainer.init())
+    state, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
     return trainer, state, np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
 
 
@@ -202,7 +202,7 @@ class Frozen:
         state, states = trainer.init(), []
         for _ in range(iterations):
             states.append(jax.device_get(state.method))
-            state, _ = trainer.train_chunk(state)
+            state, _ = trainer.train_chunk(state, trainer.everyone)
         return [*states, jax.device_get(state.method)]
 
 
