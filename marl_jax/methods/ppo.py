@@ -66,7 +66,8 @@ class IPPOConfig(TeamConfig):
     epochs: Annotated[int, Range(minimum=1)] = 4
     """Passes over an iteration's steps."""
     minibatches: Annotated[int, Range(minimum=1)] = 1
-    """Parts of each pass, one gradient step each."""
+    """Parts of each pass, one gradient step each, if episodes last until the time limit. Parts keep their size: where
+    episodes end early there are fewer, at least one. The authors play on until an iteration is full."""
     lr: Annotated[float, Positive] = 3e-4
     """Learning rate (Adam)."""
     max_grad_norm: Annotated[float, NotNegative] = 0.5
@@ -265,22 +266,39 @@ class IPPO(SingleStepMethod):
         c, num = self.config, len(lessons.action)
         size = num // c.minibatches
 
-        def step(carry: Any, chosen: Any) -> Any:
+        def gradient_step(carry: Any, part: Lessons) -> Any:
             params, optimizer = carry
-            part = lessons if chosen is None else jax.tree.map(lambda x: x[chosen], lessons)
             grads, metrics = jax.grad(self._loss, has_aux=True)(params, part)
             stepped = {p: self._optimizer.update(grads[p], optimizer[p], params[p]) for p in params}
             params = {p: optax.apply_updates(params[p], stepped[p][0]) for p in params}
             return (params, {p: stepped[p][1] for p in params}), metrics
 
-        orders, steps = None, c.epochs
-        if c.minibatches > 1:
-            keys = jax.random.split(key, c.epochs)
-            orders = jax.vmap(lambda k: jax.random.permutation(k, num))(keys)
-            orders = orders[:, : size * c.minibatches].reshape(-1, size)
-            steps = c.epochs * c.minibatches
-        (params, optimizer), metrics = jax.lax.scan(step, (params, optimizer), orders, length=steps)
-        return params, optimizer, jax.tree.map(jnp.mean, metrics)
+        carry = (params, optimizer)
+        if c.minibatches == 1:
+            carry, metrics = jax.lax.scan(
+                lambda carry, _: gradient_step(carry, lessons), carry, length=c.epochs
+            )
+            return *carry, jax.tree.map(jnp.mean, metrics)
+
+        played = lessons.mask[:, 0] > 0
+
+        def new_order(key: jax.Array) -> Int[Array, "P K"]:
+            order = jax.random.permutation(key, num)
+            # What was played first, so that minibatches are full.
+            order = order[jnp.argsort(~played[order], stable=True)]
+            return order[: size * c.minibatches].reshape(c.minibatches, size)
+
+        def step(carry: Any, now: Any) -> Any:
+            chosen, counts = now
+            after, metrics = gradient_step(carry, jax.tree.map(lambda x: x[chosen], lessons))
+            return jax.tree.map(lambda new, old: jnp.where(counts, new, old), after, carry), metrics
+
+        orders = jax.vmap(new_order)(jax.random.split(key, c.epochs))
+        # What is left over after the last full one counts if it is at least half of one.
+        counts = (2 * jnp.sum(played[orders], axis=-1) >= size).at[:, 0].set(True)
+        orders, counts = orders.reshape(-1, size), counts.reshape(-1)
+        carry, metrics = jax.lax.scan(step, carry, (orders, counts))
+        return *carry, jax.tree.map(lambda x: jnp.mean(x, where=counts), metrics)
 
     def _loss(
         self, params: dict[str, Params], lessons: Lessons

@@ -15,6 +15,7 @@ from envs.push_box import PushBox
 from envs.secret_room import SecretRoom
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
+from marl_jax.methods.ppo import Lessons
 from marl_jax.rollout import rollout
 from marl_jax.types import EpisodeBatch
 from tests.methods.learners import SIZES, fast_jit, greedy_returns, make_batch
@@ -139,12 +140,36 @@ def test_padding_teaches_nothing() -> None:
         jax.tree.map(np.testing.assert_array_equal, update(batch), update(other))
 
 
-def test_minibatches_take_their_share_of_all_steps() -> None:
+# Four minibatches of three steps if all 12 are played.
+@pytest.mark.parametrize(
+    ("lengths", "steps"),
+    [((4, 4, 4), 4), ((4, 3, 4), 4), ((4, 2, 4), 3), ((4, 2, 3), 3), ((1, 0, 0), 1)],
+)
+def test_minibatches_are_full_of_steps_that_were_played(
+    lengths: tuple[int, ...], steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     method = make(minibatches=4, epochs=2)
-    state = fast_jit(method.init)(KEY)
-    learned, _ = fast_jit(method.update)(state, episodes(), None, KEY)
-    count = learned.optimizer["actor"][1][0].count
-    np.testing.assert_array_equal(count, [8, 8])
+
+    def loss(self: Any, params: Any, lessons: Any) -> Any:
+        # The advantage says which step it is; a sum of powers of 2, which.
+        seen = jnp.sum(2.0 ** lessons.advantage[:, 0] * lessons.mask[:, 0])
+        return jnp.sum(params["actor"]), {"seen": seen, "how_many": jnp.sum(lessons.mask[:, 0])}
+
+    monkeypatch.setattr(type(method), "_loss", loss)
+    params = {"actor": jnp.zeros((2, 1))}
+    optimizer = {"actor": method._optimizer.init(params["actor"])}
+    each = jnp.broadcast_to(jnp.arange(12.0)[:, None], (12, 2))
+    played = np.array([t < end for t in range(4) for end in lengths])
+    mask = jnp.broadcast_to(played[:, None], (12, 2)).astype(jnp.float32)
+    given = Lessons(each, each, each, each, each, {}, {}, mask, ())
+    _, optimizer, metrics = fast_jit(method._learn)(params, optimizer, given, KEY)
+    np.testing.assert_array_equal(optimizer["actor"][1][0].count, [2 * steps] * 2)
+    if steps * 3 >= played.sum():
+        # Every step once in each pass.
+        everything = np.sum(2.0 ** np.flatnonzero(played))
+        np.testing.assert_allclose(metrics["seen"] * steps, everything)
+    else:
+        np.testing.assert_allclose(metrics["how_many"], 3.0)
 
 
 def test_more_minibatches_than_steps_are_refused() -> None:
