@@ -30,7 +30,7 @@ from marl_jax.methods.alita import ALITA
 from marl_jax.plots import learning_curves
 from marl_jax.replay import EpisodeReplay
 from marl_jax.rollout import retrace, rollout
-from marl_jax.runs import RunDirectory
+from marl_jax.runs import RunDirectory, common_steps
 from marl_jax.types import EpisodeBatch
 
 # Steps on which an estimator is asked.
@@ -88,22 +88,25 @@ def main() -> int:
         tasks[settings.env] = None
         kept = run.checkpoints.steps()
         seeds = args.seeds or range(settings.seed, settings.seed + settings.seeds)
-        found = np.zeros((len(seeds), len(kept), 2))
-        steps = np.zeros((len(seeds), len(kept)), int)
-        for i, seed in enumerate(seeds):
-            for k, evaluation in enumerate(kept):
-                team, key = load_policy(name, seed, evaluation), jax.random.key(evaluation)
-                found[i, k] = true, estimated = measure(env, method, team.state, key, args)
-                steps[i, k] = team.env_steps
-                rows.append((label, seed, team.env_steps, true, estimated))
+        found: list[list[tuple[int, float, float]]] = []
+        for seed in seeds:
+            found.append([])
+            for checkpoint in kept:
+                team = load_policy(name, seed, checkpoint)
+                # A seed that had its budget before others is the same in several.
+                if found[-1] and team.env_steps == found[-1][-1][0]:
+                    continue
+                key = jax.random.key(checkpoint)
+                true, estimated = measure(env, method, team.state, key, args)
+                found[-1].append((team.env_steps, true, estimated))
+                rows.append((label, seed, *found[-1][-1]))
                 print(
                     f"{label:<{width}}{seed:>6}{rows[-1][2]:>12,}{true:>12.4g}{estimated:>12.4g}",
                     flush=True,
                 )
-        # Where episodes end early, seeds differ.
-        x = steps.mean(axis=0)
-        curves[label] = (x, found[..., 1])
-        curves[f"{label}, true"] = (x, found[..., 0])
+        of_seeds = [np.array(points).T for points in found]
+        curves[label] = common_steps([points[[0, 2]] for points in of_seeds])
+        curves[f"{label}, true"] = common_steps([points[[0, 1]] for points in of_seeds])
     with command.writing(target, "--out"):
         with target.with_suffix(".csv").open("w", newline="") as stream:
             writer = csv.writer(stream)

@@ -155,15 +155,15 @@ def _evolution(args: Arguments, batch: EpisodeBatch, colour: NDArray[Any]) -> li
     """The roles that kept states give to what the agents see at the first step, oldest first."""
     run = RunDirectory.open(args.run)
     kept = run.checkpoints.steps()
-    some = np.unique(np.linspace(0, len(kept) - 1, SHOWN).round().astype(int))
     if len(kept) < 3:
         return []
-    clouds = []
-    for evaluation in (kept[i] for i in some):
-        team = load_policy(args.run, args.seed, evaluation)
-        title = f"after {team.env_steps:,} env steps"
-        clouds.append(RoleCloud(title, _means(team, batch)[0, 0], colour[0, 0]))
-    return clouds
+    # A seed that had its budget before others is the same in several.
+    teams = {team.env_steps: team for team in (load_policy(args.run, args.seed, k) for k in kept)}
+    some = np.unique(np.linspace(0, len(teams) - 1, SHOWN).round().astype(int))
+    return [
+        RoleCloud(f"after {steps:,} env steps", _means(team, batch)[0, 0], colour[0, 0])
+        for steps, team in (list(teams.items())[i] for i in some)
+    ]
 
 
 def _curve(run: str, seed: int | None) -> Any:

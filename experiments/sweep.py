@@ -17,7 +17,7 @@ from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import make_trainer, run_training
 from marl_jax.plots import COLOURS, learning_curves
-from marl_jax.runs import RunDirectory
+from marl_jax.runs import RunDirectory, series_of
 from marl_jax.settings import RunSettings, environment_record, make_settings
 from marl_jax.statistics import iqm_interval
 
@@ -137,14 +137,14 @@ def _train(folder: Path, setting: RunSettings) -> RunDirectory | None:
 
 
 def _write_table(path: Path, finished: list[tuple[Choice, RunDirectory]]) -> list[dict[str, str]]:
-    """One row a choice, the best first: IQM over seeds of the last tenth of its evaluations."""
+    """One row a choice, the best first: IQM over seeds of the evaluations in each one's last tenth of steps."""
     rows = []
     for choice, run in finished:
         if not run.rows():
             # Every seed failed before its first evaluation; `failures.json` says how.
             continue
-        _, values = run.curve()
-        last = values[:, -max(1, values.shape[1] // 10) :].mean(axis=1)
+        series = series_of(run.rows(), "eval_return_mean", run.failures())
+        last = np.array([values[10 * steps > 9 * steps[-1]].mean() for steps, values in series])
         interval = iqm_interval(last)
         numbers = {
             "run": run.path.name,

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import signal
 import threading
 import time
@@ -88,44 +89,44 @@ def make_trainer(settings: RunSettings) -> Trainer:
     return Trainer(env, method, settings.training, settings.seeds, settings.seed)
 
 
-def load(run: str | Path, evaluation: int | None = None) -> tuple[Trainer, RunState, RunSettings]:
+def load(run: str | Path, checkpoint: int | None = None) -> tuple[Trainer, RunState, RunSettings]:
     """Loads a checkpoint of a run, on whatever devices are here; without its replay.
 
     Args:
         run: the run's folder.
-        evaluation: number of the checkpoint, 0 for the untrained teams, the last one by default: how many evaluations
-            the run had had, of the seeds that still went on.
+        checkpoint: which of those in its folder `checkpoints`, 0 for the untrained teams; the last one by default.
+            There is one after every evaluation of the seeds that still went on; `env_steps` says how far each was.
 
     Raises:
-        ConfigurationError: if the folder is not a run, its checkpoint is damaged, or there is none of that evaluation.
+        ConfigurationError: if the folder is not a run, its checkpoint is damaged, or there is none of that number.
     """
     directory = RunDirectory.open(run)
     settings = directory.settings()
     trainer = make_trainer(settings)
     step = directory.latest_checkpoint()
-    if evaluation is not None:
+    if checkpoint is not None:
         kept = directory.checkpoints.steps()
-        if evaluation not in kept:
+        if checkpoint not in kept:
             raise ConfigurationError(
-                f"evaluation is {evaluation}; {run} holds checkpoints of {', '.join(map(str, kept))}."
+                f"checkpoint is {checkpoint}; {run} holds {', '.join(map(str, kept))}."
             )
-        step = evaluation
+        step = checkpoint
     like = trainer.abstract_state()._replace(replay=None)
     return trainer, directory.checkpoints.restore(step, like), settings
 
 
-def load_policy(run: str | Path, seed: int | None = None, evaluation: int | None = None) -> Policy:
+def load_policy(run: str | Path, seed: int | None = None, checkpoint: int | None = None) -> Policy:
     """Loads the team of one seed of a run, the first by default.
 
     Args:
         run: the run's folder.
         seed: which team.
-        evaluation: as for `load`.
+        checkpoint: as for `load`.
 
     Raises:
         ConfigurationError: if the folder is not a run, its checkpoint is damaged, or it has no such seed or checkpoint.
     """
-    trainer, state, settings = load(run, evaluation)
+    trainer, state, settings = load(run, checkpoint)
     return policy_of(trainer, state, settings, seed)
 
 
@@ -291,12 +292,12 @@ class _Loop:
         step = self.directory.latest_checkpoint()
         state = self.directory.checkpoints.restore(step, self.trainer.abstract_state())
         self.chunks = step
-        done = np.asarray(state.iteration) // self.trainer.iterations_per_chunk
-        self.directory.keep_evaluations({self._seed(i): int(n) for i, n in enumerate(done)})
+        steps = np.asarray(state.env_steps)
+        self.directory.keep_measurements({self._seed(i): int(n) for i, n in enumerate(steps)})
         self.rows = self.directory.rows()
         self.failures = self.directory.failures()
         self.seconds = max((row["train_seconds"] for row in self.rows), default=0.0)
-        self.progress.message(f"resuming {self.directory.path} after evaluation {done.max()}")
+        self.progress.message(f"resuming {self.directory.path} after {steps.min():,} env steps")
         return state
 
     def _compile(self, state: RunState) -> Any:
@@ -330,13 +331,16 @@ class _Loop:
             evaluation = {name: x[index] for name, x in metrics.evaluation.items()}
             steps = int(metrics.env_steps[index])
             number = int(metrics.iteration[index]) // self.trainer.iterations_per_chunk
+            interval = self.trainer.iterations_per_chunk * self.trainer.steps_per_iteration
+            last = math.ceil(self.settings.training.total_steps / interval)
+            name = f"step_{min(last, math.ceil(steps / interval))}"
             row: Row = {"seed": seed, "env_steps": steps, "evaluation": number}
             row |= {f"{name}_mean": float(x.mean()) for name, x in evaluation.items()}
             row |= {name: float(x[index].mean()) for name, x in metrics.training.items()}
             row["train_seconds"] = self.seconds
             rows.append(row)
             returns = [float(f"{x:.6g}") for x in evaluation["eval_return"]]
-            results[seed] = {f"step_{number}": {"step_count": steps, "return": returns}}
+            results[seed] = {name: {"step_count": steps, "return": returns}}
         for seed, failure in new_failures.items():
             self.progress.message(f"seed {seed} stopped: {failure}; the other seeds go on.")
         self.failures |= new_failures

@@ -18,6 +18,8 @@ from marl_jax.training import RunState
 Counts = NDArray[np.integer[Any]]
 DIGEST = "digest.json"
 KEPT = 2
+MOST_PARTS = 3
+"""As many replays' worth of parts one checkpoint may need."""
 
 
 class Checkpoints:
@@ -71,6 +73,8 @@ class Checkpoints:
             )
         state: RunState = _read(folder, like._replace(replay=None))
         if like.replay is not None:
+            if "num" not in _record(folder):
+                raise _other_version(folder)
             replay = self._restore_replay(step, like.replay, _episodes(folder)[1])
             state = state._replace(replay=replay)
         return jax.tree.map(
@@ -83,6 +87,10 @@ class Checkpoints:
         """Writes the episodes that the checkpoints before this one do not hold."""
         capacity, before = _capacity(replay), self._parts(step - 1)
         num = min(capacity, int(np.max(added - (before[-1].added if before else 0))))
+        held = sum(part.num for part in before)
+        if num > 0 and held + num > MOST_PARTS * capacity:
+            # Seeds that wait need old parts, which hold the others' old episodes, too: begin anew.
+            num = capacity
         if num > 0:
             where = ((added - num)[:, None] + np.arange(num)) % capacity
             take = jax.vmap(lambda x, i: x[i])
@@ -115,7 +123,7 @@ class Checkpoints:
     def _parts(self, step: int) -> list["_Part"]:
         """The replay's parts up to a step, oldest first; without those whose digest cannot be read."""
         folders = [self.parts / str(part) for part in _steps(self.parts) if part <= step]
-        return [_Part(folder, *_episodes(folder)) for folder in folders if _record(folder)]
+        return [_Part(folder, *_episodes(folder)) for folder in folders if "num" in _record(folder)]
 
     def _needed(self, step: int, added: Counts, capacity: int) -> tuple[list["_Part"], bool]:
         """The parts, oldest first, that hold the replay as it was at a step, and whether they hold all of it."""
@@ -133,7 +141,7 @@ class Checkpoints:
         """Deletes what even the older of the last two checkpoints does not need."""
         oldest = self.steps()[-KEPT:][0]
         folder = self.directory / str(oldest)
-        if not _record(folder):
+        if "num" not in _record(folder):
             return
         needed, _ = self._needed(oldest, _episodes(folder)[1], capacity)
         kept = {part.folder for part in needed}
@@ -237,9 +245,13 @@ def _read(folder: Path, like: Any) -> Any:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(folder / "state", _without_keys(like))
     except (ValueError, KeyError) as error:
-        raise ConfigurationError(
-            f"the checkpoint {folder} does not fit this version of the program or this configuration."
-        ) from error
+        raise _other_version(folder) from error
+
+
+def _other_version(folder: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"the checkpoint {folder} does not fit this version of the program or this configuration."
+    )
 
 
 def _is_key(x: Any) -> bool:

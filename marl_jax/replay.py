@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from marl_jax.types import EpisodeBatch
 
@@ -50,16 +50,24 @@ class EpisodeReplay:
         lengths = jnp.zeros((self.capacity,), jnp.int32)
         return ReplayState(episodes, jnp.zeros((), jnp.int32), lengths)
 
-    def add(self, state: ReplayState, batch: EpisodeBatch) -> ReplayState:
-        """Stores B episodes, over the oldest ones once the replay is full; B must be at most C."""
+    def add(
+        self, state: ReplayState, batch: EpisodeBatch, active: Bool[Array, ""] | bool = True
+    ) -> ReplayState:
+        """Stores B episodes, over the oldest ones once the replay is full; B must be at most C.
+
+        If not `active` nothing is stored, without a copy of the replay even where `active` has a batch axis.
+        """
         num = batch.valid.shape[1]
         # Each episode is contiguous, so that writing and drawing one moves one block of memory.
         where = (state.added + jnp.arange(num)) % self.capacity
+        if active is not True:
+            # What is written beyond the end is dropped.
+            where = jnp.where(active, where, self.capacity)
         episodes = jax.tree.map(
             lambda kept, new: kept.at[where].set(jnp.moveaxis(new, 1, 0)), state.episodes, batch
         )
         lengths = state.lengths.at[where].set(jnp.sum(batch.valid, axis=0, dtype=jnp.int32))
-        return ReplayState(episodes, state.added + num, lengths)
+        return ReplayState(episodes, state.added + num * jnp.asarray(active, jnp.int32), lengths)
 
     def size(self, state: ReplayState) -> Int[Array, ""]:
         """How many episodes there are to draw from."""

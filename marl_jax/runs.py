@@ -2,7 +2,7 @@
 
 config.json     the full configuration, versions, commit, hardware
 metrics.csv     one row per seed and evaluation
-results.json    every evaluation episode, in marl-eval's schema
+results.json    evaluation episodes, in marl-eval's schema
 curve.png       learning curve
 failures.json   seeds that met a NaN or an infinity, if any
 checkpoints/    the last two states, others if asked for (`keep_every`), and the replay in parts
@@ -27,7 +27,9 @@ from marl_jax.settings import RunSettings
 Row = dict[str, float]
 
 Results = dict[str, dict[str, Any]]
-"""What was measured of one seed, by step ("step_1"), in marl-eval's schema."""
+"""What was measured of one seed, by step, in marl-eval's schema. "step_3" is the last evaluation within the third
+evaluation interval, and of the last interval the last there is, so that all seeds and all methods have the same steps
+where episodes end early, too."""
 
 
 class RunDirectory:
@@ -125,9 +127,9 @@ class RunDirectory:
         with file.open(newline="") as stream:
             return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
 
-    def keep_evaluations(self, count: Mapping[int, int]) -> None:
-        """Keeps so many evaluations of each seed; what was measured later a resumed run measures again."""
-        rows = [row for row in self.rows() if row["evaluation"] <= count[int(row["seed"])]]
+    def keep_measurements(self, env_steps: Mapping[int, int]) -> None:
+        """Keeps what was measured up to so many steps of each seed; the rest a resumed run measures again."""
+        rows = [row for row in self.rows() if row["env_steps"] <= env_steps[int(row["seed"])]]
         temporary = self.path / "metrics.csv.tmp"
         if (self.path / "metrics.csv").exists():
             with temporary.open("w", newline="") as stream:
@@ -141,11 +143,11 @@ class RunDirectory:
                 temporary.unlink()
                 (self.path / "metrics.csv").unlink()
         results = self.read_results()
-        for seed, kept in count.items():
-            steps = results.get(f"seed_{seed}", {})
-            for name in list(steps):
-                if name == "absolute_metrics" or int(name.removeprefix("step_")) > kept:
-                    del steps[name]
+        for seed, kept in env_steps.items():
+            measured = results.get(f"seed_{seed}", {})
+            for name in list(measured):
+                if name == "absolute_metrics" or measured[name]["step_count"] > kept:
+                    del measured[name]
         self._write_results(results)
 
     def curve(self, column: str = "eval_return_mean") -> Curve:
@@ -187,19 +189,17 @@ class RunDirectory:
         self._write_results(results)
 
     def finish_results(self, final_returns: Mapping[int, list[float]]) -> None:
-        """Adds the final evaluation of the seeds that ran to the end.
-
-        marl-eval needs as many steps of each. A seed that had its budget earlier gets its last one again: its team no
-        longer changed, and the episodes of an evaluation are always the same.
-        """
+        """Adds the final evaluation of the seeds that ran to the end; marl-eval needs the others to be left out."""
         results = self.read_results()
-        finished = [results[f"seed_{seed}"] for seed in final_returns]
-        longest = max(map(len, finished))
-        for steps, returns in zip(finished, final_returns.values(), strict=True):
-            last = list(steps.values())[-1]
-            steps |= {f"step_{number}": last for number in range(len(steps) + 1, longest + 1)}
-            steps["absolute_metrics"] = {"return": returns}
-        self._write_results(results)
+        self._write_results(
+            {
+                f"seed_{seed}": {
+                    **results.get(f"seed_{seed}", {}),
+                    "absolute_metrics": {"return": returns},
+                }
+                for seed, returns in final_returns.items()
+            }
+        )
 
     def _write_results(self, results: dict[str, Results]) -> None:
         self._results = results
@@ -239,10 +239,14 @@ class RunDirectory:
 
 
 def curve_of(rows: Sequence[Row], column: str, failed: Collection[int] = ()) -> Curve:
-    """Steps [K] and values [S, K] of a column.
+    """Steps [K] and values [S, K] of a column: `common_steps` of the seeds' `series_of` it."""
+    return common_steps(series_of(rows, column, failed))
 
-    Where episodes end early, seeds are evaluated after different numbers of environment steps. The steps are those of
-    the seed with the fewest at its end, and the others' values are interpolated between their evaluations.
+
+def series_of(
+    rows: Sequence[Row], column: str, failed: Collection[int] = ()
+) -> list[NDArray[np.float64]]:
+    """Each seed's environment steps and values of a column, [2, K] with a K of its own.
 
     Args:
         rows: of metrics.csv.
@@ -253,12 +257,24 @@ def curve_of(rows: Sequence[Row], column: str, failed: Collection[int] = ()) -> 
     for row in rows:
         by_seed.setdefault(int(row["seed"]), []).append(row)
     chosen = [series for seed, series in by_seed.items() if seed not in failed]
-    measured = [
+    return [
         np.array([(row["env_steps"], row[column]) for row in series]).T
         for series in chosen or by_seed.values()
     ]
-    steps = min(measured, key=lambda series: series[0, -1])[0]
-    return steps, np.array([np.interp(steps, *series) for series in measured])
+
+
+def common_steps(series: Sequence[NDArray[np.float64]]) -> Curve:
+    """Steps [K] and values [S, K] of S series [2, K'] of steps and values.
+
+    If all have the same steps, as where every episode takes as long, these. Otherwise as many as the shortest has,
+    evenly from where the last of them begins to where the first ends, and values interpolated between the series' own.
+    """
+    first, last = max(x[0, 0] for x in series), min(x[0, -1] for x in series)
+    num = min(x.shape[1] for x in series)
+    steps = np.rint(np.linspace(min(first, last), last, num))
+    if all(np.array_equal(x[0], series[0][0]) for x in series):
+        steps = series[0][0]
+    return steps, np.array([np.interp(steps, *x) for x in series])
 
 
 def _text(value: float) -> str:

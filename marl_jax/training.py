@@ -38,8 +38,8 @@ class TrainingConfig(Config):
     eval_episodes: Annotated[int, Range(minimum=1)] = 32
     """Greedy episodes of each evaluation, always the same ones."""
     keep_every: Annotated[int, Range(minimum=0)] = 0
-    """Evaluations between two states that stay on disk beside the last two, to look at how a team came about; 0 for
-    none. They hold what was learned, not the replay."""
+    """Checkpoints between two that stay on disk beside the last two, to look at how a team came about; 0 for none. They
+    hold what was learned, not the replay. There is one after every evaluation of the seeds that still go on."""
     seed_batching: Literal["auto", "map", "vmap"] = "auto"
     """How the seeds on one device run: one after the other inside the compiled program (map: best on a CPU, and
     bit-identical for any number of seeds on it), or as one batch (vmap: best on a GPU or TPU). auto decides by
@@ -147,8 +147,13 @@ class Trainer:
         num_envs = self.method.num_envs
         return rollout(self.env, self.method, method_state, key, num_envs, explore=True)[0]
 
-    def train_seed(self, state: RunState) -> tuple[RunState, ChunkMetrics]:
-        """One chunk of one seed: some iterations, then an evaluation."""
+    def train_seed(
+        self, state: RunState, active: Bool[Array, ""] | bool = True
+    ) -> tuple[RunState, ChunkMetrics]:
+        """One chunk of one seed: some iterations, then an evaluation.
+
+        If it is not `active` its state stays as it is, and what is measured has no meaning.
+        """
 
         def iteration(state: RunState, _: Any) -> tuple[RunState, Metrics]:
             key, rollout_key, update_key = jax.random.split(state.key, 3)
@@ -157,62 +162,71 @@ class Trainer:
                 batch, replay = self._play(state.method, rollout_key), state.replay
             if self.method.replay is not None and replay is not None:
                 with jax.named_scope("replay"):
-                    replay = self.method.replay.add(replay, batch)
+                    replay = self.method.replay.add(replay, batch, active)
             method, metrics = self.method.update(state.method, batch, replay, update_key)
             env_steps = state.env_steps + jnp.sum(batch.valid, dtype=jnp.int32)
             metrics = {"train_return": batch.team_return.mean(), **metrics}
             return RunState(method, replay, key, state.iteration + 1, env_steps), metrics
 
+        before = state._replace(replay=None)
         state, training = jax.lax.scan(iteration, state, length=self.iterations_per_chunk)
+        if active is not True:
+            learned = jax.tree.map(
+                lambda new, old: jnp.where(active, new, old), state._replace(replay=None), before
+            )
+            # Not the replay: to choose between two would take the memory of two.
+            state = learned._replace(replay=state.replay)
         with jax.named_scope("evaluate"):
             evaluation = self.evaluate_seed(state)
         return state, ChunkMetrics(training, evaluation, state.iteration, state.env_steps)
 
-    def train_seed_if(
+    def _train_seed_or_skip(
         self, state: RunState, active: Bool[Array, ""]
     ) -> tuple[RunState, ChunkMetrics]:
-        """One chunk of one seed; if it is not active, the state as it is and measurements of 0.
+        """The same, without the work if it is not active: for seeds that run one after the other."""
+        train = jax.jit(self.train_seed)
 
-        The only branch in the program. Seeds that run as one batch take the time of a chunk whether they are active
-        or not.
-        """
-
-        def wait(state: RunState) -> tuple[RunState, ChunkMetrics]:
-            _, shapes = jax.eval_shape(self.train_seed, state)
+        def skip(state: RunState) -> tuple[RunState, ChunkMetrics]:
+            _, shapes = jax.eval_shape(train, state)
             nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             return state, nothing._replace(iteration=state.iteration, env_steps=state.env_steps)
 
-        return jax.lax.cond(active, self.train_seed, wait, state)
+        return jax.lax.cond(active, train, skip, state)
 
     def evaluate_seed(self, state: RunState) -> Metrics:
         """The fixed evaluation of one seed: by name, [episodes]."""
         key = jax.random.key(EVALUATION_KEY)
         return evaluate(self.env, self.method, state.method, key, self.config.eval_episodes)
 
+    @property
+    def _one_by_one(self) -> bool:
+        """Whether the seeds on a device run one after the other."""
+        if self.config.seed_batching == "auto":
+            return self.mesh.devices.flat[0].platform == "cpu"
+        return self.config.seed_batching == "map"
+
     def over_seeds(self, function: Any) -> Any:
         """Runs a function of one seed on all seeds, spread over the devices; its arguments have a leading axis S."""
-        batching = self.config.seed_batching
-        if batching == "auto":
-            batching = "map" if self.mesh.devices.flat[0].platform == "cpu" else "vmap"
 
         def one_by_one(*arguments: Any) -> Any:
             return jax.lax.map(lambda x: function(*x), arguments)
 
-        local = {"vmap": jax.vmap(function), "map": one_by_one}[batching]
+        local = one_by_one if self._one_by_one else jax.vmap(function)
         spec = jax.sharding.PartitionSpec(SEED_AXIS)
         return jax.shard_map(local, mesh=self.mesh, in_specs=spec, out_specs=spec, check_vma=False)
 
     @functools.cached_property
     def train_chunk(self) -> Any:
-        """Maps the run state of all seeds, and [S] which of them are to go on, to the next state and `ChunkMetrics`.
+        """Maps the run state of all seeds, and [S] which are active, to the next run state and `ChunkMetrics`.
 
-        Donates the state.
+        Who is not active stays as it is, bit for bit, and its measurements have no meaning. Donates the run state.
         """
-        return jax.jit(self.over_seeds(self.train_seed_if), donate_argnums=0)
+        train = self._train_seed_or_skip if self._one_by_one else self.train_seed
+        return jax.jit(self.over_seeds(train), donate_argnums=0)
 
     @property
     def everyone(self) -> Bool[Array, " S"]:
-        """All seeds, as `train_chunk` wants to know who is to go on."""
+        """All seeds active, for `train_chunk`."""
         return jnp.ones((self.num_seeds,), bool)
 
     @functools.cached_property

@@ -1,5 +1,6 @@
 """Checkpoints of runs with a replay: saved in parts, put together again exactly."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -19,14 +20,9 @@ CAPACITY = 5
 SHAPES = jax.eval_shape(lambda: make_batch(lengths=[4], terminated=[False]))
 
 
-def filled(added: int, second: int | None = None) -> RunState:
-    """Two seeds with the latest of so many episodes, with number and seed as reward, of several lengths.
-
-    Args:
-        added: episodes of the first seed.
-        second: those of the second, if it had others.
-    """
-    second = added if second is None else second
+def filled(*added: int) -> RunState:
+    """Seeds with the latest of so many episodes, two if one number is given, with number and seed as reward, of
+    several lengths."""
 
     def of_seed(seed: int, added: int) -> ReplayState:
         state = jax.tree.map(np.asarray, EpisodeReplay(CAPACITY).init(SHAPES))
@@ -39,12 +35,12 @@ def filled(added: int, second: int | None = None) -> RunState:
         episodes = state.episodes._replace(reward=reward, valid=valid)
         return ReplayState(episodes, np.int32(added), lengths)
 
-    zeros = np.zeros((2,), np.int32)
-    replay = jax.tree.map(
-        lambda *x: jax.numpy.asarray(np.stack(x)), of_seed(1, added), of_seed(2, second)
-    )
-    keys = jax.random.split(jax.random.key(0), 2)
-    return RunState({"w": zeros + added}, replay, keys, zeros, zeros)
+    counts = added * 2 if len(added) == 1 else added
+    seeds = [of_seed(seed, count) for seed, count in enumerate(counts, start=1)]
+    replay = jax.tree.map(lambda *x: jax.numpy.asarray(np.stack(x)), *seeds)
+    zeros = np.zeros((len(counts),), np.int32)
+    keys = jax.random.split(jax.random.key(0), len(counts))
+    return RunState({"w": np.array(counts)}, replay, keys, zeros, zeros)
 
 
 def like(state: RunState) -> RunState:
@@ -92,20 +88,42 @@ def test_only_new_episodes_are_written(saved: Checkpoints) -> None:
     assert [(*part.first, *part.added) for part in saved._parts(2)] == [(0, 0, 2, 2), (2, 2, 3, 3)]
 
 
-# One seed waits after 1, 3, 8 or 9 episodes, before and after its replay is full, until the other has 23; then it goes
-# on alone, or with the other.
-@pytest.mark.parametrize("waits", [1, 3, 8, 9])
+@pytest.mark.parametrize("waits", [3, 8])
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_seed_that_had_its_budget_earlier(saved: Checkpoints, waits: int, swapped: bool) -> None:
+    """It waits, before or after its replay is full, until the other has 23; then it goes on alone, and with it."""
     history = [(n, min(n, waits)) for n in (0, 2, 4, 5, 8, 9, 14, 15, 16, 23)]
     history += [(23, waits + 1), (23, waits + 3), (24, waits + 9), (26, waits + 15)]
-    history = [pair[::-1] if swapped else pair for pair in history]
-    for step, added in enumerate(history):
-        saved.save(step, filled(*added))
+    for step, counts in enumerate(history):
+        saved.save(step, filled(*(counts[::-1] if swapped else counts)))
         for kept in saved.steps():
-            check(saved, kept, filled(*history[kept]))
-        # What is needed holds no more than twice a replay for each of the two last checkpoints.
+            counts = history[kept]
+            check(saved, kept, filled(*(counts[::-1] if swapped else counts)))
+
+
+def test_many_seeds_that_wait_do_not_keep_the_others_old_episodes(saved: Checkpoints) -> None:
+    """Four seeds end two capacities apart."""
+    ends = [CAPACITY * k for k in (2, 4, 6, 8)]
+    history = [[min(n, end) for end in ends] for n in range(0, ends[-1] + 1, 4)]
+    for step, counts in enumerate(history):
+        saved.save(step, filled(*counts))
+        # What the older of two checkpoints needs, and the last.
         assert sum(part.num for part in saved._parts(step)) <= 4 * CAPACITY
+    for kept in saved.steps():
+        check(saved, kept, filled(*history[kept]))
+
+
+def test_a_checkpoint_of_another_version_is_refused(saved: Checkpoints) -> None:
+    state = filled(2)
+    saved.save(1, state)
+    for digest in (saved.directory / "1" / "digest.json", saved.parts / "1" / "digest.json"):
+        record = json.loads(digest.read_text())
+        digest.write_text(json.dumps({"files": record["files"], "episodes": [0, 2]}))
+    with pytest.raises(ConfigurationError, match="does not fit this version"):
+        saved.restore(1, like(state))
+    np.testing.assert_array_equal(
+        saved.restore(1, like(state)._replace(replay=None)).method["w"], state.method["w"]
+    )
 
 
 def test_going_on_from_the_checkpoint_before_the_last(saved: Checkpoints) -> None:

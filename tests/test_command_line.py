@@ -265,8 +265,8 @@ def test_roles_of_a_run_and_how_they_came_about(
     ):
         assert call(roles.main, more, monkeypatch) == 2
         assert sentence in capsys.readouterr().err
-    with pytest.raises(marl_jax.ConfigurationError, match="holds checkpoints of 0, 1, 2, 3"):
-        marl_jax.load_policy(name, evaluation=9)
+    with pytest.raises(marl_jax.ConfigurationError, match=r"checkpoint is 9; .* holds 0, 1, 2, 3"):
+        marl_jax.load_policy(name, checkpoint=9)
 
 
 def test_dissimilarities_between_and_within_types() -> None:

@@ -157,20 +157,34 @@ def uneven(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def uneven_options(total_steps: int) -> dict[str, Any]:
-    # 16 steps between evaluations at most, at least 4.
-    training = {"eval_interval": 16, "eval_episodes": 2}
+    # Four episodes of at most 16 steps in all, at least 4, between evaluations; the replay holds more of them.
     return {
         "total_steps": total_steps,
-        "training_options": training,
-        "method_options": tiny.method_options("qmix"),
-        "progress": False,
+        "training_options": {"eval_interval": 16, "eval_episodes": 2},
+        "method_options": tiny.method_options("iql") | {"replay_capacity": 10},
     }
 
 
+class Told:
+    """A display that remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[float, float]] = []
+
+    def message(self, text: str) -> None:
+        pass
+
+    def chunk(self, fraction: float, steps_per_second: float, value: str, left: float) -> None:
+        self.told.append((fraction, left))
+
+    def close(self) -> None:
+        pass
+
+
 def test_a_seed_stops_at_its_own_budget(uneven: str, tmp_path: Path) -> None:
-    options = uneven_options(60)
+    options, display = uneven_options(60), Told()
     out = tmp_path / "run"
-    result = marl_jax.train("qmix", uneven, seeds=4, out=str(out), **options)
+    result = marl_jax.train("iql", uneven, 4, out=str(out), progress=display, **options)
     rows = rows_of(out)
     counts = [[row["evaluation"] for row in rows if row["seed"] == seed] for seed in range(4)]
     assert len({len(numbers) for numbers in counts}) > 1, "all seeds took as long"
@@ -178,7 +192,7 @@ def test_a_seed_stops_at_its_own_budget(uneven: str, tmp_path: Path) -> None:
     order = np.argsort([len(numbers) for numbers in counts])
     for seed in (int(order[0]), int(order[-1])):
         alone = marl_jax.train(
-            "qmix", uneven, 1, seed=seed, out=str(tmp_path / str(seed)), **options
+            "iql", uneven, 1, seed=seed, out=str(tmp_path / str(seed)), progress=False, **options
         )
         own = rows_of(tmp_path / str(seed))
         assert [row for row in rows if row["seed"] == seed] == own
@@ -186,42 +200,57 @@ def test_a_seed_stops_at_its_own_budget(uneven: str, tmp_path: Path) -> None:
         assert result.final_returns[seed] == alone.final_returns[0]
         of_seed = jax.tree.map(lambda x, seed=seed: x[seed : seed + 1], result.state)
         assert_same_state(of_seed, alone.state)
-    # The curve ends where the last of them does, and marl-eval finds as many steps of each seed.
-    steps, values = result.curve()
-    assert values.shape == (4, len(steps))
-    assert steps[-1] == min(row["env_steps"] for row in rows if row["env_steps"] >= 60)
-    results = RunDirectory(out).read_results()
-    names = [list(of_seed) for of_seed in results.values()]
-    assert all(each == names[0] for each in names)
-    shortest = int(order[0])
-    end = results[f"seed_{shortest}"][f"step_{len(counts[shortest])}"]
-    assert results[f"seed_{shortest}"][f"step_{max(map(len, counts))}"] == end
+    # The display follows the seed with the fewest steps.
+    assert len(display.told) == max(map(len, counts))
+    assert display.told[-1] == (1.0, 0.0)
+    assert all(fraction < 1.0 and left > 0.0 for fraction, left in display.told[:-1])
+    fewest = min(row["env_steps"] for row in rows if row["evaluation"] == 1)
+    assert display.told[0][0] == fewest / 60
+    # marl-eval finds the same steps of every seed: four intervals of 16, the last evaluation in each.
+    for seed, measured in enumerate(RunDirectory(out).read_results().values()):
+        assert list(measured) == ["step_1", "step_2", "step_3", "step_4", "absolute_metrics"]
+        own = [row["env_steps"] for row in rows if row["seed"] == seed]
+        expected = [max(x for x in own if x <= end) for end in (16, 32, 48)]
+        assert [measured[f"step_{k}"]["step_count"] for k in (1, 2, 3, 4)] == [*expected, own[-1]]
 
 
 def test_resume_with_more_steps_of_seeds_that_waited(uneven: str, tmp_path: Path) -> None:
-    whole = marl_jax.train("qmix", uneven, 4, out=str(tmp_path / "whole"), **uneven_options(100))
-    marl_jax.train("qmix", uneven, 4, out=str(tmp_path / "half"), **uneven_options(60))
+    for name, total in (("whole", 100), ("half", 60)):
+        out = str(tmp_path / name)
+        marl_jax.train("iql", uneven, 4, out=out, progress=False, **uneven_options(total))
+    _, half, _ = marl_jax.load(tmp_path / "half")
+    assert len(set(half.iteration.tolist())) > 1, "nobody waited"
     resumed = marl_jax.resume(tmp_path / "half", total_steps=100, progress=False)
-    by_seed = [
+    rows = [
         sorted(rows_of(tmp_path / n), key=lambda row: (row["seed"], row["evaluation"]))
         for n in ("whole", "half")
     ]
-    assert by_seed[0] == by_seed[1]
-    assert_same_state(resumed.state, whole.state)
+    assert rows[0] == rows[1]
+    _, whole, _ = marl_jax.load(tmp_path / "whole")
+    assert_same_state(resumed.state._replace(replay=None), whole)
     results = [RunDirectory(tmp_path / n).read_results() for n in ("whole", "half")]
-    assert results[0] == results[1]
+    for seed, measured in results[0].items():
+        # The fourth interval was the last, and may hold what came a little after it.
+        names = set(measured) - {"step_4"}
+        assert {n: measured[n] for n in names} == {n: results[1][seed][n] for n in names}
 
 
 def test_a_curve_of_seeds_evaluated_after_different_steps() -> None:
     def series(seed: int, points: list[tuple[int, float]]) -> list[dict[str, float]]:
         return [{"seed": seed, "env_steps": x, "y": y} for x, y in points]
 
-    slow = series(0, [(10, 1.0), (20, 5.0)])
-    quick = series(3, [(5, 0.0), (15, 2.0), (25, 4.0)])
+    slow = series(0, [(10, 1.0), (20, 5.0), (30, 9.0)])
+    quick = series(3, [(5, 0.0), (10, 1.0), (15, 2.0), (26, 4.2)])
     failed = series(4, [(5, 9.0)])
     steps, values = curve_of([*quick, *slow, *failed], "y", {4})
-    assert steps.tolist() == [10, 20]
-    np.testing.assert_allclose(values, [[1.0, 3.0], [1.0, 5.0]])
+    assert steps.tolist() == [10, 18, 26]
+    np.testing.assert_allclose(values, [[1.0, 2.6, 4.2], [1.0, 4.2, 7.4]])
+    # Of one length, as they are; nothing in common, where the first ends.
+    steps, values = curve_of([*slow, *series(1, [(10, 2.0), (20, 0.0), (30, 1.0)])], "y")
+    assert steps.tolist() == [10, 20, 30]
+    assert values.tolist() == [[1.0, 5.0, 9.0], [2.0, 0.0, 1.0]]
+    steps, values = curve_of([*slow, *failed], "y")
+    assert (steps.tolist(), values.tolist()) == ([5], [[1.0], [9.0]])
 
 
 def test_policy_of_a_run(finished: Path) -> None:

@@ -200,7 +200,25 @@ def test_who_is_not_active_stays_as_it_is(batching: str) -> None:
         assert_same(seed_of(metrics, seed), seed_of(expected_metrics[1], seed))
     assert metrics.iteration.tolist() == [4, 2, 4]
     assert metrics.env_steps.tolist() == end.env_steps.tolist()
-    assert not any(np.any(x[1]) for x in jax.tree.leaves((metrics.training, metrics.evaluation)))
+
+
+def test_no_batch_of_seeds_chooses_between_two_replays() -> None:
+    """Which would take the memory of two: who waits in a batch stores nothing."""
+    small = trainer("turn", "qmix", 1)
+    learner = dataclasses.replace(small.method.config, replay_capacity=11)
+    run = dataclasses.replace(small, method=dataclasses.replace(small.method, config=learner))
+    state = jax.eval_shape(run.init)
+    # Those of [S, C, T, ...]; drawing chooses among [S, C] lots.
+    replays = {x.shape for x in jax.tree.leaves(state.replay.episodes) if x.ndim > 3}
+    program = jax.make_jaxpr(jax.vmap(run.train_seed))(state, run.everyone)
+    chosen = {
+        equation.outvars[0].aval.shape
+        for equation in equations(program.jaxpr)
+        if equation.primitive.name == "select_n"
+    }
+    assert replays
+    assert not replays & chosen
+    assert state.env_steps.shape in chosen
 
 
 def test_all_seeds_are_evaluated_on_the_same_episodes() -> None:
@@ -212,19 +230,19 @@ def test_all_seeds_are_evaluated_on_the_same_episodes() -> None:
         np.testing.assert_array_equal(value[0], value[1])
 
 
-def primitives(jaxpr: Any) -> list[str]:
-    """Names of all primitives in a program, inner ones included."""
-    names = []
+def equations(jaxpr: Any) -> list[Any]:
+    """All equations of a program, inner ones included."""
+    found = []
     for equation in jaxpr.eqns:
-        names.append(equation.primitive.name)
+        found.append(equation)
         for inner in jax.tree.leaves(
             list(equation.params.values()),
             is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr"),
         ):
             inner = getattr(inner, "jaxpr", inner)
             if hasattr(inner, "eqns"):
-                names += primitives(inner)
-    return names
+                found += equations(inner)
+    return found
 
 
 @pytest.mark.parametrize("method", ["liir", "cia"])
@@ -232,7 +250,8 @@ def test_the_program_has_no_branch_and_no_loop_of_unknown_length(method: str) ->
     """Under `vmap` a `cond` on data becomes a `select` of both sides, and a `while` runs the longest."""
     run = trainer("turn", method, 1)
     state = jax.tree.map(lambda x: x[0], run.init())
-    names = primitives(jax.make_jaxpr(run.train_seed)(state).jaxpr)
+    program = jax.make_jaxpr(run.train_seed)(state)
+    names = [equation.primitive.name for equation in equations(program.jaxpr)]
     assert "scan" in names
     assert names.count("scan") >= 4  # iterations, rollout, sweep, evaluation
     assert "cond" not in names
