@@ -185,7 +185,7 @@ def test_only_valid_steps_count() -> None:
     assert (run.steps_per_iteration, run.iterations_per_chunk) == (8, 2)
 
 
-@pytest.mark.parametrize("batching", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("batching", ["map", "vmap"])
 def test_who_is_not_active_stays_as_it_is(batching: str) -> None:
     """Replay, random key and all; the others go on as if alone. QMIX has a replay."""
     run = trainer("take_or_wait", "qmix", 3, batching=batching)
