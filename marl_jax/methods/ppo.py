@@ -502,7 +502,8 @@ class EDTIConfig(EITIConfig):
     """Hyper-parameters of EDTI (README of the authors)."""
 
     extrinsic_weight: Annotated[float, NotNegative] = 0.1
-    """Weight of the other's expected reward from the task in the value of an interaction (beta_ext)."""
+    """Weight of the other's expected reward from the task in the value of an interaction (beta_ext). It is paid at every
+    step: where a task ends when it is solved, 0 keeps agents from putting that off (`experiments/results/alita`)."""
     intrinsic_weight: Annotated[float, NotNegative] = 1.0
     """Weight of the other's expected curiosity (beta_int)."""
 
