@@ -502,8 +502,9 @@ class EDTIConfig(EITIConfig):
     """Hyper-parameters of EDTI (README of the authors)."""
 
     extrinsic_weight: Annotated[float, NotNegative] = 0.1
-    """Weight of the other's expected reward from the task in the value of an interaction (beta_ext). It is paid at every
-    step: where a task ends when it is solved, 0 keeps agents from putting that off (`experiments/results/alita`)."""
+    """Weight of the other's expected reward from the task in the value of an interaction (beta_ext). It is paid at
+    every step: where a task ends when it is solved, 0 keeps agents from putting that off (see
+    `experiments/results/alita`)."""
     intrinsic_weight: Annotated[float, NotNegative] = 1.0
     """Weight of the other's expected curiosity (beta_int)."""
 
