@@ -14,6 +14,7 @@ gamma is 0.95 and an episode has 25 steps.
 import csv
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import jax
@@ -83,28 +84,19 @@ def main() -> int:
     width = max(map(len, (*labels, "run"))) + 2
     print(f"{'run':<{width}}{'seed':>6}" + "".join(f"{name:>12}" for name in header[2:]))
     for label, (name, env, method) in zip(labels, teams, strict=True):
-        run = RunDirectory.open(name)
-        settings = run.settings()
+        settings = RunDirectory.open(name).settings()
         tasks[settings.env] = None
-        kept = run.checkpoints.steps()
-        seeds = args.seeds or range(settings.seed, settings.seed + settings.seeds)
-        found: list[list[tuple[int, float, float]]] = []
-        for seed in seeds:
-            found.append([])
-            for checkpoint in kept:
-                team = load_policy(name, seed, checkpoint)
-                # A seed that had its budget before others is the same in several.
-                if found[-1] and team.env_steps == found[-1][-1][0]:
-                    continue
-                key = jax.random.key(checkpoint)
-                true, estimated = measure(env, method, team.state, key, args)
-                found[-1].append((team.env_steps, true, estimated))
-                rows.append((label, seed, *found[-1][-1]))
+        of_seeds = []
+        for seed in args.seeds or range(settings.seed, settings.seed + settings.seeds):
+            points = []
+            for steps, true, estimated in _along_training(name, seed, env, method, args):
+                points.append((steps, true, estimated))
                 print(
-                    f"{label:<{width}}{seed:>6}{rows[-1][2]:>12,}{true:>12.4g}{estimated:>12.4g}",
+                    f"{label:<{width}}{seed:>6}{steps:>12,}{true:>12.4g}{estimated:>12.4g}",
                     flush=True,
                 )
-        of_seeds = [np.array(points).T for points in found]
+            rows += [(label, seed, *point) for point in points]
+            of_seeds.append(np.array(points).T)
         curves[label] = common_steps([points[[0, 2]] for points in of_seeds])
         curves[f"{label}, true"] = common_steps([points[[0, 1]] for points in of_seeds])
     with command.writing(target, "--out"):
@@ -116,6 +108,19 @@ def main() -> int:
         learning_curves(curves, target, title, "influence F", logarithmic=True)
     print(f"picture: {target}")
     return 0
+
+
+def _along_training(
+    name: str, seed: int, env: Any, method: ALITA, args: Arguments
+) -> Iterator[tuple[int, float, float]]:
+    """Environment steps, true F and estimated F of every state of a seed that its run has kept."""
+    before = None
+    for checkpoint in RunDirectory.open(name).checkpoints.steps():
+        team = load_policy(name, seed, checkpoint)
+        # A seed that had its budget before others is the same in several.
+        if team.env_steps != before:
+            before = team.env_steps
+            yield before, *measure(env, method, team.state, jax.random.key(checkpoint), args)
 
 
 def measure(

@@ -269,11 +269,11 @@ def common_steps(series: Sequence[NDArray[np.float64]]) -> Curve:
     If all have the same steps, as where every episode takes as long, these. Otherwise as many as the shortest has,
     evenly from where the last of them begins to where the first ends, and values interpolated between the series' own.
     """
-    first, last = max(x[0, 0] for x in series), min(x[0, -1] for x in series)
-    num = min(x.shape[1] for x in series)
-    steps = np.rint(np.linspace(min(first, last), last, num))
-    if all(np.array_equal(x[0], series[0][0]) for x in series):
-        steps = series[0][0]
+    steps = series[0][0]
+    if not all(np.array_equal(x[0], steps) for x in series):
+        first, last = max(x[0, 0] for x in series), min(x[0, -1] for x in series)
+        num = min(x.shape[1] for x in series)
+        steps = np.rint(np.linspace(min(first, last), last, num))
     return steps, np.array([np.interp(steps, *x) for x in series])
 
 
