@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
+import jax
+import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from marl_jax import ConfigurationError
 from marl_jax.api import load, policy_of
 from marl_jax.policy import Policy
 from marl_jax.settings import SECTIONS
+from marl_jax.types import EpisodeBatch
 
 T = TypeVar("T")
 
@@ -165,6 +169,17 @@ def load_teams(runs: Sequence[str], seed: int | None) -> dict[str, Team]:
             )
         teams.append(Team(name, settings.method, policy_of(trainer, state, settings, seed)))
     return dict(zip(labels([team.method for team in teams], runs), teams, strict=True))
+
+
+def cells(policy: Policy, key: jax.Array, batch: EpisodeBatch) -> NDArray[np.integer[Any]] | None:
+    """Row and column of each agent along the episodes that a policy has played with a key.
+
+    Returns:
+        [T+1, B, N, 2]; None where agents have no cells.
+    """
+    positions = np.asarray(getattr(policy.states(key, batch), "positions", np.zeros(0)))
+    on_a_grid = positions.shape[2:] == (batch.num_agents, 2)
+    return positions if on_a_grid and np.issubdtype(positions.dtype, np.integer) else None
 
 
 @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""Evaluates and draws what a run learned: `experiments/evaluate.py --run DIR --episodes 100 --render out.gif`."""
+"""Evaluates and draws what a run learned: `experiments/evaluate.py --run DIR --episodes 100 --render out.gif`.
+
+On a grid it also counts the different cells that each agent has been in, in all episodes together and in the mean of
+one.
+"""
 
 import dataclasses
 from typing import Annotated
@@ -6,11 +10,13 @@ from typing import Annotated
 import jax
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import load, policy_of
 from marl_jax.runs import summary
+from marl_jax.statistics import Coverage, coverage
 
 
 @dataclasses.dataclass
@@ -21,6 +27,9 @@ class Arguments:
     """Folder of the run."""
     episodes: int = 100
     """Episodes for each seed, greedy without --explore."""
+    checkpoint: int | None = None
+    """Which of the states that the run kept along the way (--keep-every), 0 for the untrained teams; the last one if
+    not given."""
     seed: int | None = None
     """Evaluate this seed only; all of them if not given. --render draws it, or the best one."""
     episode_seed: int = 0
@@ -41,13 +50,14 @@ def main() -> int:
             f"--episode-seed is {args.episode_seed}; it must be at least 0 and at most {2**32 - 1}."
         )
     target = None if args.render is None else command.gif(args.render, "--render")
-    trainer, state, settings = load(args.run)
+    trainer, state, settings = load(args.run, args.checkpoint)
     seeds = (
         [args.seed]
         if args.seed is not None
         else range(settings.seed, settings.seed + settings.seeds)
     )
     key, means = jax.random.key(args.episode_seed), {}
+    covered: list[Coverage] = []
     for seed in seeds:
         policy = policy_of(trainer, state, settings, seed)
         batch, extras = policy.play(key, args.episodes, args.explore)
@@ -55,14 +65,30 @@ def main() -> int:
         means[seed] = float(returns.mean())
         rest = "  ".join(f"{name} {np.mean(value):.4g}" for name, value in extras.items())
         print(f"seed {seed}: return {returns.mean():.4g} (deviation {returns.std():.3g})  {rest}")
+        positions = command.cells(policy, key, batch)
+        if positions is not None:
+            covered.append(coverage(positions, np.asarray(batch.valid)))
+            print(f"seed {seed}: {_cells(covered[-1:])}")
     if len(means) > 1:
         print(f"IQM of {len(means)} seeds: {summary(np.array(list(means.values())))}")
+        if covered:
+            print(f"mean of {len(means)} seeds: {_cells(covered)}")
     if target is not None:
         best = max(means, key=lambda seed: means[seed])
         with command.writing(target, "--render"):
             policy_of(trainer, state, settings, best).render(target, key, args.explore)
         print(f"drew an episode of seed {best} to {target}")
     return 0
+
+
+def _cells(of_seeds: list[Coverage]) -> str:
+    """The mean over seeds, agent by agent."""
+    together, of_an_episode = np.mean(of_seeds, axis=0)
+    return f"cells of each agent {_numbers(together)}, in one episode {_numbers(of_an_episode)}"
+
+
+def _numbers(values: NDArray[np.float64]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 if __name__ == "__main__":

@@ -74,11 +74,10 @@ def _whereabouts(
 ) -> Whereabouts:
     key = jax.random.key(0)
     batch, _ = policy.play(key, episodes)
-    states = policy.states(key, batch)
-    positions = np.asarray(getattr(states, "positions", np.zeros(0)))
+    positions = command.cells(policy, key, batch)
     valid = np.asarray(batch.valid)
     num_agents = batch.num_agents
-    if positions.shape[2:] != (num_agents, 2) or not np.issubdtype(positions.dtype, np.integer):
+    if positions is None:
         raise ConfigurationError(
             f"{name} is a run on a world whose agents have no cells; it must be one on a grid, such as pac_men."
         )

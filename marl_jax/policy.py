@@ -60,6 +60,11 @@ def play_episode(env: MultiAgentEnv[Any], act: Act, memory: Any, key: jax.Array)
     return Episode(states, np.array(rewards), extras)
 
 
+# Compiled once for all seeds of a run: their policies share world and method.
+_rollout = jax.jit(rollout, static_argnums=(0, 1, 4, 5))
+_retrace = jax.jit(retrace, static_argnums=0)
+
+
 @dataclasses.dataclass(frozen=True)
 class Policy:
     """One seed's team.
@@ -114,20 +119,11 @@ class Policy:
         self, key: jax.Array, num_episodes: int, explore: bool = False
     ) -> tuple[EpisodeBatch, Metrics]:
         """Plays episodes side by side; returns them, and the environment's extras at their ends."""
-        return self._play(self.state, key, num_episodes, explore)
-
-    @functools.cached_property
-    def _play(self) -> Any:
-        return jax.jit(
-            lambda state, key, num_episodes, explore: rollout(
-                self.env, self.method, state, key, num_episodes, explore
-            ),
-            static_argnums=(2, 3),
-        )
+        return _rollout(self.env, self.method, self.state, key, num_episodes, explore)
 
     def states(self, key: jax.Array, batch: EpisodeBatch) -> Any:
         """The environment's states, [T+1, B, ...], along the episodes that `play` has returned for this key."""
-        return jax.jit(functools.partial(retrace, self.env))(key, batch.action)
+        return _retrace(self.env, key, batch.action)
 
     def episode(self, key: jax.Array, explore: bool = False) -> Episode:
         """Plays one episode, greedily or as in training."""

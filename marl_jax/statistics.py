@@ -6,6 +6,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+class Coverage(NamedTuple):
+    """How many different cells of a grid each agent has been in.
+
+    Attributes:
+        together: in all episodes together, [N].
+        of_an_episode: in one of them, in the mean, [N].
+    """
+
+    together: NDArray[np.int64]
+    of_an_episode: NDArray[np.float64]
+
+
 class Interval(NamedTuple):
     """A point estimate with its interval."""
 
@@ -50,6 +62,25 @@ def iqm_interval(values: ArrayLike, confidence: float = 0.95, resamples: int = 2
         rng=np.random.default_rng(0),
     )
     return Interval(estimate, result.confidence_interval.low, result.confidence_interval.high)
+
+
+def coverage(positions: NDArray[np.integer], valid: NDArray[np.bool_]) -> Coverage:
+    """Counts the different cells of each agent, those in which an episode begins and ends included.
+
+    Args:
+        positions: row and column along episodes, [T+1, B, N, 2].
+        valid: whether step t of an episode was played, [T, B]; true up to its end.
+    """
+    there = np.concatenate([np.ones_like(valid[:1]), valid])
+    together, of_an_episode = [], []
+    for agent in np.moveaxis(positions, 2, 0):
+        episodes = [
+            np.unique(cells[on], axis=0)
+            for cells, on in zip(agent.swapaxes(0, 1), there.T, strict=True)
+        ]
+        together.append(len(np.unique(np.concatenate(episodes), axis=0)))
+        of_an_episode.append(np.mean([len(cells) for cells in episodes]))
+    return Coverage(np.array(together), np.array(of_an_episode))
 
 
 def kernel_pca(x: NDArray[np.float64], components: int = 2) -> NDArray[np.float64]:

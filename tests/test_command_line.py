@@ -1,6 +1,7 @@
 """The command lines: what good and bad input get."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import marl_jax
 from experiments import (
@@ -148,6 +150,13 @@ def test_evaluate_draws_and_plot_compares(
     text = capsys.readouterr().out
     assert "seed 0: return" in text
     assert "IQM of 2 seeds" in text
+    # Three episodes of five steps: at most six cells in one, and no fewer in all than in one.
+    seeds, mean = _covered(text, r"seed \d: cells"), _covered(text, "mean of 2 seeds: cells")
+    assert len(seeds) == 2
+    np.testing.assert_allclose(np.mean(seeds, axis=0)[None], mean, atol=0.01)
+    assert all(
+        1 <= one <= 6 and one <= together <= 3 * one for together, one in zip(*mean[0], strict=True)
+    )
     assert gif.read_bytes().startswith(b"GIF89a")
     assert call(plot.main, [str(finished), str(finished), "--out", str(png)], monkeypatch) == 0
     assert png.read_bytes().startswith(b"\x89PNG")
@@ -155,6 +164,7 @@ def test_evaluate_draws_and_plot_compares(
         (evaluate.main, ["--run", str(tmp_path)], "is not a run"),
         (evaluate.main, ["--run", str(finished), "--episodes", "0"], "must be at least 1"),
         (evaluate.main, ["--run", str(finished), "--seed", "7"], "must be one of 0 to 1"),
+        (evaluate.main, ["--run", str(finished), "--checkpoint", "9"], "checkpoint is 9; "),
         (evaluate.main, ["--run", str(finished), "--render", "x.txt"], "must be a .gif file"),
         (plot.main, [str(finished), "--column", "profit"], "has no column 'profit'"),
         (plot.main, [str(finished), "--out", str(tmp_path / "no" / "x.png")], "cannot write"),
@@ -162,6 +172,12 @@ def test_evaluate_draws_and_plot_compares(
     ):
         assert call(main, arguments, monkeypatch) == 2
         assert sentence in capsys.readouterr().err
+
+
+def _covered(text: str, begin: str) -> NDArray[np.float64]:
+    """The lines about cells: in all episodes and in one, of each agent; [lines, 2, N]."""
+    found = re.findall(rf"^{begin} of each agent (.*), in one episode (.*)$", text, re.MULTILINE)
+    return np.array([[[float(x) for x in part.split()] for part in line] for line in found])
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from marl_jax.statistics import interquartile_mean, iqm_interval, kernel_pca
+from marl_jax.statistics import coverage, interquartile_mean, iqm_interval, kernel_pca
 
 
 def test_interquartile_mean_drops_a_quarter_at_each_end() -> None:
@@ -39,3 +39,22 @@ def test_kernel_pca_of_three_points() -> None:
 
 def test_kernel_pca_of_one_place() -> None:
     np.testing.assert_allclose(kernel_pca(np.ones((4, 3))), 0.0, atol=1e-7)
+
+
+def test_coverage_of_two_episodes() -> None:
+    # Agent 0 goes right twice and back in the first episode, three cells, and right once in the second, which ends
+    # there: two, one of them new. Agent 1 stays at (5, 5) in both.
+    first = [[2, 0], [2, 1], [2, 2], [2, 1]]
+    second = [[2, 2], [2, 3], [7, 7], [8, 8]]
+    stays = [[5, 5]] * 4
+    positions = np.array([[first, stays], [second, stays]]).transpose(2, 0, 1, 3)
+    valid = np.array([[True, True], [True, False], [True, False]])
+    found = coverage(positions, valid)
+    assert found.together.tolist() == [4, 1]
+    assert found.of_an_episode.tolist() == [2.5, 1.0]
+
+
+def test_coverage_tells_rows_from_columns() -> None:
+    positions = np.array([[1, 2], [2, 1], [1, 2]])[:, None, None]
+    found = coverage(positions, np.ones((2, 1), bool))
+    assert (found.together.tolist(), found.of_an_episode.tolist()) == ([2], [2.0])
