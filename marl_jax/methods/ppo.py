@@ -288,10 +288,15 @@ class IPPO(SingleStepMethod):
             order = order[jnp.argsort(~played[order], stable=True)]
             return order[: size * c.minibatches].reshape(c.minibatches, size)
 
+        def learn(carry: Any, chosen: Int[Array, " K"]) -> Any:
+            return gradient_step(carry, jax.tree.map(lambda x: x[chosen], lessons))
+
         def step(carry: Any, now: Any) -> Any:
             chosen, counts = now
-            after, metrics = gradient_step(carry, jax.tree.map(lambda x: x[chosen], lessons))
-            return jax.tree.map(lambda new, old: jnp.where(counts, new, old), after, carry), metrics
+            metrics = jax.eval_shape(learn, carry, chosen)[1]
+            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+            # Without the work where it does not count, if seeds run one after the other.
+            return jax.lax.cond(counts, learn, lambda carry, _: (carry, nothing), carry, chosen)
 
         orders = jax.vmap(new_order)(jax.random.split(key, c.epochs))
         # What is left over after the last full one counts if it is at least half of one.
