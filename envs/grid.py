@@ -76,6 +76,24 @@ def one_hot(cell: jax.Array, height: int, width: int) -> jax.Array:
     return (index[..., None] == jnp.arange(height * width)).astype(jnp.float32)
 
 
+def encode(numbers: jax.Array, size: int, how: str) -> jax.Array:
+    """Rows and columns as features.
+
+    Args:
+        numbers: [K] int32, each in 0..size-1.
+        size: rows and columns of the map.
+        how: "one_hot", each as a one-hot vector of `size` entries; "coordinates", divided by `size`;
+            "cells", as they are.
+
+    Returns:
+        [K size] or [K] float32.
+    """
+    if how == "one_hot":
+        return (numbers[:, None] == jnp.arange(size)).astype(jnp.float32).ravel()
+    scale = 1 / size if how == "coordinates" else 1.0
+    return numbers.astype(jnp.float32) * np.float32(scale)
+
+
 def window(rows: tuple[int, ...], columns: tuple[int, ...]) -> np.ndarray:
     """The offsets that a local view looks at, row by row, in the given order.
 

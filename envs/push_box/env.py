@@ -38,8 +38,8 @@ class PushBoxConfig(Config):
             (false). [P, R]
         success_reward: paid to each agent for a box at the wall. [R: 1000 in EDTI, 1 in CMAE]
         observation: "one_hot" shows every coordinate as a one-hot vector of `size` entries (EDTI's
-            code), "coordinates" as one number, coordinate / size. [R: the former in EDTI, the
-            latter, not scaled, in CMAE]
+            code), "coordinates" as one number, coordinate / size, "cells" as the coordinate itself
+            (CMAE's code). [R; None is one_hot in EDTI and S, coordinates, in CMAE]
         box_low: least row and column in which a box appears; EDTI only. [R: 4]
         box_high: greatest such row and column; None is size - 4. [R: 11, which is 15 - 4; EDTI's
             code has 11 whatever the size]
@@ -54,7 +54,7 @@ class PushBoxConfig(Config):
     time_limit: Annotated[int, Range(minimum=1)] = 300
     terminate_on_success: bool = True
     success_reward: Annotated[float, Range(above=0.0)] | None = None
-    observation: Literal["one_hot", "coordinates"] | None = None
+    observation: Literal["one_hot", "coordinates", "cells"] | None = None
     box_low: Annotated[int, Range(minimum=1)] | None = None
     box_high: Annotated[int, Range(minimum=1)] | None = None
 
@@ -164,8 +164,8 @@ class PushBox(MultiAgentEnv[State]):
     of agent 0, of agent 1, of the box's centre. A shared network cannot tell from it which agent it
     acts for; the learner adds the identity where a method wants it.
         "one_hot"      F = 6 size = 90: each of the six numbers one-hot over 0..size-1 [R: EDTI]
-        "coordinates"  F = 6: each divided by `size` [S for the scale; CMAE's code has the numbers
-                       as they are, column before row]
+        "coordinates"  F = 6: each divided by `size` [S]
+        "cells"        F = 6: each as it is [R: CMAE, whose code has column before row]
     After a delivery that does not end the episode the box is still seen at the wall; the new one is
     first seen one step later, in which it may be pushed already [R: EDTI].
 
@@ -196,8 +196,9 @@ class PushBox(MultiAgentEnv[State]):
         self.num_actions = 5 if edti else 4
         self.time_limit = config.time_limit
         self._size = config.size
-        self._one_hot = (config.observation or ("one_hot" if edti else "coordinates")) == "one_hot"
-        self.agents_view_size = self.global_state_size = 6 * (self._size if self._one_hot else 1)
+        self._observation = config.observation or ("one_hot" if edti else "coordinates")
+        one_hot = self._observation == "one_hot"
+        self.agents_view_size = self.global_state_size = 6 * (self._size if one_hot else 1)
         self._reward = config.success_reward or (1000.0 if edti else 1.0)
         # Cells of the box on each side of its centre, and the free rows and columns.
         self._radius = 0 if edti else 1
@@ -340,9 +341,7 @@ class PushBox(MultiAgentEnv[State]):
     def _encode(self, positions: jax.Array, box: jax.Array) -> jax.Array:
         """[F] float32, the six coordinates."""
         numbers = jnp.concatenate([positions.ravel(), box])
-        if not self._one_hot:
-            return numbers.astype(jnp.float32) * np.float32(1 / self._size)
-        return (numbers[:, None] == jnp.arange(self._size)).astype(jnp.float32).ravel()
+        return grid.encode(numbers, self._size, self._observation)
 
     @property
     def own_features(self) -> np.ndarray:

@@ -39,7 +39,8 @@ class SecretRoomConfig(Config):
             without `--fix_start`; S in "cmae", which always has fixed starts]
         success_reward: paid to each agent when the task is solved. [R: 1000 in EDTI, 1 in CMAE]
         observation: "coordinates" shows every coordinate as one number, coordinate / size;
-            "one_hot" as a one-hot vector of `size` entries. [S, R: the latter is EDTI's]
+            "one_hot" as a one-hot vector of `size` entries (EDTI's code), "cells" as the coordinate
+            itself (CMAE's code). [S, R, R]
 
     Raises:
         ConfigurationError: also if the map is too small, or an option has no meaning in the
@@ -53,7 +54,7 @@ class SecretRoomConfig(Config):
     doors_observed: bool = True
     random_start: bool = False
     success_reward: Annotated[float, Range(above=0.0)] | None = None
-    observation: Literal["coordinates", "one_hot"] = "coordinates"
+    observation: Literal["coordinates", "one_hot", "cells"] = "coordinates"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -210,9 +211,9 @@ class SecretRoom(MultiAgentEnv[State]):
     of agent 0, of agent 1, then, with `doors_observed`, for each door 1 if it is open [P]. A shared
     network cannot tell from it which agent it acts for; the learner adds the identity where a
     method wants it.
-        "coordinates"  F = 4 + 3: each coordinate divided by `size` [S for the scale; CMAE's code
-                       has the numbers as they are, column before row, and the doors as one number
-                       in 0..7]
+        "coordinates"  F = 4 + 3: each coordinate divided by `size` [S]
+        "cells"        F = 4 + 3: each coordinate as it is [R: CMAE, whose code has column before
+                       row, and the doors as one number in 0..7]
         "one_hot"      F = 4 size + 3: each coordinate one-hot over 0..size-1 [R: EDTI, which has
                        no doors: F = 100 with `doors_observed=False`]
 
@@ -346,12 +347,8 @@ class SecretRoom(MultiAgentEnv[State]):
         return (positions[:, 0] <= g.target_row) & (positions[:, 1] >= g.target_column)
 
     def _observe(self, state: State) -> Observation:
-        size, config = self.config.size, self.config
-        numbers = state.positions.ravel()
-        if config.observation == "one_hot":
-            cells = (numbers[:, None] == jnp.arange(size)).astype(jnp.float32).ravel()
-        else:
-            cells = numbers.astype(jnp.float32) * np.float32(1 / size)
+        config = self.config
+        cells = grid.encode(state.positions.ravel(), config.size, config.observation)
         is_open = (state.doors > 0).astype(jnp.float32)
         view = jnp.concatenate([cells, is_open]) if config.doors_observed else cells
         times = state.doors.astype(jnp.float32) * np.float32(1 / (1 + config.door_open_steps))

@@ -389,6 +389,13 @@ def test_coordinates_by_hand(variant: str) -> None:
         np.testing.assert_allclose(vector, expected, rtol=2e-7)
 
 
+def test_cells_are_the_coordinates_as_they_are() -> None:
+    env = PushBox(observation="cells")
+    _, timestep = play(env, make_state((2, 12), (3, 4), (7, 8)), RIGHT, UP)
+    for vector in (*timestep.observation.agents_view, timestep.observation.global_state):
+        assert vector.tolist() == [2.0, 13.0, 2.0, 4.0, 7.0, 8.0]
+
+
 def test_one_hot_of_cmae() -> None:
     env = PushBox(variant="cmae", observation="one_hot")
     _, first = env.reset(jax.random.key(0))
@@ -631,7 +638,7 @@ def test_the_twin_agrees_at_every_step(
         ({"success_reward": 0.0}, "success_reward is 0.0; it must be above 0."),
         (
             {"observation": "image"},
-            "observation is 'image'; it must be one of: one_hot, coordinates.",
+            "observation is 'image'; it must be one of: one_hot, coordinates, cells.",
         ),
         ({"box_low": 0}, "box_low is 0; it must be at least 1."),
         ({"box_high": 14}, "box_high is 14; it must be at most 13 (size - 2)."),

@@ -419,6 +419,12 @@ def test_coordinates_by_hand() -> None:
         np.testing.assert_allclose(vector, expected, rtol=2e-7)
 
 
+def test_cells_are_the_coordinates_as_they_are() -> None:
+    _, timestep = play(SecretRoom(observation="cells"), make_state((3, 20), (24, 7)), DOWN, DOWN)
+    for vector in (*timestep.observation.agents_view, timestep.observation.global_state):
+        assert vector.tolist() == [4.0, 20.0, 24.0, 7.0, 1.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("doors_observed", [True, False])
 def test_one_hot_by_hand(doors_observed: bool) -> None:
     env = SecretRoom(observation="one_hot", doors_observed=doors_observed)
@@ -651,7 +657,7 @@ def test_the_twin_agrees_at_every_step(
         ({"success_reward": -1.0}, "success_reward is -1.0; it must be above 0."),
         (
             {"observation": "image"},
-            "observation is 'image'; it must be one of: coordinates, one_hot.",
+            "observation is 'image'; it must be one of: coordinates, one_hot, cells.",
         ),
         (
             {"variant": "cmae", "door_open_steps": 8},
