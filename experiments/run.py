@@ -12,7 +12,7 @@ import envs
 from envs.registry import summary
 from experiments import command
 from marl_jax import ConfigurationError, methods
-from marl_jax.api import make_trainer, run_training
+from marl_jax.api import check_settings, run_training
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, environment_record, make_settings, presets
 
@@ -51,8 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         preset = first.preset if first.method else None
         base = make_settings(method, env, 16, 0, preset=preset)
         settings, out = _settings(arguments, base)
-        # Refuses what does not fit the task before anything is written.
-        make_trainer(settings)
+        check_settings(settings)
         run = RunDirectory.create(settings, environment_record(), out)
         result = run_training(settings, run)
     if result.interrupted:

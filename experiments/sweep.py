@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.api import make_trainer, run_training
+from marl_jax.api import check_settings, run_training
 from marl_jax.plots import COLOURS, learning_curves
 from marl_jax.runs import RunDirectory, series_of
 from marl_jax.settings import RunSettings, environment_record, make_settings
@@ -124,7 +124,7 @@ def _refuse_another_sweep(out: Path, settings: list[RunSettings]) -> None:
 def _train(folder: Path, setting: RunSettings) -> RunDirectory | None:
     """Trains one choice, or what is left of it; None if it was stopped."""
     if not (folder / "config.json").is_file():
-        make_trainer(setting)  # refuses what does not fit the task before anything is written
+        check_settings(setting)
         run = RunDirectory.create(setting, environment_record(), str(folder))
         result = run_training(setting, run)
         return None if result.interrupted else run

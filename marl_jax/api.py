@@ -22,7 +22,7 @@ from marl_jax.plots import Curve
 from marl_jax.policy import Policy
 from marl_jax.progress import Progress, Silent, default_progress, duration
 from marl_jax.runs import Results, Row, RunDirectory, curve_of, summary
-from marl_jax.runtime import use_compilation_cache
+from marl_jax.runtime import memory_size, use_compilation_cache
 from marl_jax.settings import RunSettings, environment_record, make_settings
 from marl_jax.training import ChunkMetrics, RunState, Trainer
 
@@ -87,6 +87,23 @@ def make_trainer(settings: RunSettings) -> Trainer:
     env = make_env(settings.env, **dataclasses.asdict(settings.env_options))
     method = methods.make(settings.method, env, **dataclasses.asdict(settings.method_options))
     return Trainer(env, method, settings.training, settings.seeds, settings.seed)
+
+
+def check_settings(settings: RunSettings) -> None:
+    """Refuses what does not fit, before anything is written.
+
+    Raises:
+        ConfigurationError: if the options do not fit the task, or what the seeds keep does not fit the memory.
+    """
+    trainer = make_trainer(settings)
+    have = memory_size(trainer.mesh)
+    need = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(trainer.abstract_state()))
+    if have is not None and need > have:
+        each = need / settings.seeds
+        raise ConfigurationError(
+            f"seeds is {settings.seeds}; each keeps {each / 1e9:.3g} GB (parameters, replay, tables) and the memory "
+            f"has {have / 1e9:.3g} GB, so it must be at most {int(have / each)}, or what each keeps must be less."
+        )
 
 
 def load(run: str | Path, checkpoint: int | None = None) -> tuple[Trainer, RunState, RunSettings]:
@@ -175,8 +192,7 @@ def train(
         {"training": training, "method": method_options or {}, "env": env_options or {}},
         preset=preset,
     )
-    # Refuses what does not fit the task before anything is written.
-    make_trainer(settings)
+    check_settings(settings)
     directory = None
     if out is not None:
         directory = RunDirectory.create(settings, environment_record(), out)
@@ -212,6 +228,8 @@ def run_training(
 ) -> TrainResult:
     """The Python loop around `Trainer.train_chunk`: logs, draws, saves and stops."""
     use_compilation_cache()
+    if resumed:
+        check_settings(settings)
     if isinstance(progress, bool):
         progress = default_progress() if progress else Silent()
     try:
@@ -310,7 +328,10 @@ class _Loop:
         self.progress.message("compiling ...")
         began = time.monotonic()
         compiled = self.trainer.train_chunk.lower(state, self.trainer.everyone).compile()
-        self.progress.message(f"compiled in {time.monotonic() - began:.1f} s")
+        seconds, use = time.monotonic() - began, compiled.memory_analysis()
+        # Not where the backend does not say.
+        takes = f", takes {_peak(use) / 1e9:.3g} GB of memory" if use is not None else ""
+        self.progress.message(f"compiled in {seconds:.1f} s{takes}")
         return compiled
 
     def _seed(self, index: int | np.integer[Any]) -> int:
@@ -424,6 +445,12 @@ class _Loop:
             say(f"run: {self.directory.path}" + (f"  picture: {picture}" if picture else ""))
         if interrupted:
             say("stopped before the end, everything is saved" if self.directory else "stopped")
+
+
+def _peak(use: Any) -> int:
+    """Bytes that a compiled program needs: what it is given, what it makes of it elsewhere, and on the way."""
+    made: int = use.output_size_in_bytes - use.alias_size_in_bytes
+    return use.argument_size_in_bytes + made + use.temp_size_in_bytes
 
 
 @contextlib.contextmanager

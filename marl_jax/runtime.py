@@ -42,3 +42,16 @@ def seed_mesh(num_seeds: int) -> Mesh:
 def seed_sharding(mesh: Mesh) -> NamedSharding:
     """Splits the leading axis of an array over the mesh."""
     return NamedSharding(mesh, PartitionSpec(SEED_AXIS))
+
+
+def memory_size(mesh: Mesh) -> int | None:
+    """Bytes that the mesh's devices have in all, for CPUs the machine's; None if it is not known."""
+    devices = list(mesh.devices.flat)
+    if devices[0].platform == "cpu":
+        try:
+            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        except (AttributeError, ValueError, OSError):
+            return None
+    statistics = devices[0].memory_stats() or {}
+    limit = statistics.get("bytes_limit")
+    return None if limit is None else limit * len(devices)

@@ -138,6 +138,21 @@ def test_list_and_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
         assert flag in text
 
 
+def test_more_seeds_than_there_is_memory_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    arguments = ["--method", "qmix", "--env", "turn", "--seeds", "1000000", "--out", str(out)]
+    assert call(run.main, arguments, monkeypatch) == 2
+    error = capsys.readouterr().err
+    assert "seeds is 1000000; each keeps 0." in error
+    most = re.search(r"the memory has (.*) GB, so it must be at most (\d+), or", error)
+    assert most is not None
+    # 5000 episodes of Turn take about a quarter of a GB.
+    assert 3 * float(most[1]) < int(most[2]) < 5 * float(most[1])
+    assert not out.exists()
+
+
 def test_evaluate_draws_and_plot_compares(
     finished: Path,
     tmp_path: Path,
