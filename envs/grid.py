@@ -80,16 +80,17 @@ def encode(numbers: jax.Array, size: int, how: str) -> jax.Array:
     """Rows and columns as features.
 
     Args:
-        numbers: [K] int32, each in 0..size-1.
+        numbers: [..., K] int32, each in 0..size-1.
         size: rows and columns of the map.
         how: "one_hot", each as a one-hot vector of `size` entries; "coordinates", divided by `size`;
             "cells", as they are.
 
     Returns:
-        [K size] or [K] float32.
+        [..., K size] or [..., K] float32.
     """
     if how == "one_hot":
-        return (numbers[:, None] == jnp.arange(size)).astype(jnp.float32).ravel()
+        hot = numbers[..., None] == jnp.arange(size)
+        return hot.astype(jnp.float32).reshape(*numbers.shape[:-1], -1)
     scale = 1 / size if how == "coordinates" else 1.0
     return numbers.astype(jnp.float32) * np.float32(scale)
 

@@ -177,9 +177,11 @@ def cells(policy: Policy, key: jax.Array, batch: EpisodeBatch) -> NDArray[np.int
     Returns:
         [T+1, B, N, 2]; None where agents have no cells.
     """
-    positions = np.asarray(getattr(policy.states(key, batch), "positions", np.zeros(0)))
-    on_a_grid = positions.shape[2:] == (batch.num_agents, 2)
-    return positions if on_a_grid and np.issubdtype(positions.dtype, np.integer) else None
+    state, _ = jax.eval_shape(policy.env.reset, key)
+    here = getattr(state, "positions", key)
+    if here.shape != (batch.num_agents, 2) or not np.issubdtype(here.dtype, np.integer):
+        return None
+    return np.asarray(policy.states(key, batch).positions)
 
 
 @contextlib.contextmanager

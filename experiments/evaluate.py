@@ -28,8 +28,8 @@ class Arguments:
     episodes: int = 100
     """Episodes for each seed, greedy without --explore."""
     checkpoint: int | None = None
-    """Which of the states that the run kept along the way (--keep-every), 0 for the untrained teams; the last one if
-    not given."""
+    """Which of the run's checkpoints, if not the last: the last two are there, and with --keep-every others, 0, the
+    untrained teams, among them."""
     seed: int | None = None
     """Evaluate this seed only; all of them if not given. --render draws it, or the best one."""
     episode_seed: int = 0
@@ -41,8 +41,10 @@ class Arguments:
 
 
 def main() -> int:
-    """Prints each seed's mean return and their IQM; returns the exit status."""
-    args = command.parse(Arguments, "Evaluates and draws what a run learned.")
+    """Prints each seed's mean return and cells, and their summaries; returns the exit status."""
+    args = command.parse(
+        Arguments, "Evaluates and draws what a run learned, and counts the cells visited."
+    )
     if args.episodes < 1:
         raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
     if not 0 <= args.episode_seed < 2**32:

@@ -58,6 +58,8 @@ def main() -> int:
     choices = _choices(args)
     # All of them are checked before the first is trained.
     settings = [_settings(args, choice) for choice in choices]
+    for setting in settings:
+        check_settings(setting)
     out = Path(args.out)
     _refuse_another_sweep(out, settings)
     finished: list[tuple[Choice, RunDirectory]] = []
@@ -124,7 +126,6 @@ def _refuse_another_sweep(out: Path, settings: list[RunSettings]) -> None:
 def _train(folder: Path, setting: RunSettings) -> RunDirectory | None:
     """Trains one choice, or what is left of it; None if it was stopped."""
     if not (folder / "config.json").is_file():
-        check_settings(setting)
         run = RunDirectory.create(setting, environment_record(), str(folder))
         result = run_training(setting, run)
         return None if result.interrupted else run

@@ -93,7 +93,8 @@ def check_settings(settings: RunSettings) -> None:
     """Refuses what does not fit, before anything is written.
 
     Raises:
-        ConfigurationError: if the options do not fit the task, or what the seeds keep does not fit the memory.
+        ConfigurationError: if the options do not fit the task, or what the seeds keep is more than the memory (to
+            train them takes somewhat more).
     """
     trainer = make_trainer(settings)
     have = memory_size(trainer.mesh)
@@ -101,8 +102,8 @@ def check_settings(settings: RunSettings) -> None:
     if have is not None and need > have:
         each = need / settings.seeds
         raise ConfigurationError(
-            f"seeds is {settings.seeds}; each keeps {each / 1e9:.3g} GB (parameters, replay, tables) and the memory "
-            f"has {have / 1e9:.3g} GB, so it must be at most {int(have / each)}, or what each keeps must be less."
+            f"seeds is {settings.seeds}; each keeps {each / 1e9:.3g} GB of parameters, replay and tables, and the "
+            f"memory has {have / 1e9:.3g} GB, enough for {int(have / each)}."
         )
 
 
@@ -179,7 +180,8 @@ def train(
         progress: a display, or whether to show the default one.
 
     Raises:
-        ConfigurationError: if a name is unknown, a value is not allowed or `out` cannot be written.
+        ConfigurationError: if a name is unknown, a value is not allowed, `out` cannot be written or there is not memory
+            enough.
     """
     training = dict(training_options or {})
     if total_steps is not None:
@@ -210,7 +212,7 @@ def resume(
         progress: a display, or whether to show the default one.
 
     Raises:
-        ConfigurationError: if the folder is not a run, or its checkpoint is damaged.
+        ConfigurationError: if the folder is not a run, its checkpoint is damaged or there is not memory enough.
     """
     directory = RunDirectory.open(run)
     settings = directory.settings()
@@ -329,8 +331,9 @@ class _Loop:
         began = time.monotonic()
         compiled = self.trainer.train_chunk.lower(state, self.trainer.everyone).compile()
         seconds, use = time.monotonic() - began, compiled.memory_analysis()
-        # Not where the backend does not say.
-        takes = f", takes {_peak(use) / 1e9:.3g} GB of memory" if use is not None else ""
+        # Not where the backend does not say; it says for one device.
+        gigabytes = 0.0 if use is None else self.trainer.mesh.size * _peak(use) / 1e9
+        takes = f", takes {gigabytes:.3g} GB of memory" if gigabytes else ""
         self.progress.message(f"compiled in {seconds:.1f} s{takes}")
         return compiled
 

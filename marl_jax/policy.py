@@ -60,7 +60,7 @@ def play_episode(env: MultiAgentEnv[Any], act: Act, memory: Any, key: jax.Array)
     return Episode(states, np.array(rewards), extras)
 
 
-# Compiled once for all seeds of a run: their policies share world and method.
+# Compiled once for all policies that come from one trainer, such as a run's seeds: they share world and method.
 _rollout = jax.jit(rollout, static_argnums=(0, 1, 4, 5))
 _retrace = jax.jit(retrace, static_argnums=0)
 

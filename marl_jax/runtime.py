@@ -1,5 +1,6 @@
 """The machine: its devices, how seeds are spread over them, and the cache of compiled programs."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -45,13 +46,22 @@ def seed_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def memory_size(mesh: Mesh) -> int | None:
-    """Bytes that the mesh's devices have in all, for CPUs the machine's; None if it is not known."""
+    """Bytes that the mesh's devices have in all, for CPUs what this process may use; None if it is not known."""
     devices = list(mesh.devices.flat)
     if devices[0].platform == "cpu":
-        try:
-            return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        except (AttributeError, ValueError, OSError):
-            return None
+        return _main_memory()
     statistics = devices[0].memory_stats() or {}
     limit = statistics.get("bytes_limit")
     return None if limit is None else limit * len(devices)
+
+
+def _main_memory() -> int | None:
+    """The machine's memory, or less if the process is in a container with a limit (cgroups)."""
+    found = []
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
+        # Where there is none it is "max", or a number beyond the machine's.
+        with contextlib.suppress(ValueError, OSError):
+            found.append(int((Path("/sys/fs/cgroup") / limit).read_text()))
+    return min((size for size in found if size > 0), default=None)

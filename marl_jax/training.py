@@ -211,9 +211,32 @@ class Trainer:
         def one_by_one(*arguments: Any) -> Any:
             return jax.lax.map(lambda x: function(*x), arguments)
 
-        local = one_by_one if self._one_by_one else jax.vmap(function)
+        return self._over_devices(one_by_one if self._one_by_one else jax.vmap(function))
+
+    def _over_devices(self, function: Any) -> Any:
+        """Runs a function of a device's seeds on every device."""
         spec = jax.sharding.PartitionSpec(SEED_AXIS)
-        return jax.shard_map(local, mesh=self.mesh, in_specs=spec, out_specs=spec, check_vma=False)
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=spec, out_specs=spec, check_vma=False
+        )
+
+    def _train_one_by_one(
+        self, state: RunState, active: Bool[Array, " L"]
+    ) -> tuple[RunState, ChunkMetrics]:
+        """One chunk of each of a device's seeds, in its place in the state: a map would hold all replays twice."""
+
+        def train(state: RunState, now: Any) -> tuple[RunState, ChunkMetrics]:
+            index, active = now
+            seed = jax.tree.map(
+                lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), state
+            )
+            seed, metrics = self._train_seed_or_skip(seed, active)
+            state = jax.tree.map(
+                lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0), state, seed
+            )
+            return state, metrics
+
+        return jax.lax.scan(train, state, (jnp.arange(active.shape[0]), active))
 
     @functools.cached_property
     def train_chunk(self) -> Any:
@@ -221,8 +244,8 @@ class Trainer:
 
         Who is not active stays as it is, bit for bit, and its measurements have no meaning. Donates the run state.
         """
-        train = self._train_seed_or_skip if self._one_by_one else self.train_seed
-        return jax.jit(self.over_seeds(train), donate_argnums=0)
+        train = self._train_one_by_one if self._one_by_one else jax.vmap(self.train_seed)
+        return jax.jit(self._over_devices(train), donate_argnums=0)
 
     @property
     def everyone(self) -> Bool[Array, " S"]:

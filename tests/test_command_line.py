@@ -146,7 +146,7 @@ def test_more_seeds_than_there_is_memory_for(
     assert call(run.main, arguments, monkeypatch) == 2
     error = capsys.readouterr().err
     assert "seeds is 1000000; each keeps 0." in error
-    most = re.search(r"the memory has (.*) GB, so it must be at most (\d+), or", error)
+    most = re.search(r"the memory has (.*) GB, enough for (\d+)\.", error)
     assert most is not None
     # 5000 episodes of Turn take about a quarter of a GB.
     assert 3 * float(most[1]) < int(most[2]) < 5 * float(most[1])

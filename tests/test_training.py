@@ -221,6 +221,17 @@ def test_no_batch_of_seeds_chooses_between_two_replays() -> None:
     assert state.env_steps.shape in chosen
 
 
+def test_seeds_one_by_one_are_trained_in_their_places() -> None:
+    """A map over them would hold all replays twice: here one seed of a device's four is taken out at a time."""
+    small = trainer("turn", "qmix", 4 * len(jax.devices()), batching="map")
+    learner = dataclasses.replace(small.method.config, replay_capacity=2000)
+    run = dataclasses.replace(small, method=dataclasses.replace(small.method, config=learner))
+    program = run.train_chunk.lower(run.abstract_state(), run.everyone).compile()
+    use = program.memory_analysis()
+    assert use.alias_size_in_bytes > 0.99 * use.argument_size_in_bytes > 1e6
+    assert use.temp_size_in_bytes < 0.75 * use.argument_size_in_bytes
+
+
 def test_all_seeds_are_evaluated_on_the_same_episodes() -> None:
     run = trainer("context", "iac", 3)
     state = run.init()

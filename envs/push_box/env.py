@@ -39,7 +39,7 @@ class PushBoxConfig(Config):
         success_reward: paid to each agent for a box at the wall. [R: 1000 in EDTI, 1 in CMAE]
         observation: "one_hot" shows every coordinate as a one-hot vector of `size` entries (EDTI's
             code), "coordinates" as one number, coordinate / size, "cells" as the coordinate itself
-            (CMAE's code). [R; None is one_hot in EDTI and S, coordinates, in CMAE]
+            (CMAE's code). [R: one_hot in EDTI; S: coordinates in CMAE]
         box_low: least row and column in which a box appears; EDTI only. [R: 4]
         box_high: greatest such row and column; None is size - 4. [R: 11, which is 15 - 4; EDTI's
             code has 11 whatever the size]

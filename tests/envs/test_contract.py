@@ -45,7 +45,7 @@ WORLDS = [
     ("push_box", {"variant": "cmae"}),
     ("push_box", {"terminate_on_success": False, "observation": "coordinates"}),
     ("secret_room", {}),
-    ("secret_room", {"variant": "cmae", "observation": "cells"}),
+    ("secret_room", {"variant": "cmae"}),
     ("secret_room", {"random_start": True, "door_open_steps": 8, "observation": "one_hot"}),
     ("pursuit_1d", {}),
     ("pursuit_1d", {"time_limit": 60, "clip": 10, "terminate_at_target": True}),

@@ -35,6 +35,19 @@ def test_one_hot_counts_row_by_row() -> None:
     assert maps.dtype == jnp.float32
 
 
+def test_numbers_as_features() -> None:
+    numbers = jnp.array([[1, 0], [2, 2]])
+    hot = [[0, 1, 0, 1, 0, 0], [0, 0, 1, 0, 0, 1]]
+    for how, expected in (
+        ("one_hot", hot),
+        ("coordinates", np.array([[1, 0], [2, 2]]) / 3),
+        ("cells", [[1, 0], [2, 2]]),
+    ):
+        features = grid.encode(numbers, 3, how)
+        np.testing.assert_allclose(features, expected, rtol=2e-7)
+        assert features.dtype == jnp.float32
+
+
 def test_window_goes_row_by_row_in_the_given_order() -> None:
     np.testing.assert_array_equal(
         grid.window((0, -1), (0, 1, 2)), [[0, 0], [0, 1], [0, 2], [-1, 0], [-1, 1], [-1, 2]]

@@ -394,6 +394,10 @@ def test_cells_are_the_coordinates_as_they_are() -> None:
     _, timestep = play(env, make_state((2, 12), (3, 4), (7, 8)), RIGHT, UP)
     for vector in (*timestep.observation.agents_view, timestep.observation.global_state):
         assert vector.tolist() == [2.0, 13.0, 2.0, 4.0, 7.0, 8.0]
+    assert env.own_features.tolist() == [
+        [True, True, False, False, True, True],
+        [False, False] + 4 * [True],
+    ]
 
 
 def test_one_hot_of_cmae() -> None:

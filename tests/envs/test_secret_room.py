@@ -420,9 +420,13 @@ def test_coordinates_by_hand() -> None:
 
 
 def test_cells_are_the_coordinates_as_they_are() -> None:
-    _, timestep = play(SecretRoom(observation="cells"), make_state((3, 20), (24, 7)), DOWN, DOWN)
+    env = SecretRoom(observation="cells")
+    _, timestep = play(env, make_state((3, 20), (24, 7)), DOWN, DOWN)
     for vector in (*timestep.observation.agents_view, timestep.observation.global_state):
         assert vector.tolist() == [4.0, 20.0, 24.0, 7.0, 1.0, 0.0, 0.0]
+    doors = 3 * [False]
+    own = [[True, True, False, False, *doors], [False, False, True, True, *doors]]
+    assert env.own_features.tolist() == own
 
 
 @pytest.mark.parametrize("doors_observed", [True, False])
