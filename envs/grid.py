@@ -89,8 +89,8 @@ def encode(numbers: jax.Array, size: int, how: str) -> jax.Array:
         [..., K size] or [..., K] float32.
     """
     if how == "one_hot":
-        hot = numbers[..., None] == jnp.arange(size)
-        return hot.astype(jnp.float32).reshape(*numbers.shape[:-1], -1)
+        hot = jax.nn.one_hot(numbers, size, dtype=jnp.float32)
+        return hot.reshape(*numbers.shape[:-1], -1)
     scale = 1 / size if how == "coordinates" else 1.0
     return numbers.astype(jnp.float32) * np.float32(scale)
 

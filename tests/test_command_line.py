@@ -347,6 +347,11 @@ def test_a_sweep_tries_every_choice_once(
     ):
         assert call(sweep.main, [*start, *out, *wrong], monkeypatch) == 2
         assert sentence in capsys.readouterr().err
+    # The second choice is found not to fit before the first is trained.
+    large = ["--grid", "batch_size=2", "replay_capacity=4,100000000"]
+    assert call(sweep.main, [*start, "--out", str(tmp_path / "large"), *large], monkeypatch) == 2
+    assert "GB, enough for 0." in capsys.readouterr().err
+    assert not (tmp_path / "large").exists()
 
 
 @pytest.mark.slow
@@ -412,7 +417,7 @@ def test_output_without_a_terminal_is_plain(tmp_path: Path) -> None:
     lines = text.splitlines()
     assert lines[0].startswith("iac on turn: 2 seeds, 40 env steps each")
     assert lines[1] == "compiling ..."
-    assert lines[2].startswith("compiled in ")
+    assert re.fullmatch(r"compiled in .* s, takes .* GB of memory", lines[2])
     assert "100%" in text
     assert "env steps/s" in text
     assert "final return, IQM of 2 seeds" in text
