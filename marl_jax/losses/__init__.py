@@ -21,9 +21,11 @@ from marl_jax.losses.influence import (
     synchrony_penalty,
 )
 from marl_jax.losses.policy_gradient import (
+    approximate_kl,
     clipped_surrogate_loss,
     clipped_value_loss,
     counterfactual_advantage,
+    explained_variance,
     importance_weighted_objective,
     masked_mean,
     normalise,
@@ -52,6 +54,7 @@ from marl_jax.losses.td import (
 __all__ = [
     "UNAVAILABLE",
     "action_values",
+    "approximate_kl",
     "central_weights",
     "clipped_surrogate_loss",
     "clipped_value_loss",
@@ -62,6 +65,7 @@ __all__ = [
     "credit_entropy",
     "credit_vectors",
     "earlier_steps",
+    "explained_variance",
     "greedy_values",
     "identity_classification_loss",
     "identity_cross_entropy",

@@ -86,10 +86,41 @@ def clipped_value_loss(
     target: Float[Array, "*shape"],
     clip: float,
     mask: Float[Array, "*shape"],
+    huber_delta: float = 0.0,
 ) -> Float[Array, ""]:
     """Half the mean of the larger of (V - G)^2 and (V_clipped - G)^2; OpenAI Baselines `ppo2/model.py`.
 
-    V_clipped departs from the old value by `clip` at most.
+    V_clipped departs from the old value by `clip` at most. With `huber_delta` the halved squares are Huber's loss
+    (Yu et al. 2022): e^2 / 2 for |e| up to delta, delta (|e| - delta / 2) beyond it.
     """
+
+    def penalty(error: jax.Array) -> jax.Array:
+        if not huber_delta:
+            return 0.5 * error**2
+        size = jnp.abs(error)
+        inside = jnp.minimum(size, huber_delta)
+        return 0.5 * inside**2 + huber_delta * (size - inside)
+
     near = old_value + jnp.clip(value - old_value, -clip, clip)
-    return 0.5 * masked_mean(jnp.maximum((value - target) ** 2, (near - target) ** 2), mask)
+    return masked_mean(jnp.maximum(penalty(value - target), penalty(near - target)), mask)
+
+
+def approximate_kl(
+    log_ratio: Float[Array, "*shape"], mask: Float[Array, "*shape"]
+) -> Float[Array, ""]:
+    """Mean of r - 1 - log r over the masked entries, r = pi / pi_old on samples of pi_old.
+
+    An estimate of KL(pi_old || pi) without bias, and never negative (Schulman 2020, "Approximating KL Divergence").
+    """
+    return masked_mean(jnp.expm1(log_ratio) - log_ratio, mask)
+
+
+def explained_variance(
+    value: Float[Array, "*shape"], target: Float[Array, "*shape"], mask: Float[Array, "*shape"]
+) -> Float[Array, ""]:
+    """1 - Var(G - V) / Var(G) over the masked entries: 1 if V foretells G, 0 if it is worth no more than a constant."""
+
+    def variance(x: jax.Array) -> jax.Array:
+        return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
+
+    return 1.0 - variance(target - value) / jnp.maximum(variance(target), 1e-8)

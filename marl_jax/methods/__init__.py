@@ -14,7 +14,7 @@ from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
 from marl_jax.methods.liir import LIIR
 from marl_jax.methods.maac import DIAYN, EOIMAAC, MAAC
 from marl_jax.methods.maddpg import DDPG, MADDPG
-from marl_jax.methods.ppo import EDTI, EITI, IPPO, SocialInfluence
+from marl_jax.methods.mappo import HAPPO, IPPO, MAPPO
 from marl_jax.methods.roma import ROMA, ROMAQPLEX, ROMAVDN
 from marl_jax.methods.team import TeamMethod
 from marl_jax.methods.value_decomposition import IQL, QMIXMethod, QPLEXMethod, VDNMethod
@@ -29,17 +29,17 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "cw_qmix": CWQMIX,
     "ddpg": DDPG,
     "diayn": DIAYN,
-    "edti": EDTI,
-    "eiti": EITI,
     "eoi": EOI,
     "eoi_maac": EOIMAAC,
     "gre": GRE,
+    "happo": HAPPO,
     "iac": IAC,
     "ippo": IPPO,
     "iql": IQL,
     "liir": LIIR,
     "maac": MAAC,
     "maddpg": MADDPG,
+    "mappo": MAPPO,
     "maven": MAVEN,
     "ow_qmix": OWQMIX,
     "qmix": QMIXMethod,
@@ -49,7 +49,6 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "roma_qplex": ROMAQPLEX,
     "roma_vdn": ROMAVDN,
     "scds": SCDS,
-    "social_influence": SocialInfluence,
     "vdn": VDNMethod,
 }
 

@@ -1,577 +1,249 @@
-"""LIIR: learning individual intrinsic reward (Du et al., NeurIPS 2019).
+"""LIIR: learning individual intrinsic reward (Du et al., NeurIPS 2019), on the PPO core.
 
-Each agent i is paid r + lambda r_in(o_i, u_i; eta) (Eq. 2). Its policy follows that proxy reward (Eq. 6). The
-intrinsic reward follows the team's own return through that policy step (Eq. 7): eta moves so that the *updated*
-policy earns more.
+Each agent i is paid r + lambda r_in(o_i, u_i; eta) (Eq. 2) and has a value of that proxy reward, which its policy
+follows (Eq. 6). The intrinsic reward follows the team's own return through a policy step (Eq. 7): eta moves so that the
+*updated* policy earns more.
 
-How the meta-gradient is computed, exactly and without second derivatives of the recurrent network. Let
-g(eta) = grad_theta L(theta, eta) be the actor's gradient, theta' = theta + U(g) its update by the optimiser and
-J(theta') the importance-weighted objective (Eq. 8). Then
+The meta-gradient, exactly and without second derivatives of the recurrent network. Let g(eta) be the policy gradient of
+the whole batch under the proxy advantages, theta' = theta + alpha g(eta) a plain step, and J(theta') the
+importance-weighted objective (Eq. 8). Then
 
-    dJ/deta = < (dU/dg)^T grad J(theta'),  dg/deta > = d/deta < v, grad_theta L(theta, eta) >
+    dJ/deta = alpha < grad J(theta'), dg/deta >
 
-with v = (dU/dg)^T grad J(theta'), one vector-Jacobian product through the optimiser. The actor's loss is linear in
-log pi(u_t | o_t), so the inner product is the same loss with log pi replaced by c_t = < v, grad_theta log pi(u_t) >,
-and one forward-mode derivative of the unrolled network gives c_t for all samples at once. With plain SGD this is
-Eq. 9 to the letter.
+and g is linear in the advantages: g = mean_t A_t(eta) grad log pi(u_t). So dJ/deta is the gradient of mean_t c_t A_t(eta)
+with c_t = alpha < grad J(theta'), grad log pi(u_t) >, which one forward-mode derivative of the unrolled policies gives
+for all steps at once.
 
-The authors' code (yalidu/liir) does something else: it multiplies the *batch mean* of grad log pi with grad J, one
-number for all samples, and descends. `meta_gradient="batch"` is that variant.
+`--preset paper` trains the paper's own actor-critic in place of this core (`liir_paper`).
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from envs.configuration import Range
+from marl_jax.distributions import masked_categorical
 from marl_jax.losses import (
     importance_weighted_objective,
-    lambda_returns,
     masked_mean,
     normalise,
     policy_gradient_loss,
 )
-from marl_jax.methods.actor_critic import (
-    ActorCritic,
-    ActorCriticConfig,
-    ActorCriticState,
-    CriticSweep,
-    NotNegative,
-    Positive,
-    _entropy,
-    append_final_action,
-    sweep_critic,
-)
-from marl_jax.networks import MLP, Linear, Params, apply_per_agent, init_per_agent
-from marl_jax.optimizers import make_optimizer
+from marl_jax.methods.mappo import MAPPOConfig
+from marl_jax.methods.ppo import PPO, Experience, Learner, Lesson, PPOState
+from marl_jax.methods.team import NotNegative, Positive
+from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
 from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class LIIRConfig(ActorCriticConfig):
-    """Hyper-parameters of LIIR; each departure of the authors' code from the paper is a value here."""
+class LIIRConfig(MAPPOConfig):
+    """Hyper-parameters of LIIR: MAPPO's, and the intrinsic reward's."""
 
-    critic_hidden: tuple[int, ...] = (80, 80)
-    """Units of the hidden layers of reward and values. The paper makes its three networks together as large as
-    COMA's one critic (5.2.1); with COMA's 128, 128 that is about 80, 80 on Turn. The authors' code has 128, 128."""
-    normalise_advantage: bool = True
-    """Whether advantages are scaled to mean 0 and deviation 1 over the batch (authors' code; paper silent)."""
+    critic_input: Literal["state", "joint"] = "joint"
+    """What a value is a function of. state: the global state, the clock, and what its agent sees. joint: the global
+    state, the clock, and what all agents see; one network then puts out all agents' values of both rewards."""
     intrinsic_weight: Annotated[float, NotNegative] = 0.01
-    """Lambda of Eq. 2, the weight of the intrinsic reward."""
-    intrinsic_lr: Annotated[float, Positive] = 5e-4
-    """Beta of Algorithm 1, the learning rate of the intrinsic reward."""
+    """Lambda of Eq. 2, the weight of the intrinsic reward; with 0 nothing of it is learned."""
+    intrinsic_lr: Annotated[float, Positive] = 1e-3
+    """Learning rate of the intrinsic reward (Adam)."""
+    intrinsic_eps: Annotated[float, Positive] = 1e-10
+    """What its optimiser adds to the root of the mean square: far below meta-gradients, whose norm is 1e-4 to 1e-2."""
     intrinsic_bound: Annotated[float, Positive] = 10.0
     """The intrinsic reward is bound * tanh(x / bound) (authors' code; paper silent)."""
-    critic: Literal["separate", "shared_trunk"] = "separate"
-    """What intrinsic reward and values see. separate: three networks, r_in(o_i, u_i), V_i(o_i) and V_ex(s)
-    (paper, Figure 1). shared_trunk: one trunk that also sees the state and the others' current actions, with
-    three heads; the intrinsic optimiser owns the heads of r_in and V_ex (authors' code)."""
-    advantage: Literal["one_step", "td_lambda"] = "one_step"
-    """one_step: r + gamma V(s') - V(s) (paper, below Eq. 6). td_lambda: the TD(lambda) return minus V
-    (authors' code)."""
-    likelihood_ratio: Literal["agent", "joint"] = "agent"
-    """Ratio in the post-update objective: each agent's own (Algorithm 1, step 5) or the product over agents
-    (authors' code)."""
-    meta_gradient: Literal["per_sample", "batch"] = "per_sample"
-    """per_sample: the gradient of Eq. 7, one coefficient per sample, ascended. batch: the authors' code, one
-    coefficient for the whole batch, descended."""
-    inner_update: Literal["optimizer", "sgd"] = "optimizer"
-    """What per_sample differentiates through: the actor's optimiser as it is, clipping included; or a plain
-    gradient step, as Eq. 9 is written."""
+    intrinsic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (64, 64)
+    """Units of the hidden layers of the intrinsic reward's network."""
+    meta_gradient: Literal["step", "all"] = "step"
+    """Through what the meta-gradient goes. step: one plain gradient step of the whole batch (Eq. 7). all: through all
+    of PPO's gradient steps of an iteration, Adam and clipping included, which takes several times as long."""
+    inner_lr: Annotated[float, Positive] = 1.0
+    """Size alpha of that plain step."""
 
 
-class _Heads:
-    """Names of the parameter trees, so that no string is written twice."""
-
-    PROXY, EXTRINSIC, REWARD, TRUNK = "proxy", "extrinsic", "reward", "trunk"
-
-
-class UpdateData(NamedTuple):
-    """What all parts of an update read.
+class RewardState(NamedTuple):
+    """What the intrinsic reward learns.
 
     Attributes:
-        state: the learner before the update.
-        batch: the episodes.
-        actor_inputs: what the policy saw.
-        critic_inputs: what the critics see, a tree of arrays [T+1, B, ...].
-        epsilon: the exploration floor that the episodes were played with.
-        mask: where an agent lives and can choose.
-        logits: the policy's outputs.
-        probs: the policy.
-        backward: maps a gradient in `logits` to one in the policy's parameters.
+        params: eta.
+        optimizer: its optimiser's state.
     """
 
-    state: ActorCriticState
-    batch: EpisodeBatch
-    actor_inputs: Float[Array, "T+1 B N I"]
-    critic_inputs: Any
-    epsilon: Float[Array, ""]
-    mask: Float[Array, "T B N"]
-    logits: Float[Array, "T+1 B N A"]
-    probs: Float[Array, "T+1 B N A"]
-    backward: Callable[[jax.Array], tuple[Params]]
-
-
-class CriticValues(NamedTuple):
-    """Values and targets of a batch. They count as constants in the meta-gradient.
-
-    Attributes:
-        proxy: V_i, for each step as the sweep had it just before it learned from that step.
-        extrinsic: V_ex, likewise (under critic="shared_trunk": before the sweep).
-        target_proxy: V_i of the target critic.
-        extrinsic_target: TD(lambda) return of the team's reward.
-    """
-
-    proxy: Float[Array, "T+1 B N"]
-    extrinsic: Float[Array, "T+1 B"]
-    target_proxy: Float[Array, "T+1 B N"]
-    extrinsic_target: Float[Array, "T B"]
-
-
-class PolicyStep(NamedTuple):
-    """The inner step.
-
-    Attributes:
-        actor: theta', the policy's parameters after it.
-        optimizer: the actor's optimiser after it.
-        grads: the gradient it followed.
-        loss: the loss that was descended.
-    """
-
-    actor: Params
+    params: Params
     optimizer: optax.OptState
-    grads: Params
-    loss: Float[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
-class LIIR(ActorCritic):
-    """Learning individual intrinsic reward (Du et al. 2019), by a true meta-gradient.
+class LearnedReward:
+    """An intrinsic reward of each agent, learned by meta-gradient: a part of a policy-gradient core.
 
-    Parameter groups: "actor" (theta), "critic" (phi of the proxy values and, under critic="separate", of the
-    extrinsic value; swept backwards in time) and "intrinsic" (eta). Under critic="separate" the last action and the
-    identity go to the networks beside the observation, as they go to the actor.
+    Attributes:
+        core: who learns with it.
     """
+
+    core: "PPO[RewardState]"
+    values: tuple[str, ...] = ("proxy", "extrinsic")
+
+    @property
+    def network(self) -> MLP:
+        """From what one agent sees to a number for each of its actions."""
+        return MLP((*self.core.config.intrinsic_hidden, self.core.sizes.num_actions))
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """Adam, never clipped."""
+        c = self.core.config
+        return optax.adam(c.intrinsic_lr, eps=c.intrinsic_eps)
+
+    def init(self, key: jax.Array) -> RewardState:
+        """Draws eta."""
+        core = self.core
+        params = init_per_agent(
+            lambda k: self.network.init(k, jnp.zeros((core.agent_input_size,))),
+            key,
+            core.sizes.num_agents,
+            core.config.sharing,
+        )
+        return RewardState(params, self.optimizer.init(params))
+
+    def table(self, eta: Params, inputs: Float[Array, "T B N I"]) -> Float[Array, "T B N A"]:
+        """The intrinsic reward of every action."""
+        c = self.core.config
+        out = apply_per_agent(self.network.apply, eta, inputs, sharing=c.sharing)
+        reward: jax.Array = c.intrinsic_bound * jnp.tanh(out / c.intrinsic_bound)
+        return reward
+
+    def of_taken(self, eta: Params, experience: Experience) -> Float[Array, "T B N"]:
+        """The intrinsic reward of the actions taken."""
+        action = experience.batch.action
+        table = self.table(eta, experience.inputs[:-1])
+        return jnp.sum(table * jax.nn.one_hot(action, table.shape[-1], dtype=table.dtype), axis=-1)
+
+    def proxy_reward(self, eta: Params, experience: Experience) -> Float[Array, "T B N"]:
+        """R + lambda r_in (Eq. 2)."""
+        weight = self.core.config.intrinsic_weight
+        if not weight:
+            return experience.batch.reward
+        return experience.batch.reward + weight * self.of_taken(eta, experience)
+
+    def rewards(
+        self, state: RewardState, experience: Experience, env_steps: Int[Array, ""]
+    ) -> tuple[RewardState, Float[Array, "T B N 2"], Metrics]:
+        """The proxy reward, and the task's."""
+        proxy = self.proxy_reward(state.params, experience)
+        return state, jnp.stack([proxy, experience.batch.reward], axis=-1), {}
+
+    def learn(self, state: RewardState, lesson: Lesson) -> tuple[RewardState, Metrics]:
+        """One step along the meta-gradient."""
+        c, experience = self.core.config, lesson.experience
+        if not c.intrinsic_weight:
+            return state, {}
+        objective, gradient = self.meta_gradient(state.params, lesson)
+        descent = jax.tree.map(jnp.negative, gradient)
+        updates, optimizer = self.optimizer.update(descent, state.optimizer, state.params)
+        learned = RewardState(optax.apply_updates(state.params, updates), optimizer)  # type: ignore[arg-type]
+
+        mask = experience.alive
+        r_in = self.of_taken(state.params, experience)
+
+        def deviation(x: jax.Array) -> jax.Array:
+            return jnp.sqrt(masked_mean((x - masked_mean(x, mask)) ** 2, mask))
+
+        reward = jnp.stack([experience.batch.reward] * 2, axis=-1)
+        advantage = (self.core.returns(experience, reward) - experience.value[:-1])[..., 1]
+        return learned, {
+            "outer_objective": objective,
+            "meta_grad_norm": optax.tree.norm(gradient),
+            "intrinsic_reward_mean": masked_mean(r_in, mask),
+            "intrinsic_reward_abs": masked_mean(jnp.abs(r_in), mask),
+            "intrinsic_ratio": c.intrinsic_weight
+            * deviation(r_in)
+            / jnp.maximum(deviation(advantage), 1e-8),
+        }
+
+    def proxy_advantage(self, eta: Params, lesson: Lesson) -> Float[Array, "T B N"]:
+        """The advantage that the policies follow, as a function of eta; values count as constants."""
+        experience = lesson.experience
+        proxy = self.proxy_reward(eta, experience)
+        reward = jnp.stack([proxy, experience.batch.reward], axis=-1)
+        return self.core.normalised_advantage(
+            experience, self.core.returns(experience, reward)
+        )
+
+    def log_prob(self, actor: Params, experience: Experience) -> Float[Array, "T B N"]:
+        """Of the actions taken, under other parameters of the policies."""
+        logits = self.core.agent.unroll(actor, experience.inputs[:-1])[1]
+        policy = masked_categorical(logits, experience.batch.action_mask[:-1])
+        taken: jax.Array = policy.log_prob(experience.batch.action)
+        # Padding may hold an action that is not available.
+        return jnp.where(experience.chooses > 0, taken, 0.0)
+
+    def inner_step(self, eta: Params, lesson: Lesson) -> Params:
+        """theta' of Eq. 6: the policies after a plain step along the proxy advantages."""
+        advantage = self.proxy_advantage(eta, lesson)
+
+        def loss(actor: Params) -> jax.Array:
+            log_prob = self.log_prob(actor, lesson.experience)
+            return policy_gradient_loss(log_prob, advantage, lesson.experience.chooses)
+
+        actor = lesson.before.params["actor"]
+        gradient = jax.grad(loss)(actor)
+        return jax.tree.map(lambda x, g: x - self.core.config.inner_lr * g, actor, gradient)
+
+    def outer_objective(self, actor: Params, lesson: Lesson) -> Float[Array, ""]:
+        """J of updated policies on what the old ones did (Eq. 8), each agent with its own ratio."""
+        experience = lesson.experience
+        reward = jnp.stack([experience.batch.reward] * 2, axis=-1)
+        returns = self.core.returns(experience, reward)
+        advantage = (returns - experience.value[:-1])[..., 1]
+        advantage = normalise(advantage, experience.alive)
+        old = jnp.where(experience.chooses > 0, experience.batch.extras, 0.0)
+        return importance_weighted_objective(
+            self.log_prob(actor, experience), old, advantage, experience.chooses
+        )
+
+    def meta_gradient(self, eta: Params, lesson: Lesson) -> tuple[Float[Array, ""], Params]:
+        """J of the updated policies, and its gradient in eta, to ascend."""
+        if self.core.config.meta_gradient == "all":
+            return jax.value_and_grad(lambda eta: self._after_everything(eta, lesson))(eta)
+        before, mask = lesson.before.params["actor"], lesson.experience.chooses
+        updated = self.inner_step(eta, lesson)
+        objective, direction = jax.value_and_grad(self.outer_objective)(updated, lesson)
+        _, change = jax.jvp(
+            lambda actor: self.log_prob(actor, lesson.experience), (before,), (direction,)
+        )
+        influence = self.core.config.inner_lr * change
+
+        def through_advantages(eta: Params) -> jax.Array:
+            return -policy_gradient_loss(influence, self.proxy_advantage(eta, lesson), mask)
+
+        return objective, jax.grad(through_advantages)(eta)
+
+    def _after_everything(self, eta: Params, lesson: Lesson) -> Float[Array, ""]:
+        """J after all of PPO's gradient steps, which are taken once more, as a function of eta."""
+        advantage = self.proxy_advantage(eta, lesson).reshape(lesson.lessons.advantage.shape)
+        lessons = lesson.lessons._replace(advantage=advantage)
+        learner: Learner = self.core.learn(lesson.before, lessons, lesson.rates, lesson.key)[0]
+        return self.outer_objective(learner.params["actor"], lesson)
+
+
+@dataclasses.dataclass(frozen=True)
+class LIIR(PPO[RewardState]):
+    """Learning individual intrinsic reward (Du et al. 2019), by a true meta-gradient, on MAPPO's core."""
 
     Config: ClassVar = LIIRConfig
 
     @property
-    def intrinsic_optimizer(self) -> optax.GradientTransformation:
-        """Optimiser of the intrinsic reward; never clipped (authors' code)."""
-        return make_optimizer(self.config.optimizer, self.config.intrinsic_lr, 0.0)
-
-    @property
-    def _separate(self) -> bool:
-        return self.config.critic == "separate"
-
-    # Networks.
-
-    @property
-    def _reward_net(self) -> MLP | Linear:
-        a = self.sizes.num_actions
-        return MLP((*self.config.critic_hidden, a)) if self._separate else Linear(a)
-
-    @property
-    def _proxy_net(self) -> MLP | Linear:
-        return MLP((*self.config.critic_hidden, 1)) if self._separate else Linear(1)
-
-    @property
-    def _extrinsic_net(self) -> MLP | Linear:
-        return MLP((*self.config.critic_hidden, 1)) if self._separate else Linear(1)
-
-    @property
-    def _trunk_net(self) -> MLP:
-        return MLP(self.config.critic_hidden, activate_last=True)
-
-    def _init_per_agent(self, network: Any, key: jax.Array, size: int) -> Params:
-        return init_per_agent(
-            lambda k: network.init(k, jnp.zeros((size,))),
-            key,
-            self.sizes.num_agents,
-            self.config.sharing,
-        )
-
-    def _apply_per_agent(self, network: Any, params: Params, x: jax.Array) -> jax.Array:
-        return apply_per_agent(network.apply, params, x, sharing=self.config.sharing)
-
-    def _init_groups(self, key: jax.Array) -> tuple[Params, Params]:
-        """Parameters of the critic and of the intrinsic reward."""
-        s = self.sizes
-        n, a, features = s.num_agents, s.num_actions, self.config.critic_hidden[-1]
-        proxy_key, extrinsic_key, reward_key, trunk_key = jax.random.split(key, 4)
-        if self._separate:
-            local = s.observation + a + n
-            proxy = self._init_per_agent(self._proxy_net, proxy_key, local)
-            extrinsic = self._extrinsic_net.init(extrinsic_key, jnp.zeros((s.global_state,)))
-            reward = self._init_per_agent(self._reward_net, reward_key, local)
-            return {_Heads.PROXY: proxy, _Heads.EXTRINSIC: extrinsic}, {_Heads.REWARD: reward}
-        joint = s.global_state + s.observation + 2 * n * a + n
-        trunk = self._init_per_agent(self._trunk_net, trunk_key, joint)
-        proxy = self._init_per_agent(self._proxy_net, proxy_key, features)
-        extrinsic = self._extrinsic_net.init(extrinsic_key, jnp.zeros((n * features,)))
-        reward = self._init_per_agent(self._reward_net, reward_key, features)
-        critic = {_Heads.TRUNK: trunk, _Heads.PROXY: proxy}
-        return critic, {_Heads.REWARD: reward, _Heads.EXTRINSIC: extrinsic}
-
-    def _init_critic(self, key: jax.Array) -> Params:
-        return self._init_groups(key)[0]
-
-    def init(self, key: jax.Array) -> ActorCriticState:
-        """Draws the parameters."""
-        state = super().init(key)
-        # The same key as the critic's: the two groups are drawn together.
-        intrinsic = self._init_groups(jax.random.split(key)[1])[1]
-        params = {**state.params, "intrinsic": intrinsic}
-        return state._replace(
-            params=params,
-            target_critic=jax.tree.map(jnp.copy, self._target_source(params)),
-            optimizer={**state.optimizer, "intrinsic": self.intrinsic_optimizer.init(intrinsic)},
-        )
-
-    def _target_source(self, params: dict[str, Params]) -> Params:
-        """The target holds V_ex whoever owns it."""
-        if self._separate:
-            return params["critic"]
-        return {**params["critic"], _Heads.EXTRINSIC: params["intrinsic"][_Heads.EXTRINSIC]}
-
-    # What the critics see: a tree of arrays with leading axes [T+1, B].
-
-    def _critic_inputs(self, batch: EpisodeBatch, joint_action: Int[Array, "T+1 B N"]) -> Any:
-        if self._separate:
-            return self._local_inputs(batch), batch.global_state
-        return self._joint_inputs(batch, joint_action)
-
-    def _features(self, critic: Params, inputs: Any) -> jax.Array:
-        """What the heads of proxy value and intrinsic reward see."""
-        if self._separate:
-            return inputs[0]
-        return self._apply_per_agent(self._trunk_net, critic[_Heads.TRUNK], inputs)
-
-    def proxy_value(self, critic: Params, inputs: Any) -> Float[Array, "*batch N"]:
-        """V_i of the proxy reward (Eq. 4)."""
-        x = self._features(critic, inputs)
-        return self._apply_per_agent(self._proxy_net, critic[_Heads.PROXY], x)[..., 0]
-
-    def extrinsic_value(
-        self, critic: Params, intrinsic: Params, inputs: Any
-    ) -> Float[Array, "*batch"]:
-        """V_ex of the team's reward."""
-        if self._separate:
-            return self._state_value(critic[_Heads.EXTRINSIC], inputs[1])
-        features = jax.lax.stop_gradient(self._features(critic, inputs))
-        features = features.reshape(*features.shape[:-2], -1)
-        return self._state_value(intrinsic[_Heads.EXTRINSIC], features)
-
-    def _state_value(self, params: Params, x: Float[Array, "*batch I"]) -> Float[Array, "*batch"]:
-        value: jax.Array = self._extrinsic_net.apply(params, x)  # type: ignore[assignment]
-        return value[..., 0]
-
-    def intrinsic_rewards(
-        self, critic: Params, intrinsic: Params, inputs: Any
-    ) -> Float[Array, "*batch N A"]:
-        """r_in of every action (Eq. 2)."""
-        x = jax.lax.stop_gradient(self._features(critic, inputs))
-        bound = self.config.intrinsic_bound
-        out = self._apply_per_agent(self._reward_net, intrinsic[_Heads.REWARD], x)
-        return bound * jnp.tanh(out / bound)
+    def part(self) -> LearnedReward:
+        """The learned reward."""
+        return LearnedReward(self)
 
     def intrinsic_reward_table(
-        self, state: ActorCriticState, batch: EpisodeBatch
+        self, state: PPOState[RewardState], batch: EpisodeBatch
     ) -> Float[Array, "T B N A"]:
-        """r_in of every action at every step of `batch`, under the learned parameters."""
-        action = jnp.concatenate([batch.action, jnp.zeros_like(batch.action[:1])])
-        inputs = jax.tree.map(lambda x: x[:-1], self._critic_inputs(batch, action))
-        return self.intrinsic_rewards(state.params["critic"], state.params["intrinsic"], inputs)
-
-    def _of_taken(self, x: Float[Array, "*shape A"], action: jax.Array) -> Float[Array, "*shape"]:
-        return jnp.sum(x * jax.nn.one_hot(action, x.shape[-1], dtype=x.dtype), axis=-1)
-
-    # The update.
-
-    def update(
-        self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
-    ) -> tuple[ActorCriticState, Metrics]:
-        """Algorithm 1, once, on B fresh episodes: critics, policy, intrinsic reward."""
-        del replay
-        data = self.prepare(state, fresh, key)
-        sweep, values = self.train_critics(data)
-        step = self.policy_step(data, values, state.params["intrinsic"])
-        outer, direction = self.outer_gradient(data, values, step)
-        grads = self.meta_gradient(data, values, step, direction)
-        if not self._separate:
-            value_grads = jax.grad(self._extrinsic_value_loss, argnums=2)(
-                data, values, state.params["intrinsic"]
-            )
-            grads = jax.tree.map(jnp.add, grads, value_grads)
-        updates, intrinsic_optimizer = self.intrinsic_optimizer.update(
-            grads, state.optimizer["intrinsic"], state.params["intrinsic"]
-        )
-        params = {
-            "actor": step.actor,
-            "critic": sweep.params,
-            "intrinsic": optax.apply_updates(state.params["intrinsic"], updates),
-        }
-        optimizer = {
-            "actor": step.optimizer,
-            "critic": sweep.optimizer,
-            "intrinsic": intrinsic_optimizer,
-        }
-        r_in = self._taken_reward(data, state.params["intrinsic"])
-        metrics = {
-            "actor_loss": step.loss,
-            "actor_grad_norm": optax.tree.norm(step.grads),
-            "critic_loss": sweep.loss,
-            "entropy": _entropy(data.probs[:-1], data.mask),
-            "epsilon": data.epsilon,
-            "outer_objective": outer,
-            "intrinsic_grad_norm": optax.tree.norm(grads),
-            "intrinsic_reward_mean": masked_mean(r_in, data.mask),
-            "intrinsic_reward_abs": masked_mean(jnp.abs(r_in), data.mask),
-        }
-        return self._finish(state, fresh, sweep, params, optimizer), metrics
-
-    def prepare(self, state: ActorCriticState, batch: EpisodeBatch, key: jax.Array) -> UpdateData:
-        """One forward pass of the policy, and the inputs of the critics."""
-        actor_inputs = self._agent_inputs(batch.observation, batch.last_action)
-        logits, backward = jax.vjp(
-            lambda actor: self.agent.unroll(actor, actor_inputs)[1], state.params["actor"]
-        )
-        epsilon = self.epsilon(state)
-        probs = self._probs(logits, batch.action_mask, epsilon)
-        return UpdateData(
-            state=state,
-            batch=batch,
-            actor_inputs=actor_inputs,
-            critic_inputs=self._critic_inputs(batch, append_final_action(batch, probs, key)),
-            epsilon=epsilon,
-            mask=self._agent_mask(batch),
-            logits=logits,
-            probs=probs,
-            backward=backward,
-        )
-
-    def train_critics(self, data: UpdateData) -> tuple[CriticSweep, CriticValues]:
-        """The sweep over the swept values, and all values that the rest of the update reads."""
-        state, batch, inputs = data.state, data.batch, data.critic_inputs
-        intrinsic = state.params["intrinsic"]
-        target_proxy = self.proxy_value(state.target_critic, inputs)
-        target_extrinsic = self.extrinsic_value(state.target_critic, state.target_critic, inputs)
-        _, team_discount = self._discounts(batch)
-        extrinsic_target = lambda_returns(
-            batch.reward.mean(-1), team_discount, target_extrinsic[1:], self.config.td_lambda
-        )
-        proxy_target = self._proxy_returns(batch, target_proxy, self._proxy_reward(data, intrinsic))
-        sweep = self._sweep(data, proxy_target, extrinsic_target)
-
-        proxy, extrinsic = sweep.values
-        if not self._separate:
-            now = jax.tree.map(lambda x: x[:-1], inputs)
-            extrinsic = self.extrinsic_value(state.params["critic"], intrinsic, now)
-        # Nothing learns at the last observation; its values are those before the sweep.
-        final = jax.tree.map(lambda x: x[-1], inputs)
-        final_proxy = self.proxy_value(state.params["critic"], final)
-        final_extrinsic = self.extrinsic_value(state.params["critic"], intrinsic, final)
-        return sweep, CriticValues(
-            proxy=jnp.concatenate([proxy, final_proxy[None]]),
-            extrinsic=jnp.concatenate([extrinsic, final_extrinsic[None]]),
-            target_proxy=target_proxy,
-            extrinsic_target=extrinsic_target,
-        )
-
-    def policy_step(self, data: UpdateData, values: CriticValues, intrinsic: Params) -> PolicyStep:
-        """The inner step: the policy follows the proxy reward (Eq. 6)."""
-        advantage = self._proxy_advantage(data, values, intrinsic)
-
-        def actor_loss(logits: jax.Array) -> jax.Array:
-            log_prob = self._log_prob(logits[:-1], data.batch, data.epsilon)
-            return policy_gradient_loss(log_prob, advantage, data.mask)
-
-        loss, grad_logits = jax.value_and_grad(actor_loss)(data.logits)
-        (grads,) = data.backward(grad_logits)
-        actor = data.state.params["actor"]
-        updates, optimizer = self.actor_optimizer.update(
-            grads, data.state.optimizer["actor"], actor
-        )
-        return PolicyStep(optax.apply_updates(actor, updates), optimizer, grads, loss)
-
-    def outer_objective(
-        self, data: UpdateData, values: CriticValues, actor: Params
-    ) -> Float[Array, ""]:
-        """J of an updated policy on the samples of the old one (Eq. 8)."""
-        log_prob = self._actor_log_prob(data, actor)
-        behaviour = self._log_prob(data.logits[:-1], data.batch, data.epsilon)
-        advantage = self._extrinsic_advantage(data, values)
-        if self.config.likelihood_ratio == "agent":
-            return importance_weighted_objective(
-                log_prob, behaviour, advantage[..., None], data.mask
-            )
-        return importance_weighted_objective(
-            jnp.sum(log_prob * data.mask, axis=-1),
-            jnp.sum(behaviour * data.mask, axis=-1),
-            advantage,
-            jnp.max(data.mask, axis=-1),
-        )
-
-    def outer_gradient(
-        self, data: UpdateData, values: CriticValues, step: PolicyStep
-    ) -> tuple[Float[Array, ""], Params]:
-        """J of the updated policy and its gradient in the policy's parameters."""
-        return jax.value_and_grad(lambda actor: self.outer_objective(data, values, actor))(
-            step.actor
-        )
-
-    def meta_gradient(
-        self, data: UpdateData, values: CriticValues, step: PolicyStep, direction: Params
-    ) -> Params:
-        """What the intrinsic optimiser descends, given the gradient of J at the updated policy.
-
-        Under "per_sample" it is the gradient of -J (Eq. 7); under "batch" what the authors' code has instead.
-        """
-        if self.config.meta_gradient == "batch":
-            influence = self._batch_influence(data, direction)
-
-            def loss(intrinsic: Params) -> jax.Array:
-                reward = self._proxy_reward(data, intrinsic)
-                returns = self._proxy_returns(data.batch, values.target_proxy, reward)
-                return masked_mean(influence * returns, data.mask)
-        else:
-            influence = self._influence(data, self._through_inner_update(data, step, direction))
-
-            def loss(intrinsic: Params) -> jax.Array:
-                advantage = self._proxy_advantage(data, values, intrinsic)
-                return -policy_gradient_loss(influence, advantage, data.mask)
-
-        return jax.grad(loss)(data.state.params["intrinsic"])
-
-    def _through_inner_update(
-        self, data: UpdateData, step: PolicyStep, direction: Params
-    ) -> Params:
-        """(dU/dg)^T of a gradient at the updated policy, U the inner update as a function of the actor's gradient g."""
-        if self.config.inner_update == "sgd":
-            return jax.tree.map(lambda d: -self.config.actor_lr * d, direction)
-
-        def inner_update(grads: Params) -> Params:
-            state = data.state
-            return self.actor_optimizer.update(
-                grads, state.optimizer["actor"], state.params["actor"]
-            )[0]
-
-        # The root in RMSprop and Adam has an infinite slope where a parameter has never had a gradient (a dead
-        # unit, an input that is always 0), which makes NaN of U's perfectly finite slope there, and clipping spreads
-        # the NaN to all parameters. The slope is therefore taken a hair beside such points.
-        grads = jax.tree.map(lambda g: jnp.where(jnp.abs(g) < 1e-12, 1e-12, g), step.grads)
-        _, through = jax.vjp(inner_update, grads)
-        return through(direction)[0]
-
-    def _actor_log_prob(self, data: UpdateData, actor: Params) -> Float[Array, "T B N"]:
-        """Log-probability of the actions taken under other parameters of the policy."""
-        logits = self.agent.unroll(actor, data.actor_inputs)[1]
-        return self._log_prob(logits[:-1], data.batch, data.epsilon)
-
-    def _influence(self, data: UpdateData, direction: Params) -> Float[Array, "T B N"]:
-        """c_t = < direction, grad_theta log pi(u_t) > of every sample, by one forward-mode derivative."""
-        actor = data.state.params["actor"]
-        return jax.jvp(lambda a: self._actor_log_prob(data, a), (actor,), (direction,))[1]
-
-    def _batch_influence(self, data: UpdateData, direction: Params) -> Float[Array, ""]:
-        """The authors' scalar: < mean grad log pi (without exploration floor), grad J(theta') >."""
-        unfloored = data._replace(epsilon=jnp.zeros(()))
-        return masked_mean(self._influence(unfloored, direction), data.mask)
-
-    # Rewards, returns and advantages.
-
-    def _taken_reward(self, data: UpdateData, intrinsic: Params) -> Float[Array, "T B N"]:
-        """r_in of the actions taken."""
-        now = jax.tree.map(lambda x: x[:-1], data.critic_inputs)
-        rewards = self.intrinsic_rewards(data.state.params["critic"], intrinsic, now)
-        return self._of_taken(rewards, data.batch.action)
-
-    def _proxy_reward(self, data: UpdateData, intrinsic: Params) -> Float[Array, "T B N"]:
-        """R + lambda r_in (Eq. 2)."""
-        r_in = self._taken_reward(data, intrinsic)
-        return data.batch.reward + self.config.intrinsic_weight * r_in
-
-    def _discounts(self, batch: EpisodeBatch) -> tuple[jax.Array, jax.Array]:
-        """Discount of each agent [T, B, N] and of the team [T, B]."""
-        gamma = self.config.gamma
-        return gamma * batch.discount, gamma * batch.discount.mean(-1)
-
-    def _proxy_returns(
-        self,
-        batch: EpisodeBatch,
-        target_proxy: Float[Array, "T+1 B N"],
-        proxy_reward: Float[Array, "T B N"],
-    ) -> Float[Array, "T B N"]:
-        """TD(lambda) returns of the proxy reward under the target critic."""
-        discount, _ = self._discounts(batch)
-        return lambda_returns(proxy_reward, discount, target_proxy[1:], self.config.td_lambda)
-
-    def _proxy_advantage(
-        self, data: UpdateData, values: CriticValues, intrinsic: Params
-    ) -> Float[Array, "T B N"]:
-        """Advantage of the proxy reward, a differentiable function of the intrinsic reward's parameters."""
-        reward = self._proxy_reward(data, intrinsic)
-        if self.config.advantage == "one_step":
-            discount, _ = self._discounts(data.batch)
-            advantage = reward + discount * values.proxy[1:] - values.proxy[:-1]
-        else:
-            returns = self._proxy_returns(data.batch, values.target_proxy, reward)
-            advantage = returns - values.proxy[:-1]
-        return normalise(advantage, data.mask) if self.config.normalise_advantage else advantage
-
-    def _extrinsic_advantage(self, data: UpdateData, values: CriticValues) -> Float[Array, "T B"]:
-        """Advantage of the team's reward."""
-        batch, value = data.batch, values.extrinsic
-        if self.config.advantage == "one_step":
-            _, discount = self._discounts(batch)
-            advantage = batch.reward.mean(-1) + discount * value[1:] - value[:-1]
-        else:
-            advantage = values.extrinsic_target - value[:-1]
-        if self.config.normalise_advantage:
-            return normalise(advantage, batch.valid.astype(advantage.dtype))
-        return advantage
-
-    # Values.
-
-    def _sweep(
-        self,
-        data: UpdateData,
-        proxy_target: Float[Array, "T B N"],
-        extrinsic_target: Float[Array, "T B"],
-    ) -> CriticSweep:
-        """Trains the swept values, backwards in time."""
-        state, valid = data.state, data.batch.valid.astype(data.batch.reward.dtype)
-
-        def loss_fn(critic: Params, step: Any) -> tuple[jax.Array, Any]:
-            x, proxy_target, extrinsic_target, valid = step
-            proxy = self.proxy_value(critic, x)
-            agents = jnp.broadcast_to(valid[..., None], proxy.shape)
-            loss = masked_mean((proxy - proxy_target) ** 2, agents)
-            if not self._separate:
-                return loss, (proxy, jnp.zeros_like(valid))
-            extrinsic = self.extrinsic_value(critic, None, x)
-            loss += masked_mean((extrinsic - extrinsic_target) ** 2, valid)
-            return loss, (proxy, extrinsic)
-
-        now = jax.tree.map(lambda x: x[:-1], data.critic_inputs)
-        return sweep_critic(
-            loss_fn,
-            state.params["critic"],
-            self.critic_optimizer,
-            state.optimizer["critic"],
-            (now, proxy_target, extrinsic_target, valid),
-            jnp.max(valid, axis=-1),
-        )
-
-    def _extrinsic_value_loss(
-        self, data: UpdateData, values: CriticValues, intrinsic: Params
-    ) -> Float[Array, ""]:
-        """Squared error of V_ex where the intrinsic optimiser owns it (critic="shared_trunk")."""
-        now = jax.tree.map(lambda x: x[:-1], data.critic_inputs)
-        value = self.extrinsic_value(data.state.params["critic"], intrinsic, now)
-        valid = data.batch.valid.astype(value.dtype)
-        return masked_mean((value - values.extrinsic_target) ** 2, valid)
+        """The intrinsic reward of every action at every step of `batch`."""
+        inputs = self._agent_inputs(batch.observation, batch.last_action)
+        return self.part.table(state.part.params, inputs[:-1])

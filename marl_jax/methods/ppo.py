@@ -1,642 +1,810 @@
-"""Independent PPO, and what explores with it: EITI, EDTI and Social Influence.
+"""One PPO core: agents, a critic and a part that says what they are paid. IPPO, MAPPO and HAPPO are settings of it.
 
-Papers: Schulman et al. 2017 (PPO); Wang et al. 2020, "Influence-Based Multi-Agent Exploration" (EITI, EDTI); Jaques et
-al. 2019, "Social Influence as Intrinsic Motivation". Authors' code: github.com/TonghanWang/EITI-EDTI (on OpenAI
-Baselines' ppo2), github.com/eugenevinitsky/sequential_social_dilemma_games.
+Papers: Schulman et al. 2017 (PPO); Yu et al. 2022, "The Surprising Effectiveness of PPO in Cooperative Multi-Agent
+Games" (MAPPO, IPPO; code: marlbenchmark/on-policy).
+
+An iteration plays whole episodes, computes generalised advantages under the critic as it is, and passes several times
+over minibatches of whole episodes, from whose starts recurrent networks are unrolled.
 """
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, masked_categorical
-from marl_jax.hashing import count_keys, count_table, row_hash, row_keys
 from marl_jax.losses import (
+    approximate_kl,
     clipped_surrogate_loss,
     clipped_value_loss,
+    explained_variance,
     lambda_returns,
     masked_mean,
     normalise,
-    social_influence,
-    transition_influence,
 )
-from marl_jax.methods.team import NotNegative, Positive, SingleStepMethod, TeamConfig, Unit
-from marl_jax.networks import MLP, Params, Sharing, apply_per_agent
-from marl_jax.optimizers import make_optimizer
+from marl_jax.methods.team import (
+    AgentMemory,
+    NotNegative,
+    Positive,
+    TeamConfig,
+    TeamMethod,
+    Unit,
+)
+from marl_jax.networks import MLP, GRUAgent, MLPAgent, Params, TeamAgent, init_per_agent
+from marl_jax.networks.agents import apply_per_agent
 from marl_jax.replay import ReplayState
+from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
+from marl_jax.value_normalisation import ValueNorm
 
 
 @dataclasses.dataclass(frozen=True)
-class IPPOConfig(TeamConfig):
-    """Hyper-parameters of independent PPO: those with which EITI's authors run it (README, `ppo2/ppo2.py`)."""
+class PPOConfig(TeamConfig):
+    """Hyper-parameters of the core."""
 
-    num_envs: Annotated[int, Range(minimum=1)] = 32
-    """Environments played side by side; every iteration learns from one episode of each. The authors learn from 2048
-    steps of each, whatever the episodes' length."""
-    agent: Literal["mlp"] = "mlp"
-    """Network of one agent: feed-forward."""
-    hidden_size: Annotated[int, Range(minimum=1)] = 32
-    """Units of each hidden layer (tanh) of policies and of values."""
-    hidden_layers: Annotated[int, Range(minimum=1)] = 3
-    """How many hidden layers they have."""
-    sharing: Sharing = "independent"
-    """Whether agents share parameters or have their own."""
-    observe_last_action: Literal[False] = False
-    """Not possible: what is learned from are single steps."""
-    observe_identity: bool = False
-    """Whether an agent sees which one it is."""
+    num_envs: Annotated[int, Range(minimum=1)] | None = None  # type: ignore[assignment]
+    """Environments played side by side; every iteration learns from one episode of each. None: as many as make
+    batch_steps."""
+    batch_steps: Annotated[int, Range(minimum=1)] = 3200
+    """Environment steps of an iteration, if its episodes last until the time limit; rounded to whole episodes that the
+    minibatches divide."""
+    hidden_layers: Annotated[int, Range(minimum=1)] = 2
+    """Hidden layers of a feed-forward agent."""
+    activation: Literal["relu", "tanh"] = "relu"
+    """Activation of feed-forward agents and critics."""
+    initialization: Literal["orthogonal", "torch"] = "orthogonal"
+    """How weights are drawn: orthogonal, with gain sqrt 2 (1 in a GRU), and biases of 0; or as PyTorch draws a layer."""
+    policy_gain: Annotated[float, Positive] = 0.01
+    """Gain of the policies' last layer, if orthogonal: first policies are nearly uniform."""
+    critic_input: Literal["own", "state", "joint"] = "state"
+    """What a value is a function of. own: what its agent sees. state: the global state, the clock, and what its agent
+    sees (Yu et al.'s agent-specific state). joint: the global state, the clock, and what all agents see; one network
+    then puts out all agents' values, which is faster."""
+    critic: Literal["mlp", "gru"] = "mlp"
+    """Network of the critic: feed-forward, or recurrent."""
+    critic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (128, 128)
+    """Units of the critic's hidden layers; of a recurrent critic, its only number is that of its memory."""
+    critic_trunk: Literal["shared", "separate"] = "shared"
+    """Where a method learns several values: heads of one network, or a network each."""
+    mask_dead_inputs: bool = True
+    """Whether a central critic sees nothing of a dead agent but which one it is (Yu et al.'s death masking)."""
+    mask_dead_values: bool = False
+    """Whether values of dead agents are left out of the loss. Yu et al.'s scripts learn them."""
+    share_reward: bool = True
+    """Whether everyone is paid the mean of all rewards; no difference where the task pays a team."""
     gamma: Annotated[float, Unit] = 0.99
     """Discount factor."""
     gae_lambda: Annotated[float, Unit] = 0.95
     """Lambda of the generalised advantages."""
+    normalise_advantage: Literal["batch", "agent", "minibatch"] = "batch"
+    """Over what advantages of living agents get mean 0 and deviation 1: over the iteration; over the iteration, every
+    agent by itself; or over a minibatch."""
     clip: Annotated[float, Positive] = 0.2
-    """How far the probability ratio may depart from 1, and a value from its old one."""
-    clip_values: bool = True
-    """Whether values are clipped too, as the authors have it. They then move hardly more than `clip` in an iteration,
-    so that where returns are in the hundreds they need thousands of iterations to get there."""
+    """How far the probability ratio may depart from 1."""
     epochs: Annotated[int, Range(minimum=1)] = 4
-    """Passes over an iteration's steps."""
-    minibatches: Annotated[int, Range(minimum=1)] = 1
-    """Parts of each pass, one gradient step each, if episodes last until the time limit. Parts keep their size: where
-    episodes end early there are fewer, at least one. The authors play on until an iteration is full."""
-    lr: Annotated[float, Positive] = 3e-4
-    """Learning rate (Adam)."""
+    """Passes over an iteration's episodes."""
+    minibatches: Annotated[int, Range(minimum=1)] = 4
+    """Parts of each pass, one gradient step each."""
+    minibatch_unit: Literal["episodes", "steps"] = "episodes"
+    """What a minibatch is made of: whole episodes; or, with feed-forward networks, single steps. Minibatches of steps
+    keep their size, so where episodes end early there are fewer, at least one."""
+    lr: Annotated[float, Positive] = 1e-3
+    """Learning rate at the start (Adam)."""
+    lr_final: Annotated[float, NotNegative] = 1e-3
+    """Learning rate in the end."""
+    lr_anneal_start: Annotated[int, NotNegative] = 0
+    """Environment steps after which the learning rate begins to change linearly."""
+    lr_anneal_end: Annotated[int, Range(minimum=1)] = 1_000_000
+    """Environment steps after which it has its final value."""
     max_grad_norm: Annotated[float, NotNegative] = 0.5
-    """Norm to which each network's gradient is clipped; 0 for never. The authors clip policy and value together."""
-    value_weight: Annotated[float, NotNegative] = 0.5
-    """Weight of the values' loss."""
-    value_scale: Annotated[float, Positive] = 1.0
-    """Values are so many times what their networks put out, and their losses divided by its square. Without it (the
-    authors) a network takes thousands of steps to put out hundreds."""
+    """Norm to which the gradients of policies and of values are clipped, each by itself; 0 for never."""
+    value_weight: Annotated[float, NotNegative] = 1.0
+    """Weight of the values' halved squared errors."""
+    value_normalisation: bool = True
+    """Whether values are learned in units of the returns' running mean and deviation (ValueNorm)."""
+    value_norm_decay: Annotated[float, Range(minimum=0, maximum=0.9999999)] = 0.99
+    """What of the running mean an iteration leaves. Yu et al.: 0.99999 for each gradient step."""
+    value_clip: Annotated[float, NotNegative] = 0.0
+    """How far a value may depart from its old one before the loss says no more, in normalised units; 0 for no limit."""
+    huber_delta: Annotated[float, NotNegative] = 0.0
+    """Error, in normalised units, from which on a value's loss is linear (Yu et al.: 10); 0 for never."""
     entropy_weight: Annotated[float, NotNegative] = 0.1
-    """Weight of the policies' entropy, in nats."""
+    """Weight of the policies' entropy at the start, in nats."""
+    entropy_weight_final: Annotated[float, NotNegative] = 0.01
+    """Weight of the policies' entropy in the end."""
+    entropy_anneal_start: Annotated[int, NotNegative] = 0
+    """Environment steps after which the weight begins to change linearly."""
+    entropy_anneal_end: Annotated[int, Range(minimum=1)] = 1_000_000
+    """Environment steps after which it has its final value."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("lr", "entropy"):
+            start, end = (getattr(self, f"{name}_anneal_{which}") for which in ("start", "end"))
+            if end <= start:
+                raise ConfigurationError(
+                    f"{name}_anneal_end is {end}; it must be above {name}_anneal_start, which is {start}."
+                )
+        default = {f.name: f.default for f in dataclasses.fields(self)}
+        if self.agent == "gru" and self.hidden_layers != default["hidden_layers"]:
+            raise ConfigurationError(
+                f"hidden_layers is {self.hidden_layers}; it must be left alone unless agent is 'mlp'."
+            )
+        if self.critic == "gru" and len(self.critic_hidden) != 1:
+            raise ConfigurationError(
+                f"critic_hidden is {self.critic_hidden}; it must be one number if critic is 'gru'."
+            )
+        if self.minibatch_unit == "steps" and "gru" in (self.agent, self.critic):
+            raise ConfigurationError(
+                "minibatch_unit is 'steps'; it must be 'episodes' unless agent and critic are 'mlp'."
+            )
 
 
-class PPOState(NamedTuple):
+class Experience(NamedTuple):
+    """An iteration's episodes, and what the learner makes of them before it learns. K values are learned.
+
+    Attributes:
+        batch: the episodes.
+        inputs: what the agents' networks see.
+        critic_inputs: what the critic sees, of each agent, or of all together (M is N or 1).
+        value: the values then, in units of returns.
+        played: 1 on the steps of episodes.
+        alive: 1 where an agent also lives.
+        chooses: 1 where it also has a choice, so that there is a policy to learn.
+    """
+
+    batch: EpisodeBatch
+    inputs: Float[Array, "T+1 B N I"]
+    critic_inputs: Float[Array, "T+1 B M C"]
+    value: Float[Array, "T+1 B N K"]
+    played: Float[Array, "T B N"]
+    alive: Float[Array, "T B N"]
+    chooses: Float[Array, "T B N"]
+
+
+class Lessons(NamedTuple):
+    """What a gradient step learns from; with single steps, T is 1 and B counts steps.
+
+    Attributes:
+        inputs: what the agents' networks see.
+        critic_inputs: what the critic sees.
+        action_mask: what agents may do.
+        action: what they did.
+        log_prob: its log-probability then.
+        advantage: how good it was.
+        value: the values then, in the networks' units.
+        target: what they should have been, likewise.
+        mask: 1 where a policy learns.
+        value_mask: 1 where values learn.
+        weight: what a policy's loss is multiplied with (HAPPO's M); 1 otherwise.
+    """
+
+    inputs: Float[Array, "T B N I"]
+    critic_inputs: Float[Array, "T B M C"]
+    action_mask: Bool[Array, "T B N A"]
+    action: Int[Array, "T B N"]
+    log_prob: Float[Array, "T B N"]
+    advantage: Float[Array, "T B N"]
+    value: Float[Array, "T B N K"]
+    target: Float[Array, "T B N K"]
+    mask: Float[Array, "T B N"]
+    value_mask: Float[Array, "T B N"]
+    weight: Float[Array, "T B N"]
+
+
+class Rates(NamedTuple):
+    """What follows a schedule.
+
+    Attributes:
+        lr: learning rate.
+        entropy_weight: weight of the policies' entropy.
+    """
+
+    lr: Float[Array, ""]
+    entropy_weight: Float[Array, ""]
+
+
+class Learner(NamedTuple):
+    """Parameters and optimiser states of agents ("actor") and critic ("critic")."""
+
+    params: dict[str, Params]
+    optimizer: dict[str, optax.OptState]
+
+
+PartStateT = TypeVar("PartStateT")
+
+
+class PPOState(NamedTuple, Generic[PartStateT]):
     """All that a learner learns and counts.
 
     Attributes:
-        params: parameters by part ("actor", "critic", and what a method adds).
-        optimizer: optimiser states by part.
-        env_steps: environment steps taken.
-        memory: what a method remembers besides, such as counts.
+        params: parameters of "actor" and "critic".
+        optimizer: their optimisers' states.
+        value_norm: what normalises values.
+        part: the part's own state.
+        env_steps: environment steps learned from, which drives the schedules.
     """
 
     params: dict[str, Params]
     optimizer: dict[str, optax.OptState]
+    value_norm: ValueNorm
+    part: PartStateT
     env_steps: Int[Array, ""]
-    memory: Any = ()
 
 
-class Lessons(NamedTuple):
-    """What is learned from: [T, B, N], or single steps [M, N].
+class Lesson(NamedTuple):
+    """What a part learns from once the policies have learned.
 
     Attributes:
-        inputs: what agents see.
-        action_mask: what they may do.
-        action: what they did.
-        log_prob: its log-probability then.
-        advantage: how good it was.
-        value: by part, the values then.
-        returns: by part, what the values should have been.
-        mask: 1 on the steps that count.
-        more: what a method adds.
+        experience: the episodes.
+        lessons: what the policies learned from; the advantages are normalised.
+        before: agents and critic before it.
+        after: and after it.
+        rates: of the schedules.
+        env_steps: environment steps before the episodes.
+        key: a random key, the one that ordered the minibatches.
     """
 
-    inputs: jax.Array
-    action_mask: jax.Array
-    action: jax.Array
-    log_prob: jax.Array
-    advantage: jax.Array
-    value: dict[str, jax.Array]
-    returns: dict[str, jax.Array]
-    mask: jax.Array
-    more: Any
+    experience: Experience
+    lessons: Lessons
+    before: Learner
+    after: Learner
+    rates: Rates
+    env_steps: Int[Array, ""]
+    key: jax.Array
+
+
+class Part(Protocol[PartStateT]):
+    """What agents are paid, and how that is learned. Its state is a tree of arrays.
+
+    Attributes:
+        values: names of the K values that the critic learns; the policies follow the first.
+    """
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Names of the values."""
+        ...
+
+    def init(self, key: jax.Array) -> PartStateT:
+        """Its first state."""
+        ...
+
+    def rewards(
+        self, state: PartStateT, experience: Experience, env_steps: Int[Array, ""]
+    ) -> tuple[PartStateT, Float[Array, "T B N K"], Metrics]:
+        """Its state after these episodes, what each value sums up, and what to log."""
+        ...
+
+    def learn(self, state: PartStateT, lesson: Lesson) -> tuple[PartStateT, Metrics]:
+        """Its state after the policies have learned, and what to log."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class IPPO(SingleStepMethod):
-    """Independent PPO (Schulman et al. 2017): every agent learns a policy and a value of what it sees itself.
+class TaskReward:
+    """The plain part: agents are paid what the task pays. It has no state."""
 
-    Values go on past a time limit, as everywhere in this library; EITI's code ends them there.
-    """
+    values: tuple[str, ...] = ("value",)
 
-    Config: ClassVar[type[IPPOConfig]] = IPPOConfig
-    # Values, each with a reward of its own; the policies learn from the first.
-    values: ClassVar[tuple[str, ...]] = ("critic",)
-
-    def __post_init__(self) -> None:
-        steps = self.config.num_envs * self.sizes.time_limit
-        if self.config.minibatches > steps:
-            raise ConfigurationError(
-                f"minibatches is {self.config.minibatches}; it must be at most {steps}, the steps of an iteration."
-            )
-
-    def _network(self, outputs: int, output_gain: float = 1.0) -> MLP:
-        """Drawn as OpenAI Baselines draw it."""
-        hidden = (self.config.hidden_size,) * self.config.hidden_layers
-        sizes, gains = (*hidden, outputs), (2**0.5, output_gain)
-        return MLP(sizes, activation=nn.tanh, initialization="orthogonal", gains=gains)
-
-    @property
-    def _parts(self) -> dict[str, tuple[MLP, int]]:
-        """Every part's network and what it sees."""
-        size = self.agent_input_size
-        # So that first values are as small as Baselines', whatever they are multiplied by.
-        value = (self._network(1, output_gain=1.0 / self.config.value_scale), size)
-        return {
-            "actor": (self._network(self.sizes.num_actions, output_gain=0.01), size),
-            **dict.fromkeys(self.values, value),
-        }
-
-    def _apply(self, part: str, params: Params, *inputs: jax.Array) -> jax.Array:
-        network = self._parts[part][0]
-        outputs: jax.Array = apply_per_agent(
-            network.apply, params, *inputs, sharing=self.config.sharing
-        )
-        return outputs
-
-    @property
-    def _optimizer(self) -> optax.GradientTransformation:
-        c = self.config
-        return self._per_agent(make_optimizer("adam", c.lr, c.max_grad_norm, adam_eps=1e-5))
-
-    def _value(self, part: str, params: Params, inputs: jax.Array) -> jax.Array:
-        return self.config.value_scale * self._apply(part, params, inputs)[..., 0]
-
-    # What a method on top changes.
-
-    def _initial_memory(self) -> Any:
+    def init(self, key: jax.Array) -> tuple[()]:
+        """Nothing."""
         return ()
 
-    def _rewards(
-        self,
-        state: PPOState,
-        batch: EpisodeBatch,
-        inputs: Float[Array, "T+1 B N I"],
-        values: dict[str, jax.Array],
-    ) -> tuple[Any, dict[str, jax.Array], Any, Metrics]:
-        """The next memory, each value's reward [T, B, N], what else to learn from, and what to log."""
-        del inputs, values
-        return state.memory, {"critic": batch.reward}, (), {}
+    def rewards(
+        self, state: tuple[()], experience: Experience, env_steps: Int[Array, ""]
+    ) -> tuple[tuple[()], Float[Array, "T B N 1"], Metrics]:
+        """The task's."""
+        return state, experience.batch.reward[..., None], {}
 
-    def _more_loss(self, params: dict[str, Params], lessons: Lessons) -> tuple[jax.Array, Metrics]:
-        """What else is learned."""
-        del params, lessons
-        return jnp.zeros(()), {}
+    def learn(self, state: tuple[()], lesson: Lesson) -> tuple[tuple[()], Metrics]:
+        """Nothing to learn."""
+        return state, {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Critic:
+    """K values of each of N agents.
+
+    Attributes:
+        network: one network; its outputs are one agent's values, or all agents' (`joint`).
+        num_agents: N.
+        num_values: K.
+        joint: whether one evaluation gives all agents' values.
+        independent: whether every agent has parameters of its own.
+        separate: whether every value has.
+    """
+
+    network: MLP | GRUAgent
+    num_agents: int
+    num_values: int
+    joint: bool
+    independent: bool
+    separate: bool
+
+    def init(self, key: jax.Array, input_size: int) -> Params:
+        """Draws the parameters."""
+
+        def draw(key: jax.Array) -> Params:
+            def network(key: jax.Array) -> Params:
+                x = jnp.zeros((input_size,))
+                if isinstance(self.network, MLP):
+                    return self.network.init(key, x)
+                return self.network.init(key, jnp.zeros((self.network.memory_size,)), x)
+
+            sharing: Literal["independent", "shared"] = (
+                "independent" if self.independent else "shared"
+            )
+            return init_per_agent(network, key, self.num_agents, sharing)
+
+        return jax.vmap(draw)(jax.random.split(key, self.num_values)) if self.separate else draw(key)
+
+    def __call__(self, params: Params, x: Float[Array, "T B M C"]) -> Float[Array, "T B N K"]:
+        """All values along whole episodes."""
+        if self.separate:
+            values = jax.vmap(lambda p: self._heads(p, x), out_axes=-1)(params)
+            return values[..., 0, :]
+        return self._heads(params, x)
+
+    def _heads(self, params: Params, x: Float[Array, "T B M C"]) -> Float[Array, "T B N _"]:
+        sharing: Literal["independent", "shared"] = "independent" if self.independent else "shared"
+        if isinstance(self.network, MLP):
+            out = apply_per_agent(self.network.apply, params, x, sharing=sharing)
+        else:
+            members = 1 if self.joint else self.num_agents
+            out = TeamAgent(self.network, members, sharing).unroll(params, x)[1]
+        return out.reshape(*x.shape[:2], self.num_agents, -1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PPO(TeamMethod, Generic[PartStateT]):
+    """PPO of a team. Values go on past a time limit."""
+
+    Config: ClassVar[type[PPOConfig]] = PPOConfig
+
+    def __post_init__(self) -> None:
+        c = self.config
+        unit = self.num_envs
+        if c.minibatch_unit == "steps":
+            unit *= self.sizes.time_limit
+        if c.minibatches > unit:
+            raise ConfigurationError(
+                f"minibatches is {c.minibatches}; it must be at most {unit}, the {c.minibatch_unit} of an iteration."
+            )
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        c = self.config
+        if c.num_envs is not None:
+            return int(c.num_envs)
+        parts = c.minibatches if c.minibatch_unit == "episodes" else 1
+        return parts * max(1, round(c.batch_steps / (parts * self.sizes.time_limit)))
+
+    @property
+    def part(self) -> Part[PartStateT]:
+        """What agents are paid."""
+        return TaskReward()  # type: ignore[return-value]
+
+    @property
+    def agent(self) -> TeamAgent:
+        """The policies' networks."""
+        c, outputs = self.config, self.sizes.num_actions
+        drawn = {"initialization": c.initialization, "output_gain": c.policy_gain}
+        network: GRUAgent | MLPAgent
+        if c.agent == "gru":
+            network = GRUAgent(outputs, c.hidden_size, c.head_sizes, **drawn)
+        else:
+            activation = _ACTIVATIONS[c.activation]
+            network = MLPAgent(outputs, c.hidden_size, c.hidden_layers, activation, **drawn)
+        return TeamAgent(network, self.sizes.num_agents, c.sharing)
+
+    @property
+    def critic(self) -> Critic:
+        """The values' network."""
+        c, n = self.config, self.sizes.num_agents
+        num_values = len(self.part.values)
+        joint = c.critic_input == "joint"
+        separate = c.critic_trunk == "separate" and num_values > 1
+        outputs = (n if joint else 1) * (1 if separate else num_values)
+        network: MLP | GRUAgent
+        if c.critic == "gru":
+            network = GRUAgent(outputs, c.critic_hidden[0], initialization=c.initialization)
+        else:
+            network = MLP(
+                (*c.critic_hidden, outputs),
+                activation=_ACTIVATIONS[c.activation],
+                initialization=c.initialization,
+                gains=(2**0.5, 1.0) if c.initialization == "orthogonal" else (1.0, 1.0),
+            )
+        independent = c.critic_input == "own" and c.sharing == "independent"
+        return Critic(network, n, num_values, joint, independent, separate)
+
+    # What networks see.
+
+    @property
+    def critic_input_size(self) -> int:
+        """C."""
+        s, c = self.sizes, self.config
+        if c.critic_input == "own":
+            return self.agent_input_size
+        if c.critic_input == "joint":
+            return s.global_state + 1 + s.num_agents * s.observation
+        return s.global_state + 1 + self.agent_input_size
+
+    def _critic_inputs(self, batch: EpisodeBatch) -> Float[Array, "T+1 B M C"]:
+        c = self.config
+        if c.critic_input == "own":
+            return self._agent_inputs(batch.observation, batch.last_action)
+        alive = batch.alive[..., None] | (not c.mask_dead_inputs)
+        views = jnp.where(alive, batch.observation, 0.0)
+        steps, envs, n = views.shape[:3]
+        clock = jnp.arange(steps, dtype=views.dtype) / self.sizes.time_limit
+        clock = jnp.broadcast_to(clock[:, None, None], (steps, envs, 1))
+        shared = jnp.concatenate([batch.global_state, clock], axis=-1)[:, :, None]
+        if c.critic_input == "joint":
+            views = views.reshape(steps, envs, 1, -1)
+            return jnp.concatenate([shared, views], axis=-1)
+        shared = jnp.where(alive, shared, 0.0)
+        last_action = jnp.where(alive, batch.last_action, 0.0)
+        return jnp.concatenate([shared, self._agent_inputs(views, last_action)], axis=-1)
 
     # The method's contract.
 
-    def init(self, key: jax.Array) -> PPOState:
-        """Draws the parameters."""
-        keys = jax.random.split(key, len(self._parts))
-        params = {
-            part: self._init_network(network, size, part_key)
-            for part_key, (part, (network, size)) in zip(keys, self._parts.items(), strict=True)
+    @property
+    def optimizer(self) -> dict[str, optax.GradientTransformation]:
+        """Of each group: clips, and gives Adam's direction, which the learning rate multiplies.
+
+        Where every agent or value has parameters of its own it has an optimiser of its own.
+        """
+        steps = [optax.scale_by_adam(eps=1e-5)]
+        if self.config.max_grad_norm > 0:
+            steps.insert(0, optax.clip_by_global_norm(self.config.max_grad_norm))
+        one, critic = optax.chain(*steps), self.critic
+        return {
+            "actor": _for_each(one, int(self.config.sharing == "independent")),
+            "critic": _for_each(one, critic.separate + critic.independent),
         }
-        optimizer = {part: self._optimizer.init(p) for part, p in params.items()}
-        return PPOState(params, optimizer, jnp.zeros((), jnp.int32), self._initial_memory())
+
+    def init(self, key: jax.Array) -> PPOState[PartStateT]:
+        """Draws the parameters."""
+        actor_key, critic_key, part_key = jax.random.split(key, 3)
+        params = {
+            "actor": self.agent.init(actor_key, self.agent_input_size),
+            "critic": self.critic.init(critic_key, self.critic_input_size),
+        }
+        optimizer = {name: self.optimizer[name].init(p) for name, p in params.items()}
+        value_norm = ValueNorm.start(len(self.part.values))
+        zero = jnp.zeros((), jnp.int32)
+        return PPOState(params, optimizer, value_norm, self.part.init(part_key), zero)
 
     def act(
-        self, state: PPOState, memory: Any, observation: Observation, key: jax.Array, explore: bool
-    ) -> tuple[Any, jax.Array, tuple[()]]:
-        """Draws from the policies; or takes the most probable actions."""
-        mask = observation.action_mask
-        logits = self._apply("actor", state.params["actor"], self._inputs(observation.agents_view))
-        if not explore:
-            return memory, greedy_action(logits, mask), ()
-        action = masked_categorical(logits, mask).sample(seed=key)
-        return memory, action.astype(jnp.int32), ()
+        self,
+        state: PPOState[PartStateT],
+        memory: AgentMemory,
+        observation: Observation,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[AgentMemory, Int[Array, "B N"], Float[Array, "B N"]]:
+        """Draws from the policies, or takes the most probable actions; keeps the log-probabilities of what it draws."""
+        x = self._agent_inputs(observation.agents_view, memory.last_action)
+        hidden, logits = self.agent.step(state.params["actor"], memory.hidden, x)
+        if explore:
+            policy = masked_categorical(logits, observation.action_mask)
+            action, log_prob = policy.sample_and_log_prob(seed=key)
+            action = action.astype(jnp.int32)
+        else:
+            action = greedy_action(logits, observation.action_mask)
+            log_prob = jnp.zeros(action.shape)
+        return AgentMemory(hidden, self._one_hot(action)), action, log_prob
 
     def update(
-        self, state: PPOState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
-    ) -> tuple[PPOState, Metrics]:
+        self,
+        state: PPOState[PartStateT],
+        fresh: EpisodeBatch,
+        replay: ReplayState | None,
+        key: jax.Array,
+    ) -> tuple[PPOState[PartStateT], Metrics]:
         """Several passes over this iteration's episodes."""
         del replay
-        c, length = self.config, fresh.reward.shape[0]
-        inputs = self._inputs(fresh.observation)
-        values = {p: self._value(p, state.params[p], inputs) for p in self.values}
-        memory, rewards, more, metrics = self._rewards(state, fresh, inputs, values)
-        mask = jnp.broadcast_to(fresh.valid[..., None], fresh.reward.shape).astype(jnp.float32)
-        returns = {
-            part: lambda_returns(
-                rewards[part], c.gamma * fresh.discount, values[part][1:], c.gae_lambda
-            )
-            for part in self.values
-        }
-        logits = self._apply("actor", state.params["actor"], inputs[:-1])
-        policy = masked_categorical(logits, fresh.action_mask[:-1])
-        first = self.values[0]
-        lessons = Lessons(
-            inputs[:-1],
-            fresh.action_mask[:-1],
-            fresh.action,
-            policy.log_prob(fresh.action),
-            returns[first] - values[first][:-1],
-            {part: value[:-1] for part, value in values.items()},
-            returns,
-            mask,
-            more,
-        )
-        num = length * fresh.reward.shape[1]
-        lessons = jax.tree.map(lambda x: x.reshape(num, *x.shape[2:]), lessons)
-        params, optimizer, learned = self._learn(state.params, state.optimizer, lessons, key)
+        experience = self.experience(state, fresh)
+        part, reward, paid = self.part.rewards(state.part, experience, state.env_steps)
+        returns = self.returns(experience, reward)
+        value_mask = experience.alive if self.config.mask_dead_values else experience.played
+        value_norm = state.value_norm
+        if self.config.value_normalisation:
+            value_norm = value_norm.update(returns, value_mask, self.config.value_norm_decay)
+        lessons = self._lessons(experience, returns, value_norm, value_mask)
+        rates = self.rates(state.env_steps)
+        before = Learner(state.params, state.optimizer)
+        after, learned = self.learn(before, lessons, rates, key)
+        lesson = Lesson(experience, lessons, before, after, rates, state.env_steps, key)
+        part, taught = self.part.learn(part, lesson)
         env_steps = state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32)
-        return PPOState(params, optimizer, env_steps, memory), {**metrics, **learned}
+        metrics = {
+            **learned,
+            **self._diagnostics(experience, returns, value_mask),
+            **rates._asdict(),
+            **paid,
+            **taught,
+        }
+        return PPOState(*after, value_norm, part, env_steps), metrics
 
-    # Parts.
+    # What an iteration learns from.
 
-    def _learn(
+    def experience(self, state: PPOState[PartStateT], batch: EpisodeBatch) -> Experience:
+        """Values and masks of episodes, before anything is learned from them."""
+        if self.config.share_reward:
+            mean = batch.reward.mean(-1, keepdims=True)
+            batch = batch._replace(reward=jnp.broadcast_to(mean, batch.reward.shape))
+        played = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
+        alive = played & batch.alive[:-1]
+        chooses = alive & (jnp.sum(batch.action_mask[:-1], axis=-1) > 1)
+        seen = self._critic_inputs(batch)
+        value = self._denormalise(state.value_norm, self.critic(state.params["critic"], seen))
+        return Experience(
+            batch,
+            self._agent_inputs(batch.observation, batch.last_action),
+            seen,
+            value,
+            *(x.astype(value.dtype) for x in (played, alive, chooses)),
+        )
+
+    def returns(
+        self, experience: Experience, reward: Float[Array, "T B N K"]
+    ) -> Float[Array, "T B N K"]:
+        """TD(lambda) returns, which are generalised advantages plus values."""
+        discount = self.config.gamma * experience.batch.discount[..., None]
+        discount = jnp.broadcast_to(discount, reward.shape)
+        return lambda_returns(reward, discount, experience.value[1:], self.config.gae_lambda)
+
+    def normalised_advantage(
+        self, experience: Experience, returns: Float[Array, "T B N K"]
+    ) -> Float[Array, "T B N"]:
+        """What the policies follow: the first value's advantage, normalised over living agents."""
+        advantage = returns[..., 0] - experience.value[:-1, ..., 0]
+        if self.config.normalise_advantage == "batch":
+            return normalise(advantage, experience.alive)
+        if self.config.normalise_advantage == "agent":
+            return jax.vmap(normalise, -1, -1)(advantage, experience.alive)
+        return advantage
+
+    def rates(self, env_steps: Int[Array, ""]) -> Rates:
+        """The schedules after so many environment steps."""
+        c = self.config
+        return Rates(
+            linear(c.lr, c.lr_final, c.lr_anneal_start, c.lr_anneal_end, env_steps),
+            linear(
+                c.entropy_weight,
+                c.entropy_weight_final,
+                c.entropy_anneal_start,
+                c.entropy_anneal_end,
+                env_steps,
+            ),
+        )
+
+    def _normalise(self, value_norm: ValueNorm, x: jax.Array) -> jax.Array:
+        return value_norm.normalise(x) if self.config.value_normalisation else x
+
+    def _denormalise(self, value_norm: ValueNorm, x: jax.Array) -> jax.Array:
+        return value_norm.denormalise(x) if self.config.value_normalisation else x
+
+    def _lessons(
         self,
-        params: dict[str, Params],
-        optimizer: dict[str, optax.OptState],
-        lessons: Lessons,
-        key: jax.Array,
-    ) -> tuple[dict[str, Params], dict[str, optax.OptState], Metrics]:
-        """All passes, each over minibatches of steps in a new order."""
-        c, num = self.config, len(lessons.action)
-        size = num // c.minibatches
+        experience: Experience,
+        returns: Float[Array, "T B N K"],
+        value_norm: ValueNorm,
+        value_mask: Float[Array, "T B N"],
+    ) -> Lessons:
+        batch = experience.batch
+        lessons = Lessons(
+            inputs=experience.inputs[:-1],
+            critic_inputs=experience.critic_inputs[:-1],
+            action_mask=batch.action_mask[:-1],
+            action=batch.action,
+            log_prob=batch.extras,
+            advantage=self.normalised_advantage(experience, returns),
+            value=self._normalise(value_norm, experience.value[:-1]),
+            target=self._normalise(value_norm, returns),
+            mask=experience.chooses,
+            value_mask=value_mask,
+            weight=jnp.ones_like(experience.chooses),
+        )
+        if self.config.minibatch_unit == "episodes":
+            return lessons
+        return jax.tree.map(lambda x: x.reshape(1, -1, *x.shape[2:]), lessons)
 
-        def gradient_step(carry: Any, part: Lessons) -> Any:
-            params, optimizer = carry
-            grads, metrics = jax.grad(self._loss, has_aux=True)(params, part)
-            stepped = {p: self._optimizer.update(grads[p], optimizer[p], params[p]) for p in params}
-            params = {p: optax.apply_updates(params[p], stepped[p][0]) for p in params}
-            return (params, {p: stepped[p][1] for p in params}), metrics
+    def _diagnostics(
+        self,
+        experience: Experience,
+        returns: Float[Array, "T B N K"],
+        mask: Float[Array, "T B N"],
+    ) -> Metrics:
+        """How well values foretell returns: 1 perfectly, 0 no better than their mean."""
+        value = experience.value[:-1]
+        names = ("", *(f"_{name}" for name in self.part.values[1:]))
+        explained = {
+            f"explained_variance{name}": explained_variance(value[..., k], returns[..., k], mask)
+            for k, name in enumerate(names)
+        }
+        return {
+            **explained,
+            "value_mean": masked_mean(value[..., 0], mask),
+            "return_mean": masked_mean(returns[..., 0], mask),
+        }
 
-        carry = (params, optimizer)
+    # Learning.
+
+    def learn(
+        self, learner: Learner, lessons: Lessons, rates: Rates, key: jax.Array
+    ) -> tuple[Learner, Metrics]:
+        """All passes, each over minibatches in a new order."""
+
+        def step(learner: Learner, part: Lessons) -> tuple[Learner, Metrics]:
+            return self._gradient_step(self.loss, learner, part, rates)
+
+        return self.over_minibatches(step, learner, lessons, key)
+
+    def over_minibatches(
+        self, step: "GradientStep", learner: Learner, lessons: Lessons, key: jax.Array
+    ) -> tuple[Learner, Metrics]:
+        """Takes a gradient step on each minibatch of each pass; metrics are means over those."""
+        c = self.config
+        num = lessons.action.shape[1]
         if c.minibatches == 1:
-            carry, metrics = jax.lax.scan(
-                lambda carry, _: gradient_step(carry, lessons), carry, length=c.epochs
+            learner, metrics = jax.lax.scan(
+                lambda learner, _: step(learner, lessons), learner, length=c.epochs
             )
-            return *carry, jax.tree.map(jnp.mean, metrics)
-
-        played = lessons.mask[:, 0] > 0
+            return learner, jax.tree.map(jnp.mean, metrics)
+        size = num // c.minibatches
+        played = jnp.any(lessons.value_mask > 0, axis=(0, 2))
 
         def new_order(key: jax.Array) -> Int[Array, "P K"]:
             order = jax.random.permutation(key, num)
-            # What was played first, so that minibatches are full.
-            order = order[jnp.argsort(~played[order], stable=True)]
+            if c.minibatch_unit == "steps":
+                # What was played first, so that minibatches are full.
+                order = order[jnp.argsort(~played[order], stable=True)]
             return order[: size * c.minibatches].reshape(c.minibatches, size)
 
-        def learn(carry: Any, chosen: Int[Array, " K"]) -> Any:
-            return gradient_step(carry, jax.tree.map(lambda x: x[chosen], lessons))
-
-        def step(carry: Any, now: Any) -> Any:
-            chosen, counts = now
-            metrics = jax.eval_shape(learn, carry, chosen)[1]
-            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-            # Without the work where it does not count, if seeds run one after the other.
-            return jax.lax.cond(counts, learn, lambda carry, _: (carry, nothing), carry, chosen)
+        def learn(learner: Learner, chosen: Int[Array, " K"]) -> tuple[Learner, Metrics]:
+            return step(learner, jax.tree.map(lambda x: x[:, chosen], lessons))
 
         orders = jax.vmap(new_order)(jax.random.split(key, c.epochs))
+        if c.minibatch_unit == "episodes":
+            learner, metrics = jax.lax.scan(learn, learner, orders.reshape(-1, size))
+            return learner, jax.tree.map(jnp.mean, metrics)
+
+        def maybe(
+            learner: Learner, now: tuple[Int[Array, " K"], Bool[Array, ""]]
+        ) -> tuple[Learner, Metrics]:
+            chosen, counts = now
+            metrics = jax.eval_shape(learn, learner, chosen)[1]
+            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
+            # Without the work where it does not count, if seeds run one after the other.
+            return jax.lax.cond(counts, learn, lambda learner, _: (learner, nothing), learner, chosen)
+
         # What is left over after the last full one counts if it is at least half of one.
         counts = (2 * jnp.sum(played[orders], axis=-1) >= size).at[:, 0].set(True)
         orders, counts = orders.reshape(-1, size), counts.reshape(-1)
-        carry, metrics = jax.lax.scan(step, carry, (orders, counts))
-        return *carry, jax.tree.map(lambda x: jnp.mean(x, where=counts), metrics)
+        learner, metrics = jax.lax.scan(maybe, learner, (orders, counts))
+        return learner, jax.tree.map(lambda x: jnp.mean(x, where=counts), metrics)
 
-    def _loss(
-        self, params: dict[str, Params], lessons: Lessons
+    def _gradient_step(
+        self, loss: "Loss", learner: Learner, lessons: Lessons, rates: Rates
+    ) -> tuple[Learner, Metrics]:
+        """One step of every group that `learner` holds."""
+        grads, metrics = jax.grad(loss, has_aux=True)(learner.params, lessons, rates)
+        params, optimizer = {}, {}
+        for name, before in learner.params.items():
+            updates, optimizer[name] = self.optimizer[name].update(
+                grads[name], learner.optimizer[name], before
+            )
+            updates = jax.tree.map(lambda x: -rates.lr * x, updates)
+            params[name] = optax.apply_updates(before, updates)
+            metrics[f"{name}_grad_norm"] = optax.tree.norm(grads[name])
+        return Learner(params, optimizer), metrics
+
+    def loss(
+        self, params: dict[str, Params], lessons: Lessons, rates: Rates
     ) -> tuple[Float[Array, ""], Metrics]:
-        """PPO's losses of policies and values, of every agent by itself."""
-        c = self.config
-        value_clip = c.clip if c.clip_values else jnp.inf
-        logits = self._apply("actor", params["actor"], lessons.inputs)
-        policy = masked_categorical(logits, lessons.action_mask)
-        log_prob = policy.log_prob(lessons.action)
+        """PPO's losses of policies and values."""
+        logits = self.agent.unroll(params["actor"], lessons.inputs)[1]
+        actor_loss, metrics = self.actor_loss(logits, lessons, rates)
+        value_loss = self.value_loss(params["critic"], lessons)
+        total = actor_loss + self.config.value_weight * value_loss
+        return total, {**metrics, "value_loss": value_loss}
 
-        def of_agent(
+    def actor_loss(
+        self, logits: Float[Array, "T B N A"], lessons: Lessons, rates: Rates
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """Clipped surrogate (Eq. 7) and entropy of the agents in `lessons`.
+
+        Agents with parameters of their own each have a mean of their own; the loss is their sum.
+        """
+        c = self.config
+        policy = masked_categorical(logits, lessons.action_mask)
+        log_prob, entropy = policy.log_prob(lessons.action), policy.entropy()
+        advantage = lessons.advantage
+
+        def mean_loss(
             log_prob: jax.Array,
             entropy: jax.Array,
             old: jax.Array,
             advantage: jax.Array,
+            weight: jax.Array,
             mask: jax.Array,
         ) -> tuple[jax.Array, jax.Array]:
-            advantage = normalise(advantage, mask)
-            surrogate = clipped_surrogate_loss(log_prob, old, advantage, c.clip, mask)
+            if c.normalise_advantage == "minibatch":
+                advantage = normalise(advantage, mask)
+            # The weight is positive, so it goes through the minimum.
+            surrogate = clipped_surrogate_loss(log_prob, old, weight * advantage, c.clip, mask)
             return surrogate, masked_mean(entropy, mask)
 
-        surrogate, entropy = jax.vmap(of_agent, in_axes=-1)(
-            log_prob, policy.entropy(), lessons.log_prob, lessons.advantage, lessons.mask
+        if c.sharing == "independent":
+            mean_loss = jax.vmap(mean_loss, in_axes=-1)
+        surrogate, mean_entropy = mean_loss(
+            log_prob, entropy, lessons.log_prob, advantage, lessons.weight, lessons.mask
         )
-        n = self.sizes.num_agents
-        losses = {}
-        for part in self.values:
-            value = self._value(part, params[part], lessons.inputs)
-            old, target = lessons.value[part], lessons.returns[part]
-            # The mean over agents times N: each has a mean of its own.
-            loss = clipped_value_loss(value, old, target, value_clip, lessons.mask)
-            losses[part] = n * loss / c.value_scale**2
-        more, metrics = self._more_loss(params, lessons)
-        total = jnp.sum(surrogate - c.entropy_weight * entropy) + more
-        total += c.value_weight * sum(losses.values())
-        named = {f"{part}_loss": loss for part, loss in losses.items()}
-        return total, {
-            "actor_loss": surrogate.mean(),
-            "entropy": entropy.mean(),
-            **named,
-            **metrics,
+        log_ratio = log_prob - lessons.log_prob
+        clipped = (jnp.abs(jnp.exp(log_ratio) - 1.0) > c.clip).astype(log_prob.dtype)
+        return jnp.sum(surrogate - rates.entropy_weight * mean_entropy), {
+            "actor_loss": jnp.mean(surrogate),
+            "entropy": jnp.mean(mean_entropy),
+            "approx_kl": approximate_kl(log_ratio, lessons.mask),
+            "clip_fraction": masked_mean(clipped, lessons.mask),
         }
 
-
-def _refuse_a_single_agent(method: IPPO) -> None:
-    if method.sizes.num_agents < 2:
-        raise ConfigurationError("the task has 1 agent; influence needs at least 2.")
-
-
-@dataclasses.dataclass(frozen=True)
-class EITIConfig(IPPOConfig):
-    """Hyper-parameters of EITI (README and `Curiosity.py` of the authors)."""
-
-    curiosity_weight: Annotated[float, NotNegative] = 10.0
-    """Weight of the reward for rarely visited states (eta)."""
-    influence_weight: Annotated[float, NotNegative] = 1.0
-    """Weight of the influence on others (beta_T in EITI, beta in EDTI). The authors set one for each task, which is not
-    in their code."""
-    table_bits: Annotated[int, Range(minimum=1, maximum=28)] = 20
-    """Each of the three counts of single agents has a table for 2 to the power of this many different things (8 bytes
-    each, for every seed). What finds no room is not counted: nobody is paid for such a state."""
-    joint_table_bits: Annotated[int, Range(minimum=1, maximum=28)] = 23
-    """The same for the two counts of pairs of agents, of which there are far more, up to N (N - 1) a step for N agents:
-    134 MB for every seed. A pair that finds no room has no influence. table_load, among the metrics, is how full
-    the table of pairs' outcomes is: a quarter full it has lost 0.5% of the pairs, half full 4%."""
-
-
-class Counts(NamedTuple):
-    """How often what was met, in all environments together: tables of `count_keys`, or keys.
-
-    Attributes:
-        visits: states of each agent.
-        contexts: an agent's state and action.
-        outcomes: an agent's state, action and next state.
-        joint_contexts: the same with another agent's state and action.
-        joint_outcomes: and its next state.
-    """
-
-    visits: jax.Array
-    contexts: jax.Array
-    outcomes: jax.Array
-    joint_contexts: jax.Array
-    joint_outcomes: jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class EITI(IPPO):
-    """EITI (Wang et al. 2020): paid for rarely visited states and for the influence on others' transitions.
-
-    States are what of an agent's view is about itself (`MultiAgentEnv.own_features`), and counted in tables.
-    """
-
-    Config: ClassVar = EITIConfig
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _refuse_a_single_agent(self)
-
-    @property
-    def _pairs(self) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
-        """All pairs of different agents, i and j."""
-        i, j = np.nonzero(~np.eye(self.sizes.num_agents, dtype=bool))
-        return i, j
-
-    def _initial_memory(self) -> Counts:
+    def value_loss(self, critic: Params, lessons: Lessons) -> Float[Array, ""]:
+        """Squared (or Huber's) errors in normalised units, summed over the K values."""
         c = self.config
-        return Counts(*map(count_table, 3 * (c.table_bits,) + 2 * (c.joint_table_bits,)))
+        value = self.critic(critic, lessons.critic_inputs)
+        limit = c.value_clip or jnp.inf
 
-    def _keys(self, batch: EpisodeBatch) -> Counts:
-        """What each step is counted as: [T, B, N, 2] of each agent, [T, B, P, 2] of each pair."""
-        n, t = self.sizes.num_agents, batch.action.shape[0]
-        own = jnp.array(self.sizes.own_features)
-        state = row_hash(jnp.where(own, batch.observation, 0.0))
-        who = jnp.broadcast_to(jnp.arange(n, dtype=jnp.uint32), batch.action.shape)
-        now, then, action = state[:t], state[1:], batch.action
+        def mean_loss(
+            value: jax.Array, old: jax.Array, target: jax.Array, mask: jax.Array
+        ) -> jax.Array:
+            mask = jnp.broadcast_to(mask[..., None], value.shape)
+            return clipped_value_loss(value, old, target, limit, mask, c.huber_delta)
 
-        def keys(*parts: jax.Array) -> jax.Array:
-            numbers = jnp.broadcast_arrays(*[p.astype(jnp.uint32) for p in parts])
-            return row_keys(jnp.stack(numbers, axis=-1))
+        if self.critic.independent:
+            mean_loss = jax.vmap(mean_loss, in_axes=(2, 2, 2, 2))
+        k = value.shape[-1]
+        return k * jnp.sum(mean_loss(value, lessons.value, lessons.target, lessons.value_mask))
 
-        each = (who, now, action)
-        i, j = self._pairs
-        pair = (*(x[..., j] for x in each), *(x[..., i] for x in each))
-        return Counts(
-            keys(who, then),
-            keys(*each),
-            keys(*each, then),
-            keys(*pair),
-            keys(*pair, then[..., j]),
+
+def _for_each(
+    optimizer: optax.GradientTransformation, leading_axes: int
+) -> optax.GradientTransformation:
+    """The optimiser of parameters with so many leading axes, one by one."""
+    for _ in range(leading_axes):
+        optimizer = optax.GradientTransformation(
+            jax.vmap(optimizer.init), jax.vmap(optimizer.update)
         )
-
-    def _count(
-        self, counts: Counts, batch: EpisodeBatch
-    ) -> tuple[Counts, Float[Array, "T B N"], Float[Array, "T B N N"]]:
-        """Goes through the steps in order, all environments at once.
-
-        Returns:
-            The counts after them; 1 / sqrt(visits + 1) of each state reached, before it is counted; and the influence
-            of agent i on agent j's transition, which is counted first; 0 at an episode's first step, as in the code.
-        """
-        n = self.sizes.num_agents
-        i, j = self._pairs
-
-        def step(counts: Counts, now: Any) -> Any:
-            keys, valid = now
-            each = [
-                count_keys(table, key, jnp.broadcast_to(valid[:, None], key.shape[:-1]))
-                for table, key in zip(counts, keys, strict=True)
-            ]
-            counts, met = (Counts(*parts) for parts in zip(*each, strict=True))
-            here = keys.visits
-            same = jnp.all(here[:, None] == here, axis=-1) & valid[None, :, None]
-            before = jnp.maximum(met.visits - jnp.sum(same, axis=1), 0)
-            # A state without a slot would be new for ever.
-            rarity = jnp.where(met.visits > 0, (before + 1.0) ** -0.5, 0.0)
-            alone = met.contexts[:, j], met.outcomes[:, j]
-            of_pairs = *alone, met.joint_contexts, met.joint_outcomes
-            influence = transition_influence(*(x.astype(jnp.float32) for x in of_pairs))
-            return counts, (rarity, jnp.zeros((len(valid), n, n)).at[:, i, j].set(influence))
-
-        counts, (rarity, influence) = jax.lax.scan(step, counts, (self._keys(batch), batch.valid))
-        return counts, rarity, influence.at[0].set(0.0)
-
-    def _rewards(
-        self,
-        state: PPOState,
-        batch: EpisodeBatch,
-        inputs: Float[Array, "T+1 B N I"],
-        values: dict[str, jax.Array],
-    ) -> tuple[Any, dict[str, jax.Array], Any, Metrics]:
-        """Task, curiosity, and influence."""
-        del inputs
-        counts, rarity, influence = self._count(state.memory, batch)
-        curiosity = self.config.curiosity_weight * rarity
-        bonus = self.config.influence_weight * self._bonus(influence, values)
-        mask = jnp.broadcast_to(batch.valid[..., None], bonus.shape).astype(jnp.float32)
-        rewards = {
-            "critic": batch.reward + curiosity + bonus,
-            "extrinsic": batch.reward,
-            "curiosity": curiosity,
-        }
-        metrics = {
-            "curiosity": masked_mean(curiosity, mask),
-            "influence_bonus": masked_mean(bonus, mask),
-            # Of a part: hashes spread evenly, and to read a large table takes longer than to learn.
-            "table_load": jnp.mean(counts.joint_outcomes[: 1 << 16, 0] > 0),
-        }
-        return counts, {part: rewards[part] for part in self.values}, (), metrics
-
-    def _bonus(
-        self, influence: Float[Array, "T B N N"], values: dict[str, jax.Array]
-    ) -> Float[Array, "T B N"]:
-        """Influence on all others."""
-        del values
-        return jnp.sum(influence, axis=-1)
+    return optimizer
 
 
-@dataclasses.dataclass(frozen=True)
-class EDTIConfig(EITIConfig):
-    """Hyper-parameters of EDTI (README of the authors)."""
+class GradientStep(Protocol):
+    """A gradient step on a minibatch."""
 
-    extrinsic_weight: Annotated[float, NotNegative] = 0.1
-    """Weight of the other's expected reward from the task in the value of an interaction (beta_ext). It is paid at
-    every step: where a task ends when it is solved, 0 keeps agents from putting that off (see
-    `experiments/results/alita`)."""
-    intrinsic_weight: Annotated[float, NotNegative] = 1.0
-    """Weight of the other's expected curiosity (beta_int)."""
+    def __call__(self, learner: Learner, part: Lessons, /) -> tuple[Learner, Metrics]:
+        """The learner after it, and what to log."""
+        ...
 
 
-@dataclasses.dataclass(frozen=True)
-class EDTI(EITI):
-    """EDTI (Wang et al. 2020): influence counts as much as the state is worth to which it brings the other."""
+class Loss(Protocol):
+    """A loss of some groups of parameters."""
 
-    Config: ClassVar = EDTIConfig
-    values: ClassVar[tuple[str, ...]] = ("critic", "extrinsic", "curiosity")
-
-    def _bonus(
-        self, influence: Float[Array, "T B N N"], values: dict[str, jax.Array]
-    ) -> Float[Array, "T B N"]:
-        """Gamma sum_j c_ij (beta_ext V_j^ext(s') + beta_int V_j^cur(s')).
-
-        Also where an episode ends. There the authors' code has the value of the next episode's first observation; here
-        it is that of the last one.
-        """
-        c = self.config
-        worth = c.extrinsic_weight * values["extrinsic"] + c.intrinsic_weight * values["curiosity"]
-        return c.gamma * jnp.sum(influence * worth[1:][..., None, :], axis=-1)
+    def __call__(
+        self, params: dict[str, Params], lessons: Lessons, rates: Rates, /
+    ) -> tuple[Float[Array, ""], Metrics]:
+        """The loss, and what to log."""
+        ...
 
 
-@dataclasses.dataclass(frozen=True)
-class SocialInfluenceConfig(IPPOConfig):
-    """Hyper-parameters of Social Influence: independent PPO's, and the authors' for the rest (`train.py`)."""
-
-    influence_weight: Annotated[float, NotNegative] = 1.0
-    """Weight of the influence reward."""
-    influence_anneal_steps: Annotated[int, NotNegative] = 0
-    """Environment steps over which the weight rises linearly from 0; 0 for full weight at once. The authors' rises over
-    many millions."""
-    influence_clip: Annotated[float, Positive] = 10.0
-    """The influence reward of a step is at most this, in nats."""
-    model_weight: Annotated[float, Positive] = 0.0667
-    """Weight of the loss of the model of other agents."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SocialInfluence(IPPO):
-    """Social Influence (Jaques et al. 2019): paid for how much an action changes what others are expected to do next.
-
-    Every agent predicts the others' next actions from what it sees and what all do. The authors' models and policies
-    are recurrent and see images; these are feed-forward.
-    """
-
-    Config: ClassVar = SocialInfluenceConfig
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _refuse_a_single_agent(self)
-
-    @property
-    def _parts(self) -> dict[str, tuple[MLP, int]]:
-        n, a = self.sizes.num_agents, self.sizes.num_actions
-        return {**super()._parts, "model": (self._network(n * a), self.agent_input_size + n * a)}
-
-    def _predict(
-        self, params: Params, inputs: Float[Array, "*b N I"], actions: Float[Array, "*b N NA"]
-    ) -> Float[Array, "*b N N A"]:
-        """Logits of every agent's next action (last N), as each agent (first N) expects them."""
-        n, a = self.sizes.num_agents, self.sizes.num_actions
-        logits = self._apply("model", params, jnp.concatenate([inputs, actions], axis=-1))
-        return logits.reshape(*logits.shape[:-1], n, a)
-
-    def _joint(self, action: Int[Array, "*b N"]) -> Float[Array, "*b N NA"]:
-        """All agents' actions, as every agent sees them."""
-        n, a = self.sizes.num_agents, self.sizes.num_actions
-        joint = self._one_hot(action).reshape(*action.shape[:-1], 1, n * a)
-        return jnp.broadcast_to(joint, (*action.shape, n * a))
-
-    def _influence(
-        self,
-        params: dict[str, Params],
-        inputs: Float[Array, "*b N I"],
-        action: Int[Array, "*b N"],
-        policy: Float[Array, "*b N A"],
-    ) -> Float[Array, "*b N N"]:
-        """Of every agent (first N) on the next action of every other; nobody influences itself."""
-        n, a = self.sizes.num_agents, self.sizes.num_actions
-        joint = self._joint(action).reshape(*action.shape, n, a)
-        own = jnp.eye(n, dtype=bool)[..., None]
-
-        def had_it_been(option: jax.Array) -> jax.Array:
-            changed = jnp.where(own, option, joint).reshape(*action.shape, n * a)
-            return self._predict(params["model"], inputs, changed)
-
-        logits = jax.vmap(had_it_been, out_axes=-3)(jnp.eye(a))
-        return social_influence(logits, policy, action) * ~jnp.eye(n, dtype=bool)
-
-    def _rewards(
-        self,
-        state: PPOState,
-        batch: EpisodeBatch,
-        inputs: Float[Array, "T+1 B N I"],
-        values: dict[str, jax.Array],
-    ) -> tuple[Any, dict[str, jax.Array], Any, Metrics]:
-        """Task, and influence on what others do next; at an episode's last step there is no next."""
-        del values
-        c = self.config
-        logits = self._apply("actor", state.params["actor"], inputs[:-1])
-        policy = masked_categorical(logits, batch.action_mask[:-1]).probs
-        influence = self._influence(state.params, inputs[:-1], batch.action, policy)
-        follows = jnp.concatenate([batch.valid[1:], jnp.zeros_like(batch.valid[:1])])[..., None]
-        bonus = jnp.minimum(jnp.sum(influence, axis=-1), c.influence_clip) * follows
-        weight: Any = c.influence_weight
-        if c.influence_anneal_steps:
-            weight *= jnp.minimum(state.env_steps / c.influence_anneal_steps, 1.0)
-        mask = jnp.broadcast_to(follows, bonus.shape).astype(jnp.float32)
-        following = jnp.concatenate([batch.action[1:], batch.action[-1:]])
-        more = (following, mask)
-        return (
-            (),
-            {"critic": batch.reward + weight * bonus},
-            more,
-            {"influence": masked_mean(bonus, mask)},
-        )
-
-    def _more_loss(self, params: dict[str, Params], lessons: Lessons) -> tuple[jax.Array, Metrics]:
-        """Cross-entropy of the others' next actions, summed over agents."""
-        n = self.sizes.num_agents
-        following, mask = lessons.more
-        logits = self._predict(params["model"], lessons.inputs, self._joint(lessons.action))
-        log_probs = jax.nn.log_softmax(logits)
-        next_action = jnp.broadcast_to(following[..., None, :], log_probs.shape[:-1])
-        right = jnp.sum(log_probs * self._one_hot(next_action), axis=-1)
-        others = ~jnp.eye(n, dtype=bool) * mask[..., None]
-        loss = -masked_mean(right, others)
-        return self.config.model_weight * n * loss, {"model_loss": loss}
+_ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}

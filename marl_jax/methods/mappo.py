@@ -1,0 +1,147 @@
+"""IPPO, MAPPO and HAPPO, on the PPO core.
+
+Papers: de Witt et al. 2020 (IPPO); Yu et al. 2022 (MAPPO; code: marlbenchmark/on-policy); Kuba et al. 2022 and Zhong et
+al. 2024 (HAPPO; code: PKU-MARL/HARL).
+"""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from marl_jax.distributions import masked_categorical
+from marl_jax.methods.ppo import PPO, Learner, Lessons, PPOConfig, Rates
+from marl_jax.networks import Params, Sharing, TeamAgent
+from marl_jax.types import Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class IPPOConfig(PPOConfig):
+    """Hyper-parameters of IPPO."""
+
+    critic_input: Literal["own"] = "own"
+    """What a value is a function of: what its agent sees."""
+    share_reward: bool = False
+    """Whether everyone is paid the mean of all rewards; no difference where the task pays a team."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IPPO(PPO[tuple[()]]):
+    """Independent PPO (de Witt et al. 2020): an agent's value is a function of what it sees itself."""
+
+    Config: ClassVar = IPPOConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class MAPPOConfig(PPOConfig):
+    """Hyper-parameters of MAPPO."""
+
+    critic_input: Literal["state", "joint"] = "state"
+    """What a value is a function of. state: the global state, the clock, and what its agent sees (Yu et al.'s
+    agent-specific state). joint: the global state, the clock, and what all agents see; one network then puts out all
+    agents' values, which is faster."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MAPPO(PPO[tuple[()]]):
+    """Multi-agent PPO (Yu et al. 2022): recurrent policies, and a central critic that they learn with."""
+
+    Config: ClassVar = MAPPOConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class HAPPOConfig(MAPPOConfig):
+    """Hyper-parameters of HAPPO."""
+
+    sharing: Literal["independent"] = "independent"  # type: ignore[assignment]
+    """Agents have parameters of their own."""
+    normalise_advantage: Literal["batch", "agent"] = "agent"  # type: ignore[assignment]
+    """Over what advantages of living agents get mean 0 and deviation 1: over the iteration, or every agent by itself."""
+    fixed_order: bool = False
+    """Whether agents always learn in the order of their numbers; else in a new random one in every iteration."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HAPPO(PPO[tuple[()]]):
+    """Heterogeneous-agent PPO (Kuba et al. 2022): agents learn one after the other.
+
+    Each agent's advantage is multiplied by M, the product of the probability ratios of those that have learned in this
+    iteration (their Eq. 11), so that it learns for the team as the others have become. The critic learns last.
+    """
+
+    Config: ClassVar = HAPPOConfig
+
+    def learn(
+        self, learner: Learner, lessons: Lessons, rates: Rates, key: jax.Array
+    ) -> tuple[Learner, Metrics]:
+        """All agents' passes, then the critic's."""
+        n = self.sizes.num_agents
+        order_key, critic_key, key = jax.random.split(key, 3)
+        order = jnp.arange(n) if self.config.fixed_order else jax.random.permutation(order_key, n)
+
+        def one_agent(
+            carry: tuple[Learner, Float[Array, "T B"]], now: tuple[Int[Array, ""], jax.Array]
+        ) -> tuple[tuple[Learner, Float[Array, "T B"]], Metrics]:
+            team, weight = carry
+            index, key = now
+            own = self._lessons_of(index, lessons, weight)
+            before = jax.tree.map(lambda x: x[index], team)
+            after, metrics = self.over_minibatches(
+                lambda learner, part: self._gradient_step(self._own_loss, learner, part, rates),
+                before,
+                own,
+                key,
+            )
+            team = jax.tree.map(lambda x, new: x.at[index].set(new), team, after)
+            ratio = jnp.exp(self._own_log_prob(after.params["actor"], own) - own.log_prob)
+            # Padding may hold anything; its ratio is that of nothing.
+            weight = weight * jnp.where(own.mask > 0, ratio, 1.0)[..., 0]
+            return (team, weight), {**metrics, "ratio_product": jnp.mean(weight)}
+
+        actors = Learner(*({"actor": x["actor"]} for x in learner))
+        ones = jnp.ones(lessons.action.shape[:2])
+        (actors, _), metrics = jax.lax.scan(
+            one_agent, (actors, ones), (order, jax.random.split(key, n))
+        )
+        critics, valued = self.over_minibatches(
+            lambda learner, part: self._gradient_step(self._critic_loss, learner, part, rates),
+            Learner(*({"critic": x["critic"]} for x in learner)),
+            lessons,
+            critic_key,
+        )
+        both = Learner({**actors.params, **critics.params}, {**actors.optimizer, **critics.optimizer})
+        return both, {**jax.tree.map(jnp.mean, metrics), **valued}
+
+    def _lessons_of(
+        self, index: Int[Array, ""], lessons: Lessons, weight: Float[Array, "T B"]
+    ) -> Lessons:
+        """What agent number `index` learns from."""
+
+        def own(x: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(x, index, 1, axis=2)
+
+        mine = jax.tree.map(own, lessons._replace(critic_inputs=lessons.inputs))
+        return mine._replace(weight=jnp.broadcast_to(weight[..., None], mine.action.shape))
+
+    def _own_logits(self, actor: Params, lessons: Lessons) -> Float[Array, "T B 1 A"]:
+        sharing: Sharing = "shared"
+        return TeamAgent(self.agent.network, 1, sharing).unroll(actor, lessons.inputs)[1]
+
+    def _own_log_prob(self, actor: Params, lessons: Lessons) -> Float[Array, "T B 1"]:
+        policy = masked_categorical(self._own_logits(actor, lessons), lessons.action_mask)
+        log_prob: jax.Array = policy.log_prob(lessons.action)
+        return log_prob
+
+    def _own_loss(
+        self, params: dict[str, Params], lessons: Lessons, rates: Rates
+    ) -> tuple[Float[Array, ""], Metrics]:
+        return self.actor_loss(self._own_logits(params["actor"], lessons), lessons, rates)
+
+    def _critic_loss(
+        self, params: dict[str, Params], lessons: Lessons, rates: Rates
+    ) -> tuple[Float[Array, ""], Metrics]:
+        del rates
+        loss = self.value_loss(params["critic"], lessons)
+        return self.config.value_weight * loss, {"value_loss": loss}
