@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from marl_jax.networks.layers import MLP, Linear, torch_bias, torch_kernel
+from marl_jax.networks.layers import KERNELS, MLP, Initialization, Linear, bias_law
 from marl_jax.networks.recurrent import Gates, gru
 
 Params = Any
@@ -28,6 +28,11 @@ def _as_is(hidden: jax.Array) -> jax.Array:
     return hidden
 
 
+def _hidden_gain(initialization: Initialization) -> float:
+    """By what orthogonal weights are multiplied if a ReLU follows; the other laws have it in them, or go without."""
+    return 2**0.5 if initialization == "orthogonal" else 1.0
+
+
 class GRUAgent(nn.Module):
     """PyMARL's recurrent agent: Linear, ReLU, GRU, Linear (`rnn_agent.py`).
 
@@ -36,23 +41,37 @@ class GRUAgent(nn.Module):
         hidden_size: units of the embedding and of the GRU (64 in the papers).
         head_sizes: units of further layers between the GRU and the output, each with a ReLU behind it; ROMA's
             QMIX-LAR has 80 and 25.
+        initialization: how weights are drawn. Under "orthogonal" every layer with a ReLU behind it has the gain
+            sqrt 2, and each of the GRU's matrices is orthogonal with gain 1, as Yu et al. 2022 have it.
+        output_gain: by what the output layer's weights are multiplied.
     """
 
     num_outputs: int
     hidden_size: int = 64
     head_sizes: tuple[int, ...] = ()
+    initialization: Initialization = "torch"
+    output_gain: float = 1.0
 
     def setup(self) -> None:
         """Makes the layers."""
-        self.embed = Linear(self.hidden_size)
+        gain = _hidden_gain(self.initialization)
+        self.embed = Linear(self.hidden_size, initialization=self.initialization, gain=gain)
         # The GRU's input has `hidden_size` features too, so one bound serves all its weights, as in PyTorch.
         self.cell = nn.GRUCell(
             self.hidden_size,
-            kernel_init=torch_kernel,
-            recurrent_kernel_init=torch_kernel,
-            bias_init=torch_bias(self.hidden_size),
+            kernel_init=KERNELS[self.initialization],
+            recurrent_kernel_init=KERNELS[self.initialization],
+            bias_init=bias_law(self.initialization, self.hidden_size),
         )
-        self.head = MLP((*self.head_sizes, self.num_outputs)) if self.num_outputs else _as_is
+        self.head = (
+            MLP(
+                (*self.head_sizes, self.num_outputs),
+                initialization=self.initialization,
+                gains=(gain, self.output_gain),
+            )
+            if self.num_outputs
+            else _as_is
+        )
 
     @property
     def memory_size(self) -> int:
@@ -90,15 +109,29 @@ class MLPAgent(nn.Module):
     Attributes:
         num_outputs: A; 0 for no output layer, then the outputs are the last hidden layer's units.
         hidden_size: units of both hidden layers.
+        initialization: how weights are drawn; under "orthogonal" the hidden layers have the gain sqrt 2.
+        output_gain: by what the output layer's weights are multiplied.
     """
 
     num_outputs: int
     hidden_size: int = 64
+    initialization: Initialization = "torch"
+    output_gain: float = 1.0
 
     def setup(self) -> None:
         """Makes the layers."""
-        self.body = MLP((self.hidden_size, self.hidden_size), activate_last=True)
-        self.head = Linear(self.num_outputs) if self.num_outputs else _as_is
+        gain = _hidden_gain(self.initialization)
+        self.body = MLP(
+            (self.hidden_size, self.hidden_size),
+            activate_last=True,
+            initialization=self.initialization,
+            gains=(gain, gain),
+        )
+        self.head = (
+            Linear(self.num_outputs, initialization=self.initialization, gain=self.output_gain)
+            if self.num_outputs
+            else _as_is
+        )
 
     @property
     def memory_size(self) -> int:

@@ -127,6 +127,20 @@ def test_initial_values_are_pytorchs(sharing: Sharing) -> None:
         assert uniform_within(leaf, bound), name
 
 
+@pytest.mark.parametrize("network_class", [GRUAgent, MLPAgent])
+def test_orthogonal_initial_values(network_class: type[GRUAgent] | type[MLPAgent]) -> None:
+    network = network_class(3, 8, initialization="orthogonal", output_gain=0.01)
+    memory = jnp.zeros((network.memory_size,))
+    params = network.init(jax.random.key(0), memory, jnp.zeros((8,)))["params"]
+    for path, leaf in jax.tree.leaves_with_path(params):
+        name = jax.tree_util.keystr(path)
+        if "bias" in name:
+            assert (leaf == 0).all(), name
+            continue
+        gain = 1.0 if "cell" in name else 0.01 if "head" in name else 2**0.5
+        np.testing.assert_allclose(leaf.T @ leaf, gain**2 * np.eye(leaf.shape[1]), atol=1e-5)
+
+
 def test_layers() -> None:
     x = jax.random.normal(jax.random.key(0), (2, 3, 5))
     linear = Linear(4)
