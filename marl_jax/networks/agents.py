@@ -104,17 +104,21 @@ class GRUAgent(nn.Module):
 
 
 class MLPAgent(nn.Module):
-    """A feed-forward agent: Linear, ReLU, Linear, ReLU, Linear. Its memory is empty.
+    """A feed-forward agent: layers with an activation behind them, and an output layer. Its memory is empty.
 
     Attributes:
         num_outputs: A; 0 for no output layer, then the outputs are the last hidden layer's units.
-        hidden_size: units of both hidden layers.
+        hidden_size: units of each hidden layer.
+        hidden_layers: how many there are.
+        activation: what follows each of them.
         initialization: how weights are drawn; under "orthogonal" the hidden layers have the gain sqrt 2.
         output_gain: by what the output layer's weights are multiplied.
     """
 
     num_outputs: int
     hidden_size: int = 64
+    hidden_layers: int = 2
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
     initialization: Initialization = "torch"
     output_gain: float = 1.0
 
@@ -122,8 +126,9 @@ class MLPAgent(nn.Module):
         """Makes the layers."""
         gain = _hidden_gain(self.initialization)
         self.body = MLP(
-            (self.hidden_size, self.hidden_size),
+            (self.hidden_size,) * self.hidden_layers,
             activate_last=True,
+            activation=self.activation,
             initialization=self.initialization,
             gains=(gain, gain),
         )
