@@ -39,12 +39,14 @@ class Observation(NamedTuple):
         agents_view: [N, F] float32, each agent's own observation. Never contains the agent's identity.
         action_mask: [N, A] bool, the actions each agent may take; at least one is true for every agent.
         global_state: [G] float32, for centralised critics and mixers only.
+        alive: [N] bool, which agents still take part; true for all where nobody dies.
         step_count: [] int32, steps since the reset.
     """
 
     agents_view: jax.Array
     action_mask: jax.Array
     global_state: jax.Array
+    alive: jax.Array
     step_count: jax.Array
 
 
@@ -153,6 +155,7 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
             agents_view=specs.Array((n, self.agents_view_size), jnp.float32, "agents_view"),
             action_mask=specs.BoundedArray((n, self.num_actions), bool, False, True, "action_mask"),
             global_state=specs.Array((self.global_state_size,), jnp.float32, "global_state"),
+            alive=specs.BoundedArray((n,), bool, False, True, "alive"),
             step_count=specs.BoundedArray((), jnp.int32, 0, self.time_limit, "step_count"),
         )
 

@@ -194,7 +194,11 @@ def monte_carlo_values(
     leader = method.config.influencers[0]
 
     seen = Observation(
-        steps.observation[0], steps.action_mask[0], steps.global_state[0], starts.step_count
+        steps.observation[0],
+        steps.action_mask[0],
+        steps.global_state[0],
+        steps.alive[0],
+        starts.step_count,
     )
     start = (starts, seen, steps.action[0][:, leader])
     world, view, given = jax.tree.map(lambda x: jnp.repeat(x, rollouts, axis=0), start)

@@ -41,24 +41,25 @@ def rollout(
     memory = method.initial_memory(method_state, num_envs, memory_key)
 
     def step(carry: Any, key: jax.Array) -> Any:
-        env_state, observation, env_extras, memory, alive = carry
+        env_state, observation, env_extras, memory, going = carry
         memory, action, extras = method.act(method_state, memory, observation, key, explore)
         env_state, timestep = jax.vmap(env.step)(env_state, action)
         env_extras = jax.tree.map(
-            lambda new, old: jnp.where(alive, new, old), timestep.extras, env_extras
+            lambda new, old: jnp.where(going, new, old), timestep.extras, env_extras
         )
         view = timestep.observation
         record = EpisodeBatch(
             observation=view.agents_view,
             global_state=view.global_state,
             action_mask=view.action_mask,
+            alive=view.alive,
             action=action,
             reward=timestep.reward,
             discount=timestep.discount,
-            valid=alive,
+            valid=going,
             extras=extras,
         )
-        return (env_state, view, env_extras, memory, alive & ~timestep.last()), record
+        return (env_state, view, env_extras, memory, going & ~timestep.last()), record
 
     carry = (env_state, first.observation, first.extras, memory, jnp.ones((num_envs,), bool))
     keys = jax.random.split(act_key, env.time_limit)
@@ -68,6 +69,7 @@ def rollout(
         observation=_in_front(view.agents_view, batch.observation),
         global_state=_in_front(view.global_state, batch.global_state),
         action_mask=_in_front(view.action_mask, batch.action_mask),
+        alive=_in_front(view.alive, batch.alive),
     )
     return batch, env_extras
 

@@ -20,6 +20,7 @@ class EpisodeBatch(NamedTuple):
         observation: each agent's own observation.
         global_state: the state for centralised critics and mixers.
         action_mask: which actions each agent may take.
+        alive: which agents still take part.
         action: the action each agent took.
         reward: what each agent was paid for it.
         discount: 0 after a termination, else 1 (also after a truncation, which bootstraps).
@@ -30,6 +31,7 @@ class EpisodeBatch(NamedTuple):
     observation: Float[Array, "T+1 B N F"]
     global_state: Float[Array, "T+1 B G"]
     action_mask: Bool[Array, "T+1 B N A"]
+    alive: Bool[Array, "T+1 B N"]
     action: Int[Array, "T B N"]
     reward: Float[Array, "T B N"]
     discount: Float[Array, "T B N"]

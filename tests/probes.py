@@ -65,6 +65,9 @@ class Probe(MultiAgentEnv[ProbeState]):
     def _mask(self, state: ProbeState) -> jax.Array:
         return jnp.ones((AGENTS, ACTIONS), bool)
 
+    def _alive(self, state: ProbeState) -> jax.Array:
+        return jnp.ones((AGENTS,), bool)
+
     def _global(self, state: ProbeState) -> jax.Array:
         """[2] int32 in 0..3, of which the global state is the one-hot code."""
         return self._shown(state)
@@ -86,7 +89,9 @@ class Probe(MultiAgentEnv[ProbeState]):
     def _observe(self, state: ProbeState) -> Observation:
         view = jax.nn.one_hot(self._shown(state), self.agents_view_size)
         everything = jax.nn.one_hot(self._global(state), self.agents_view_size).reshape(-1)
-        return Observation(view, self._mask(state), everything, state.step_count)
+        return Observation(
+            view, self._mask(state), everything, self._alive(state), state.step_count
+        )
 
     def _extras(self, state: ProbeState) -> dict[str, jax.Array]:
         return {"clock": state.step_count, "memory_sum": jnp.sum(state.memory)}
@@ -385,7 +390,8 @@ class Skills(Probe):
         number = (number + state.step_count) % ACTIONS
         view = jnp.concatenate([jax.nn.one_hot(kind, 2), jax.nn.one_hot(number, ACTIONS)], axis=-1)
         mask = jnp.ones((self.team, ACTIONS), bool)
-        return Observation(view, mask, view.reshape(-1), state.step_count)
+        alive = jnp.ones((self.team,), bool)
+        return Observation(view, mask, view.reshape(-1), alive, state.step_count)
 
     def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
         right = jnp.mean(action == self.scripted_action(state))

@@ -57,6 +57,7 @@ def test_every_field() -> None:
     np.testing.assert_array_equal(batch.observation, view)
     np.testing.assert_array_equal(batch.global_state, view.reshape(5, 2, -1))
     np.testing.assert_array_equal(batch.action_mask, np.ones((5, 2, 2, ACTIONS), bool))
+    np.testing.assert_array_equal(batch.alive, np.ones((5, 2, 2), bool))
     np.testing.assert_array_equal(batch.action, PLAN)
     # Environment 0 ends at t = 2 with reward 1; its fourth step is padding.
     valid = np.array([[True, True], [True, True], [True, True], [False, True]])

@@ -317,6 +317,7 @@ class SMAX(_Bridge[SMAXState]):
             agents_view=self._agents_view(views),
             action_mask=jnp.stack([legal[name] for name in self._names]).astype(bool),
             global_state=views["world_state"],
+            alive=state.inner.state.unit_alive[: self.num_agents],
             step_count=state.step_count,
         )
 
@@ -486,6 +487,7 @@ class MPE(_Bridge[MPEState]):
             agents_view=self._agents_view(views),
             action_mask=self._own_actions,
             global_state=self._global_state(state.inner),
+            alive=jnp.ones((self.num_agents,), bool),
             step_count=state.step_count,
         )
 

@@ -43,13 +43,12 @@ class AsJaxMARL(JaxMARLEnv):
 
     Agents are "agent_0", "agent_1", ...; their observation spaces are `Box` [F], their action
     spaces `Discrete(A)`, or `Box` [A] for continuous actions. Observations also hold "world_state" [G], as SMAX's do.
-    `get_avail_actions` gives [A] bool per agent. JaxMARL's `step`, which resets a finished episode,
-    its wrappers, `jit` and `vmap` work.
+    `get_avail_actions` gives [A] bool per agent. An agent is done when it has died or the episode is over.
+    JaxMARL's `step`, which resets a finished episode, its wrappers, `jit` and `vmap` work.
 
     What JaxMARL has no place for:
         - Termination and truncation are one `done`. What tells them apart is `infos["discount"]`: 0
           after a termination, 1 after a truncation. JaxMARL's baselines do not read it.
-        - All agents are done at once, when the episode is.
         - `step` gives the observation after the reset at an episode's end, the last one is lost;
           `step_env` gives the last one.
         - The key given to `step_env` is not used: a world's chance comes from its own state.
@@ -120,7 +119,9 @@ class AsJaxMARL(JaxMARLEnv):
         world, timestep = self.world.step(state.world, action)
         state = self._state(world, timestep)
         rewards = {agent: timestep.reward[i] for i, agent in enumerate(self.agents)}
-        dones = dict.fromkeys([*self.agents, "__all__"], state.done)
+        gone = state.done | ~timestep.observation.alive
+        dones = {agent: gone[i] for i, agent in enumerate(self.agents)}
+        dones["__all__"] = state.done
         extras = {
             name: jnp.broadcast_to(value, (self.num_agents,))
             for name, value in timestep.extras.items()

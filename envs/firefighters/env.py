@@ -295,6 +295,7 @@ class Firefighters(MultiAgentEnv[State]):
             agents_view=jnp.concatenate(views, axis=-1),
             action_mask=jnp.ones((NUM_AGENTS, self.num_actions), bool),
             global_state=jnp.concatenate([part.astype(jnp.float32) for part in parts]),
+            alive=jnp.ones((NUM_AGENTS,), bool),
             step_count=state.step_count,
         )
 

@@ -342,6 +342,7 @@ class PacMen(MultiAgentEnv[State]):
             agents_view=views,
             action_mask=jnp.ones((NUM_AGENTS, self.num_actions), bool),
             global_state=global_state,
+            alive=jnp.ones((NUM_AGENTS,), bool),
             step_count=state.step_count,
         )
 

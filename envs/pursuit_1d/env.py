@@ -207,6 +207,7 @@ class Pursuit1D(MultiAgentEnv[State]):
             agents_view=jnp.stack([scaled, scaled[::-1]], axis=1),
             action_mask=jnp.ones((2, self.num_actions), bool),
             global_state=jnp.concatenate([scaled, clock[None]]),
+            alive=jnp.ones((2,), bool),
             step_count=state.step_count,
         )
 

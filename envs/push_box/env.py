@@ -335,6 +335,7 @@ class PushBox(MultiAgentEnv[State]):
             agents_view=jnp.stack([view, view]),
             action_mask=jnp.ones((2, self.num_actions), bool),
             global_state=self._encode(state.positions, state.box),
+            alive=jnp.ones((2,), bool),
             step_count=state.step_count,
         )
 

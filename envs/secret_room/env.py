@@ -356,6 +356,7 @@ class SecretRoom(MultiAgentEnv[State]):
             agents_view=jnp.stack([view, view]),
             action_mask=jnp.ones((2, self.num_actions), bool),
             global_state=jnp.concatenate([cells, times]),
+            alive=jnp.ones((2,), bool),
             step_count=state.step_count,
         )
 

@@ -214,6 +214,7 @@ class Turn(MultiAgentEnv[State]):
             agents_view=views.reshape(2, -1),
             action_mask=jnp.ones((2, self.num_actions), bool),
             global_state=jnp.concatenate([grid.one_hot(cells, SIZE, SIZE).ravel(), free]),
+            alive=jnp.ones((2,), bool),
             step_count=state.step_count,
         )
 

@@ -240,6 +240,7 @@ class WindyMaze(MultiAgentEnv[State]):
             agents_view=maps.reshape(2, -1),
             action_mask=jnp.ones((2, self.num_actions), bool),
             global_state=jnp.concatenate(parts),
+            alive=jnp.ones((2,), bool),
             step_count=state.step_count,
         )
 

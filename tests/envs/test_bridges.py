@@ -225,6 +225,7 @@ def test_the_dead_may_only_stop(battles: Played) -> None:
     mask = battles.timesteps.observation.action_mask
     assert mask.dtype == bool
     assert (~alive).any()
+    np.testing.assert_array_equal(battles.timesteps.observation.alive, alive)
     only_stop = np.arange(8) == STOP
     np.testing.assert_array_equal(mask[~alive], np.broadcast_to(only_stop, mask[~alive].shape))
     assert mask[alive][:, :ATTACK_0].all()

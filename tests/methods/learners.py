@@ -83,6 +83,7 @@ def make_batch(
         observation=jnp.asarray(rng.normal(size=(steps + 1, b, AGENTS, FEATURES))),
         global_state=jnp.asarray(rng.normal(size=(steps + 1, b, AGENTS * FEATURES))),
         action_mask=jnp.asarray(mask),
+        alive=jnp.ones(mask.shape[:-1], bool),
         action=jnp.asarray(np.argmax(scores, axis=-1), jnp.int32),
         reward=jnp.asarray(np.broadcast_to(rng.normal(size=(steps, b, 1)), shape)),
         discount=jnp.asarray(np.broadcast_to((1.0 - ends)[..., None], shape)),

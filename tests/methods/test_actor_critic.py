@@ -163,6 +163,7 @@ def test_what_padding_holds_changes_nothing(name: str) -> None:
         observation=garbage(batch.observation, unused, 1e3),
         global_state=garbage(batch.global_state, unused, -1e3),
         action_mask=mask,
+        alive=garbage(batch.alive, unused, False),
         action=garbage(batch.action, padding, 2),
         reward=garbage(batch.reward, padding, 1e6),
         discount=garbage(batch.discount, padding, 1.0),
@@ -257,7 +258,11 @@ def test_acting_and_learning_see_the_same_policy(agent: str) -> None:
     greedy = np.argmax(np.where(batch.action_mask, logits, -np.inf), axis=-1)
     for t in range(LIMIT):
         observation = Observation(
-            batch.observation[t], batch.action_mask[t], batch.global_state[t], jnp.full((3,), t)
+            batch.observation[t],
+            batch.action_mask[t],
+            batch.global_state[t],
+            batch.alive[t],
+            jnp.full((3,), t),
         )
         memory, action, _ = act(state, memory, observation, jax.random.key(1), explore=False)
         np.testing.assert_array_equal(action, greedy[t])

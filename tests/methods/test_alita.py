@@ -90,7 +90,7 @@ def with_a_third() -> Any:
     third: Any = {
         name: jnp.concatenate([x, x[:, :, :1]], axis=2)
         for name, x in steps._asdict().items()
-        if name in {"observation", "action_mask", "action", "reward", "discount", "extras"}
+        if name in {"observation", "action_mask", "alive", "action", "reward", "discount", "extras"}
     }
     return steps._replace(**third)
 
@@ -399,6 +399,7 @@ def test_theorem_1s_sum_over_an_episode_against_loops() -> None:
             step = step._replace(
                 observation=episodes.observation[t : t + 2, b : b + 1],
                 action_mask=episodes.action_mask[t : t + 2, b : b + 1],
+                alive=episodes.alive[t : t + 2, b : b + 1],
             )
             view, vectors = step.observation[0], method._vectors(step)
             q.append(

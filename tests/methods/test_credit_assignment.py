@@ -163,7 +163,7 @@ def test_shuffled_agents_are_those_in_one_of_the_orders() -> None:
     mirrored = batch._replace(
         **{
             name: jnp.flip(getattr(batch, name), axis=2)
-            for name in ("observation", "action_mask", "action", "reward", "discount")
+            for name in ("observation", "action_mask", "alive", "action", "reward", "discount")
         }
     )
     # The agents' own values follow them: without sight of who is who, mirroring the batch is the other order.

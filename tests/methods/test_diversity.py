@@ -166,7 +166,13 @@ def test_replayed_values_are_those_acted_on(name: str, agent: str) -> None:
         memory = memory._replace(latent=batch.extras[0])
     for t in range(LIMIT + 1):
         clock = jnp.full((EPISODES,), t)
-        seen = Observation(batch.observation[t], batch.action_mask[t], batch.global_state[t], clock)
+        seen = Observation(
+            batch.observation[t],
+            batch.action_mask[t],
+            batch.global_state[t],
+            batch.alive[t],
+            clock,
+        )
         assert seen.agents_view.shape == (EPISODES, AGENTS, FEATURES)
         hidden, q = s.method._step(params, memory, seen, KEY, True)
         np.testing.assert_allclose(q, expected[t], rtol=1e-4, atol=1e-5)

@@ -308,7 +308,11 @@ def test_released_values_lead_one_agent_now_and_then() -> None:
     view = jnp.broadcast_to(jnp.array([0.3, -1.0, 0.5, 1.0]), (num, AGENTS, FEATURES))
     mask = jnp.ones((num, AGENTS, ACTIONS), bool)
     seen = Observation(
-        view, mask, jnp.zeros((num, AGENTS * FEATURES)), jnp.zeros((num,), jnp.int32)
+        view,
+        mask,
+        jnp.zeros((num, AGENTS * FEATURES)),
+        jnp.ones((num, AGENTS), bool),
+        jnp.zeros((num,), jnp.int32),
     )
     _, greedy, _ = method.act(state, memory, seen, jax.random.key(2), False)
     after, action, _ = method.act(state, memory, seen, jax.random.key(2), True)

@@ -133,7 +133,8 @@ def test_what_is_played_is_what_is_kept() -> None:
     method, state = make(), initial()
     view = jnp.asarray(np.random.default_rng(0).normal(size=(50, AGENTS, FEATURES)))
     mask = jnp.ones((50, AGENTS, ACTIONS), bool).at[:, :, 0].set(False)
-    seen = Observation(view, mask, view.reshape(50, -1), jnp.zeros(50, int))
+    alive = jnp.ones((50, AGENTS), bool)
+    seen = Observation(view, mask, view.reshape(50, -1), alive, jnp.zeros(50, int))
     _, action, kept = method.act(state, (), seen, KEY, True)
     np.testing.assert_array_equal(action, jnp.argmax(kept, -1))
     assert int(action.min()) > 0
@@ -170,7 +171,11 @@ def test_continuous_actions_are_bounded_and_their_targets_are_smoothed_within_bo
     state = drawn_state(method, 1)
     view = jnp.ones((20, AGENTS, FEATURES))
     seen = Observation(
-        view, jnp.ones((20, AGENTS, ACTIONS), bool), view.reshape(20, -1), view[:, 0]
+        view,
+        jnp.ones((20, AGENTS, ACTIONS), bool),
+        view.reshape(20, -1),
+        jnp.ones((20, AGENTS), bool),
+        view[:, 0],
     )
     _, noisy, extras = method.act(state, (), seen, KEY, True)
     _, plain, _ = method.act(state, (), seen, KEY, False)

@@ -241,6 +241,7 @@ def helped(world: Any, key: jax.Array, num_envs: int) -> EpisodeBatch:
             view.agents_view,
             new.global_state,
             new.action_mask,
+            new.alive,
             action,
             then.reward,
             then.discount,

@@ -57,7 +57,7 @@ def make_batch() -> EpisodeBatch:
 
     agents = {
         name: three(getattr(one, name), getattr(other, name), 2, AGENTS)
-        for name in ("observation", "action_mask", "reward", "discount")
+        for name in ("observation", "action_mask", "alive", "reward", "discount")
     }
     # An action that is available to both.
     return one._replace(
@@ -224,6 +224,7 @@ def test_roles_and_random_actions_are_drawn_apart() -> None:
         batch.observation[0],
         jnp.ones((3, AGENTS, ACTIONS), bool),
         batch.global_state[0],
+        batch.alive[0],
         jnp.zeros(3),
     )
     keys = []
@@ -280,7 +281,11 @@ def test_a_step_is_a_step_of_whole_episodes(agent: str) -> None:
     memory = method.initial_memory(state, 3, KEY)
     for t in range(3):
         view = Observation(
-            batch.observation[t], batch.action_mask[t], batch.global_state[t], jnp.zeros(3)
+            batch.observation[t],
+            batch.action_mask[t],
+            batch.global_state[t],
+            batch.alive[t],
+            jnp.zeros(3),
         )
         hidden, q = method._step(state.params["agent"], memory, view, KEY, False)
         np.testing.assert_allclose(q, along[t], rtol=2e-3, atol=2e-4)
@@ -292,7 +297,11 @@ def test_a_step_is_a_step_of_whole_episodes(agent: str) -> None:
 def test_greedy_agents_draw_their_roles_unless_told_to_take_the_means() -> None:
     batch = make_batch()
     view = Observation(
-        batch.observation[0], batch.action_mask[0], batch.global_state[0], jnp.zeros(3)
+        batch.observation[0],
+        batch.action_mask[0],
+        batch.global_state[0],
+        batch.alive[0],
+        jnp.zeros(3),
     )
     for choice, same in (("sampled", False), ("mean", True)):
         method = make(greedy_roles=choice)
