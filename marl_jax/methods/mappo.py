@@ -89,7 +89,9 @@ class HAPPO(PPO[tuple[()]]):
             own = self._lessons_of(index, lessons, weight)
             before = jax.tree.map(lambda x: x[index], team)
             after, metrics = self.over_minibatches(
-                lambda learner, part: self._gradient_step(self._own_loss, learner, part, rates),
+                lambda learner, part: self._gradient_step(
+                    self._own_loss, {"actor": self.one_optimizer}, learner, part, rates
+                ),
                 before,
                 own,
                 key,
@@ -106,7 +108,9 @@ class HAPPO(PPO[tuple[()]]):
             one_agent, (actors, ones), (order, jax.random.split(key, n))
         )
         critics, valued = self.over_minibatches(
-            lambda learner, part: self._gradient_step(self._critic_loss, learner, part, rates),
+            lambda learner, part: self._gradient_step(
+                self._critic_loss, self.optimizer, learner, part, rates
+            ),
             Learner(*({"critic": x["critic"]} for x in learner)),
             lessons,
             critic_key,

@@ -458,15 +458,18 @@ class PPO(TeamMethod, Generic[PartStateT]):
     # The method's contract.
 
     @property
-    def optimizer(self) -> dict[str, optax.GradientTransformation]:
-        """Of each group: clips, and gives Adam's direction, which the learning rate multiplies.
-
-        Where every agent or value has parameters of its own it has an optimiser of its own.
-        """
-        steps = [optax.scale_by_adam(eps=1e-5)]
+    def one_optimizer(self) -> optax.GradientTransformation:
+        """Clips, and gives Adam's direction, which the learning rate multiplies."""
+        # The root of 0 has no slope, which a gradient through a whole iteration (LIIR) would meet.
+        steps = [optax.scale_by_adam(eps=1e-5, eps_root=1e-20)]
         if self.config.max_grad_norm > 0:
             steps.insert(0, optax.clip_by_global_norm(self.config.max_grad_norm))
-        one, critic = optax.chain(*steps), self.critic
+        return optax.chain(*steps)
+
+    @property
+    def optimizer(self) -> dict[str, optax.GradientTransformation]:
+        """Of each group; where every agent or value has parameters of its own it has an optimiser of its own."""
+        one, critic = self.one_optimizer, self.critic
         return {
             "actor": _for_each(one, int(self.config.sharing == "independent")),
             "critic": _for_each(one, critic.separate + critic.independent),
@@ -647,7 +650,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         """All passes, each over minibatches in a new order."""
 
         def step(learner: Learner, part: Lessons) -> tuple[Learner, Metrics]:
-            return self._gradient_step(self.loss, learner, part, rates)
+            return self._gradient_step(self.loss, self.optimizer, learner, part, rates)
 
         return self.over_minibatches(step, learner, lessons, key)
 
@@ -696,19 +699,24 @@ class PPO(TeamMethod, Generic[PartStateT]):
         return learner, jax.tree.map(lambda x: jnp.mean(x, where=counts), metrics)
 
     def _gradient_step(
-        self, loss: "Loss", learner: Learner, lessons: Lessons, rates: Rates
+        self,
+        loss: "Loss",
+        optimizer: dict[str, optax.GradientTransformation],
+        learner: Learner,
+        lessons: Lessons,
+        rates: Rates,
     ) -> tuple[Learner, Metrics]:
         """One step of every group that `learner` holds."""
         grads, metrics = jax.grad(loss, has_aux=True)(learner.params, lessons, rates)
-        params, optimizer = {}, {}
+        params, moments = {}, {}
         for name, before in learner.params.items():
-            updates, optimizer[name] = self.optimizer[name].update(
+            updates, moments[name] = optimizer[name].update(
                 grads[name], learner.optimizer[name], before
             )
             updates = jax.tree.map(lambda x: -rates.lr * x, updates)
             params[name] = optax.apply_updates(before, updates)
             metrics[f"{name}_grad_norm"] = optax.tree.norm(grads[name])
-        return Learner(params, optimizer), metrics
+        return Learner(params, moments), metrics
 
     def loss(
         self, params: dict[str, Params], lessons: Lessons, rates: Rates
