@@ -255,13 +255,17 @@ def random_action(key: jax.Array, action_mask: jax.Array) -> jax.Array:
     return jnp.argmax(lots, axis=-1).astype(jnp.int32)
 
 
-def check_environment(env: MultiAgentEnv[Any], key: jax.Array, num_episodes: int = 8) -> None:
+def check_environment(
+    env: MultiAgentEnv[Any], key: jax.Array, num_episodes: int = 8, largest: float = 5.0
+) -> None:
     """Puts an environment through its contract with random legal actions; use it on worlds of your own.
 
     Args:
         env: the world to check.
         key: random key.
         num_episodes: episodes played, side by side.
+        largest: no number that networks see is larger, or below its negative; `math.inf` for an option that shows a
+            source's numbers raw.
 
     Raises:
         AssertionError: naming the first broken promise.
@@ -286,6 +290,7 @@ def check_environment(env: MultiAgentEnv[Any], key: jax.Array, num_episodes: int
     _check_specs(env, (_at(firsts, 0), _at(rests, (0, 0))))
     _check_resets(firsts)
     _check_steps(env, firsts, rests)
+    _check_scale(firsts, rests, largest)
     again = jax.device_get(jax.jit(jax.vmap(episode))(keys))
     same = jax.tree.map(lambda x, y: np.array_equal(x, y, equal_nan=True), (firsts, rests), again)
     assert all(jax.tree.leaves(same)), "two runs with the same key differ"
@@ -341,6 +346,20 @@ def _check_steps(
         late = alive & last & (steps == env.time_limit)
         assert np.all(rests.discount[late] == 0.0), (
             "the end at time_limit has a discount other than 0"
+        )
+
+
+def _check_scale(
+    firsts: TimeStep[Observation], rests: TimeStep[Observation], largest: float
+) -> None:
+    """Up to each episode's own end; what follows it is never used."""
+    last = np.asarray(rests.step_type) == int(StepType.LAST)
+    before_end = np.cumsum(last, axis=1) - last == 0
+    for name in ("agents_view", "global_state"):
+        first, rest = getattr(firsts.observation, name), getattr(rests.observation, name)
+        found = max(np.abs(first).max(), np.abs(rest[before_end]).max())
+        assert found <= largest, (
+            f"{name} holds a number of size {found:g}, networks want at most {largest:g}: divide it by its range"
         )
 
 

@@ -128,6 +128,8 @@ class SMAXConfig(Config):
         enemy_shoots: whether the enemies shoot at all.
         walls_cause_death: whether a unit that touches the border of the map dies.
         won_battle_bonus: reward for a victory; damage earns 1 in all.
+        raw_state: whether the global state is JaxMARL's `world_state` as it is, with positions up to 32 and cooldowns
+            down to about -50, in place of our scaled one [S].
     """
 
     time_limit: Annotated[int, Range(minimum=1)] = 100
@@ -137,6 +139,7 @@ class SMAXConfig(Config):
     enemy_shoots: bool = True
     walls_cause_death: bool = True
     won_battle_bonus: Annotated[float, Range(minimum=0.0)] = 1.0
+    raw_state: bool = False
 
 
 @jax.tree_util.register_dataclass
@@ -194,10 +197,14 @@ class SMAX(_Bridge[SMAXState]):
     itself, place k is ally k for some agents and ally k + 1 for others. Types: marine, marauder,
     stalker, zealot, zergling, hydralisk.
 
-    `global_state` [12 (N + E)] float32 [R]: for every unit, allies first, health (fraction), x, y
-    (0 to 32), weapon cooldown in seconds (which sinks by half a second with every step that the
-    unit does not shoot, far below 0), type one-hot [6], zeros for the dead; then every unit's team
-    (0, 1); then every unit's type (0..5). Nothing is scaled.
+    `global_state` [11 (N + E)] float32 [S]: for every unit, allies first, health (fraction), x / 32,
+    y / 32, weapon cooldown (fraction of the type's, clipped to 0..1), type one-hot [6], zeros for the
+    dead; then every unit's team (0, 1). All of it is within 0..1.
+    With `raw_state`, [12 (N + E)] [R]: the same with x and y from 0 to 32 and the cooldown in
+    seconds, which sinks by half a second with every step that the unit does not shoot, far below 0;
+    then every unit's team; then every unit's type (0..5), living or dead.
+
+    `alive` [N] bool [R].
 
     `extras` [S]: `won` int32 0 or 1, `allies_alive` and `enemies_alive` int32.
 
@@ -236,7 +243,9 @@ class SMAX(_Bridge[SMAXState]):
 
     def _setup(self) -> None:
         super()._setup()
-        self.global_state_size = self.source.state_size
+        units = self.num_agents + self.source.num_enemies
+        # JaxMARL's, of which ours lacks every unit's type as a number.
+        self.global_state_size = self.source.state_size - (0 if self.config.raw_state else units)
         self._heuristic = create_heuristic_policy(self.source, team=0)
 
     def reset(self, key: jax.Array) -> tuple[SMAXState, TimeStep[Observation]]:
@@ -316,10 +325,24 @@ class SMAX(_Bridge[SMAXState]):
         return Observation(
             agents_view=self._agents_view(views),
             action_mask=jnp.stack([legal[name] for name in self._names]).astype(bool),
-            global_state=views["world_state"],
+            global_state=self._global_state(state.inner.state, views["world_state"]),
             alive=state.inner.state.unit_alive[: self.num_agents],
             step_count=state.step_count,
         )
+
+    def _global_state(self, battle: Any, raw: jax.Array) -> jax.Array:
+        """The global state, made from JaxMARL's."""
+        if self.config.raw_state:
+            return raw
+        source, count = self.source, battle.unit_types.size
+        # Ten numbers for each unit: health, x, y, cooldown, type one-hot.
+        units, teams, _ = jnp.split(raw, [10 * count, 11 * count])
+        units = units.reshape(count, 10)
+        positions = units[:, 1:3] / jnp.array([source.map_width, source.map_height])
+        longest = source.unit_type_weapon_cooldowns[battle.unit_types]
+        cooldowns = jnp.clip(units[:, 3] / longest, 0.0, 1.0)
+        units = units.at[:, 1:3].set(positions).at[:, 3].set(cooldowns)
+        return jnp.concatenate([units.ravel(), teams])
 
     def _make_viewer(self) -> Viewer[SMAXState]:
         from envs.bridges.viewer import SMAXViewer
@@ -387,6 +410,10 @@ class MPE(_Bridge[MPEState]):
     actions are the five cases; A is 2, or 3 if somebody speaks.
 
     End [R]: after `time_limit` = 25 steps, and only then; it is a truncation, discount 1.
+
+    Scale [C]: nothing is bounded or divided, as in the source, so that results compare with others'. An
+    agent that pushes one way for all of 25 steps comes 4.2 far, so that an offset may reach 10; random
+    and scripted episodes stay within 5.
 
     Chance: the start, nothing else. Step t plays with `fold_in(state.key, t)` all the same. [S]
     """

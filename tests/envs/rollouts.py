@@ -140,6 +140,8 @@ def side_by_side(
 ) -> np.ndarray:
     """Steps a world and its twin beside each other, and compares everything up to each episode's end.
 
+    Nothing that networks see may leave -5..5.
+
     Args:
         env: the world.
         make_twin: makes the twin from the batch of states after the reset.
@@ -170,7 +172,10 @@ def side_by_side(
             ours, numbers = _fetch(timestep, state)
             reward, terminated = twin.step(np.asarray(action), numbers)
         expected = _of_twin(env, twin, t, reward, terminated)
-        _compare(_of_world(ours, numbers), expected, alive, t)
+        found = _of_world(ours, numbers)
+        _compare(found, expected, alive, t)
+        for name in ("agents_view", "global_state"):
+            assert np.all(abs(found[name][alive]) <= 5.0), f"{name} is out of scale at step {t}"
         total[alive] += ours.reward[alive, 0]
         alive &= expected["step_type"] != 2
         if not alive.any():

@@ -139,6 +139,7 @@ def assert_equal_to_jaxmarl(played: Played) -> None:
         np.testing.assert_array_equal(played.after.reward[..., i], played.rewards[name])
     np.testing.assert_array_equal(played.after.step_type == LAST, played.dones["__all__"])
     jax.tree.map(np.testing.assert_array_equal, played.states.inner, played.inner)
+    assert max(abs(ours.agents_view).max(), abs(ours.global_state).max()) <= 5.0
     counts = np.broadcast_to(np.arange(ours.step_count.shape[1]), ours.step_count.shape)
     np.testing.assert_array_equal(ours.step_count, counts)
     np.testing.assert_array_equal(played.states.step_count, counts)
@@ -187,7 +188,19 @@ def battles() -> Played:
 def test_smax_equals_jaxmarl(battles: Played) -> None:
     assert_equal_to_jaxmarl(battles)
     ours = battles.timesteps.observation
-    np.testing.assert_array_equal(ours.global_state, battles.views["world_state"])
+    # Our state is theirs, scaled: numbers 0, 3 and up are fractions and the type, dead units are zeros.
+    raw, scaled = battles.views["world_state"], ours.global_state
+    theirs, units = (x[..., :60].reshape(*x.shape[:-1], 6, 10) for x in (raw, scaled))
+    np.testing.assert_allclose(units[..., 1:3] * 32, theirs[..., 1:3], rtol=1e-5)
+    # A marine's weapon needs 0.61 seconds.
+    np.testing.assert_allclose(units[..., 3], (theirs[..., 3] / 0.61).clip(0, 1), rtol=1e-5)
+    others = [0, *range(4, 10)]
+    np.testing.assert_array_equal(units[..., others], theirs[..., others])
+    np.testing.assert_array_equal(scaled[..., 60:], raw[..., 60:66])
+    assert scaled.shape[-1] == 66
+    assert abs(ours.agents_view).max() <= 1.0
+    assert (scaled.min(), scaled.max()) == (0.0, 1.0)
+    assert raw.min() < -3  # what networks are spared
     for i, name in enumerate(battles.names):
         np.testing.assert_array_equal(ours.action_mask[:, :, i], battles.legal[name])
 
@@ -338,6 +351,8 @@ TEAMS = {
     "6h_vs_8z": ([HYDRALISK] * 6, [ZEALOT] * 8),
     "corridor": ([ZEALOT] * 6, [ZERGLING] * 24),
 }
+# Between them all six types of units.
+MORE_SCENARIOS = ("2s3z", "6h_vs_8z", "corridor", "smacv2_5_units")
 SIZES = {"smacv2_5_units": 5, "smacv2_10_units": 10, "smacv2_20_units": 20}
 
 
@@ -363,7 +378,7 @@ def test_who_fights_whom(scenario: str) -> None:
         n = e = SIZES[scenario]
     assert (env.num_agents, env.num_actions) == (n, 5 + e)
     assert env.agents_view_size == 13 * (n - 1 + e) + 10
-    assert env.global_state_size == 12 * (n + e)
+    assert env.global_state_size == 11 * (n + e)
 
 
 @needs_jaxmarl
@@ -377,12 +392,44 @@ def test_smax_passes_its_options_on() -> None:
         enemy_shoots=False,
         walls_cause_death=False,
         won_battle_bonus=3,
+        raw_state=True,
     )
     source = env.source
     assert (source.max_steps, source.won_battle_bonus) == (6, 3.0)
     assert (source.see_enemy_actions, source.walls_cause_death) == (False, False)
     assert (source.enemy_shoots, source.attack_mode) == (False, "random")
     assert env.agents_view_size == 13 * 64 + 10
+    assert env.global_state_size == 12 * 6
+    _, inner = source.reset(jax.random.key(0))
+    raw = source.get_world_state(inner)
+    assert env._global_state(inner.state, raw) is raw
+
+
+@needs_jaxmarl
+def test_a_state_worked_out_by_hand() -> None:
+    # A stalker's weapon (type 2) needs 1.87 seconds, a zealot's (type 3) 0.86.
+    env = make("smax/2s3z")
+    _, inner = env.source.reset(jax.random.key(0))
+    battle = inner.state
+    full = env.source.unit_type_health[battle.unit_types]
+    battle = battle.replace(
+        unit_health=full.at[1].multiply(0.25),
+        unit_positions=battle.unit_positions.at[:2].set(jnp.array([[8.0, 16.0], [32.0, 0.0]])),
+        unit_weapon_cooldowns=jnp.zeros(10).at[:4].set(jnp.array([0.935, 1.99, 0.43, -50.0])),
+        unit_alive=battle.unit_alive.at[4].set(False),
+    )
+    state = np.asarray(
+        env._global_state(battle, env.source.get_world_state(inner.replace(state=battle)))
+    )
+    assert state.shape == (110,)
+    units, teams = state[:100].reshape(10, 10), state[100:]
+    stalker, zealot = [0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0]
+    np.testing.assert_allclose(units[0], [1, 0.25, 0.5, 0.5, *stalker], rtol=1e-6)
+    np.testing.assert_allclose(units[1], [0.25, 1, 0, 1, *stalker], rtol=1e-6)
+    np.testing.assert_allclose(units[2, 3:], [0.5, *zealot], rtol=1e-6)
+    np.testing.assert_allclose(units[3, 3:], [0, *zealot], rtol=1e-6)
+    np.testing.assert_array_equal(units[4], np.zeros(10))
+    np.testing.assert_array_equal(teams, [0] * 5 + [1] * 5)
 
 
 # --- MPE beside JaxMARL ---
@@ -595,7 +642,14 @@ def test_mpe_in_text_and_picture(particles: Played) -> None:
 
 
 @needs_jaxmarl
-@pytest.mark.parametrize("name", ["smax/3m", *(f"mpe/{t}" for t in MPE_TASKS)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "smax/3m",
+        *(f"mpe/{t}" for t in MPE_TASKS),
+        *(pytest.param(f"smax/{s}", marks=pytest.mark.slow) for s in MORE_SCENARIOS),
+    ],
+)
 def test_the_contract(name: str) -> None:
     # A battle of random units is over before this, one way or the other, in some episodes.
     envs.check_environment(make(name, time_limit=18), jax.random.PRNGKey(0), num_episodes=3)

@@ -313,6 +313,21 @@ BROKEN: dict[str, tuple[dict[str, Callable[..., Any]], str]] = {
         {"step": on_observation(agents_view=lambda o: o.agents_view[:, :1])},
         "the observation's shapes or types differ between reset and step",
     ),
+    "a number out of scale": (
+        {
+            "step": on_observation(
+                global_state=lambda o: at_step(3, 5.5, o.global_state, o.step_count)
+            )
+        },
+        "global_state holds a number of size 5.5, networks want at most 5: divide it by its range",
+    ),
+    "alive of a wrong shape": (
+        {
+            "reset": on_observation(alive=lambda o: o.alive[:1]),
+            "step": on_observation(alive=lambda o: o.alive[:1]),
+        },
+        "ObservationSpec is not met",
+    ),
     "mask of a wrong shape": (
         {
             "reset": on_observation(action_mask=lambda o: o.action_mask[:, :2]),
@@ -455,6 +470,13 @@ def test_what_follows_the_end_does_not_matter() -> None:
         )
 
     envs.check_environment(World(), jax.random.PRNGKey(0), num_episodes=2)
+
+
+def test_raw_numbers_can_be_asked_for() -> None:
+    world = envs.make("push_box", observation="cells", box_low=8, time_limit=2)
+    with pytest.raises(AssertionError, match="agents_view holds a number of size"):
+        envs.check_environment(world, jax.random.key(0), num_episodes=1)
+    envs.check_environment(world, jax.random.key(0), num_episodes=1, largest=15.0)
 
 
 def test_the_sound_world_behind_the_broken_ones_passes() -> None:
