@@ -1,7 +1,7 @@
 """Evaluates and draws what a run learned: `experiments/evaluate.py --run DIR --episodes 100 --render out.gif`.
 
-On a grid it also counts the different cells that each agent has been in, in all episodes together and in the mean of
-one.
+It plays greedy and sampled episodes from the same starts. Of the greedy ones it also tells what the environment
+counts, and on a grid the different cells that each agent has been in, in all episodes together and in the mean of one.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class Arguments:
     run: str
     """Folder of the run."""
     episodes: int = 100
-    """Episodes for each seed, greedy without --explore."""
+    """Episodes for each seed: so many greedy ones, and as many sampled ones."""
     checkpoint: int | None = None
     """Which of the run's checkpoints, if not the last: the last two are there, and with --keep-every others, 0, the
     untrained teams, among them."""
@@ -35,9 +35,9 @@ class Arguments:
     episode_seed: int = 0
     """Seed of the episodes."""
     explore: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Act as in training instead of greedily."""
+    """What is counted and drawn is of the sampled episodes, which act as in training, not of the greedy ones."""
     render: str | None = None
-    """Draws one episode as an animated GIF to this file; as in training with --explore."""
+    """Draws one episode as an animated GIF to this file."""
 
 
 def main() -> int:
@@ -58,29 +58,39 @@ def main() -> int:
         if args.seed is not None
         else range(settings.seed, settings.seed + settings.seeds)
     )
-    key, means = jax.random.key(args.episode_seed), {}
+    key = jax.random.key(args.episode_seed)
+    greedy: dict[int, float] = {}
+    sampled: dict[int, float] = {}
     covered: list[Coverage] = []
     for seed in seeds:
         policy = policy_of(trainer, state, settings, seed)
-        batch, extras = policy.play(key, args.episodes, args.explore)
-        returns = np.asarray(batch.team_return)
-        means[seed] = float(returns.mean())
+        plays = [policy.play(key, args.episodes, explore) for explore in (False, True)]
+        returns, drawn = (np.asarray(batch.team_return) for batch, _ in plays)
+        greedy[seed], sampled[seed] = float(returns.mean()), float(drawn.mean())
+        batch, extras = plays[args.explore]
         rest = "  ".join(f"{name} {np.mean(value):.4g}" for name, value in extras.items())
-        print(f"seed {seed}: return {returns.mean():.4g} (deviation {returns.std():.3g})  {rest}")
+        print(f"seed {seed}: return {_spread(returns)}, sampled {_spread(drawn)}  {rest}")
         positions = command.cells(policy, key, batch)
         if positions is not None:
             covered.append(coverage(positions, np.asarray(batch.valid)))
             print(f"seed {seed}: {_cells(covered[-1:])}")
-    if len(means) > 1:
-        print(f"IQM of {len(means)} seeds: {summary(np.array(list(means.values())))}")
+    if len(greedy) > 1:
+        all_greedy, all_sampled = (np.array(list(means.values())) for means in (greedy, sampled))
+        print(f"IQM of {len(greedy)} seeds: {summary(all_greedy)}, sampled {summary(all_sampled)}")
         if covered:
-            print(f"mean of {len(means)} seeds: {_cells(covered)}")
+            print(f"mean of {len(greedy)} seeds: {_cells(covered)}")
     if target is not None:
+        means = sampled if args.explore else greedy
         best = max(means, key=lambda seed: means[seed])
         with command.writing(target, "--render"):
             policy_of(trainer, state, settings, best).render(target, key, args.explore)
         print(f"drew an episode of seed {best} to {target}")
     return 0
+
+
+def _spread(returns: NDArray[np.floating]) -> str:
+    """Mean and standard deviation over episodes."""
+    return f"{returns.mean():.4g} (deviation {returns.std():.3g})"
 
 
 def _cells(of_seeds: list[Coverage]) -> str:
