@@ -438,7 +438,8 @@ class _Loop:
             evaluation = evaluate(trainer.env, trainer.method, state.method, key, episodes)
             return {name: evaluation[name] for name in (GREEDY, SAMPLED)}
 
-        returns = jax.tree.map(np.asarray, jax.jit(trainer.over_seeds(final))(state))
+        played = jax.jit(trainer.over_seeds(final))(state)
+        returns = {name: np.asarray(x) for name, x in played.items()}
         healthy = np.flatnonzero(self._healthy)
         if self.directory is not None:
             self.directory.finish_results(
