@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import marl_jax
+from envs import registry
 from experiments import (
     command,
     credits,
@@ -194,6 +195,38 @@ def test_evaluate_draws_and_plot_compares(
     ):
         assert call(main, arguments, monkeypatch) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_evaluate_plays_random_and_scripted_policies_in_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(registry._WORLDS, "uneven", ("tests.probes", "TakeOrWait", "Uneven-v0"))
+    start = ["--env", "uneven", "--episodes", "4000", "--policy"]
+    assert call(evaluate.main, [*start, "scripted"], monkeypatch) == 0
+    line = "scripted on uneven: mean return of 4000 episodes 2 (95% interval 2 to 2)\n"
+    assert capsys.readouterr().out == line
+    assert call(evaluate.main, [*start, "random"], monkeypatch) == 0
+    found = re.search(r"episodes (.*) \(95% interval (.*) to (.*)\)", capsys.readouterr().out)
+    assert found is not None
+    mean, low, high = map(float, found.groups())
+    # 2 if one of three actions is not taken in four steps, p = (2/3)^4, else 1; deviation sqrt(p (1 - p)) = 0.398.
+    assert mean == pytest.approx(1 + 16 / 81, abs=4 * 0.398 / 4000**0.5)
+    assert high - mean == pytest.approx(1.96 * 0.398 / 4000**0.5, abs=2e-3)
+    assert mean - low == pytest.approx(high - mean, abs=2e-3)
+    for wrong, sentence in (
+        ([], "--run is missing; give the folder of a run, or --policy random or scripted"),
+        (["--env", "turn"], "--env is given without --policy"),
+        (["--run", "x", "--env.time-limit", "3"], "--env.time-limit is given without --policy"),
+        (["--policy", "scripted"], "--env is missing; choose from: "),
+        (["--policy", "best", "--env", "turn"], "--policy is 'best'; it must be random or"),
+        (["--policy", "random", "--env", "trun"], "Did you mean 'turn'?"),
+        (["--policy", "random", "--env", "turn", "--run", "x"], "--run is given with --policy"),
+        (["--policy", "random", "--env", "turn", "--episodes", "0"], "must be at least 1"),
+    ):
+        assert call(evaluate.main, wrong, monkeypatch) == 2
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert error.count("\n") == 1
 
 
 def _covered(text: str, begin: str) -> NDArray[np.float64]:
