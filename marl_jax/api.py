@@ -474,8 +474,8 @@ class _Loop:
             say("stopped before the end, everything is saved" if self.directory else "stopped")
 
 
-def _episodes(evaluation: Mapping[str, NDArray[Any]]) -> dict[str, list[float]]:
-    """One seed's returns, episode by episode, as results.json names and rounds them."""
+def _episodes(evaluation: Mapping[str, Any]) -> dict[str, list[float]]:
+    """One seed's returns, arrays [episodes], as results.json names and rounds them."""
     return {
         metric: [float(f"{x:.6g}") for x in evaluation[name]]
         for metric, name in (("return", GREEDY), ("sampled_return", SAMPLED))

@@ -194,12 +194,21 @@ class RunDirectory:
     # Results in marl-eval's schema.
 
     def read_results(self) -> dict[str, Results]:
-        """What was measured, by seed ("seed_0")."""
+        """What was measured, by seed ("seed_0").
+
+        Raises:
+            ConfigurationError: if it cannot be read.
+        """
         file = self.path / "results.json"
         if self._results is None and file.is_file():
             settings = self.settings()
-            tree = json.loads(file.read_text())
-            self._results = tree["marl_jax"][settings.env][settings.method]
+            try:
+                tree = json.loads(file.read_text())
+                self._results = tree["marl_jax"][settings.env][settings.method]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise ConfigurationError(
+                    f"{file} cannot be read; it must be the JSON a training run wrote."
+                ) from error
         return self._results if self._results is not None else {}
 
     def finished(self) -> bool:

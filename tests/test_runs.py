@@ -93,6 +93,9 @@ def test_a_run_from_before_sampled_returns_is_drawn_but_not_mixed_with_new_rows(
     (tmp_path / "metrics.csv").write_text("seed,env_steps\n0,many\n")
     with pytest.raises(marl_jax.ConfigurationError, match=r"metrics\.csv cannot be read"):
         run.rows()
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(marl_jax.ConfigurationError, match=r"results\.json cannot be read"):
+        run.finished()
 
 
 # QMIX has a replay.
