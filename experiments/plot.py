@@ -1,4 +1,8 @@
-"""Compares runs in one picture: `python experiments/plot.py DIR... --out curves.png`."""
+"""Compares runs in one picture: `python experiments/plot.py DIR... --out curves.png`.
+
+Greedy returns are drawn with their intervals, and beside them, thin and dashed, the sampled ones of runs that have
+them. `--column` draws another column alone.
+"""
 
 import dataclasses
 from pathlib import Path
@@ -20,8 +24,9 @@ class Arguments:
     """Folders of the runs."""
     out: str = "curves.png"
     """The picture."""
-    column: str = "eval_return_mean"
-    """Column of metrics.csv to draw."""
+    column: str | None = None
+    """Column of metrics.csv to draw alone, such as eval_sampled_return_mean; the greedy and the sampled returns if not
+    given."""
 
 
 def main() -> int:
@@ -32,19 +37,24 @@ def main() -> int:
     runs = [RunDirectory.open(name) for name in args.runs]
     settings = [run.settings() for run in runs]
     tasks = list(dict.fromkeys(each.env for each in settings))
-    curves = {}
+    column = args.column or "eval_return_mean"
+    curves, sampled = {}, {}
     for label, run, of in zip(
         command.labels([each.method for each in settings], args.runs), runs, settings, strict=True
     ):
-        curves[label] = run.curve(args.column)
+        curves[label] = run.curve(column)
         steps, values = curves[label]
+        beside = None if args.column else run.sampled_curve()
+        if beside is not None:
+            sampled[label] = beside
         print(
-            f"{label} on {of.env}: {args.column} after {steps[-1]:,.0f} env steps, "
+            f"{label} on {of.env}: {column} after {steps[-1]:,.0f} env steps, "
             f"IQM of {len(values)} seeds {summary(values[:, -1])}"
+            + ("" if beside is None else f", sampled {summary(beside[1][:, -1])}")
         )
     target = Path(args.out)
     with command.writing(target, "--out"):
-        learning_curves(curves, target, ", ".join(tasks), args.column.replace("_", " "))
+        learning_curves(curves, target, ", ".join(tasks), column.replace("_", " "), sampled=sampled)
     print(f"picture: {target}")
     return 0
 

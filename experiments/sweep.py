@@ -17,9 +17,9 @@ from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import check_settings, run_training
 from marl_jax.plots import COLOURS, learning_curves
-from marl_jax.runs import RunDirectory, series_of
+from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, environment_record, make_settings
-from marl_jax.statistics import iqm_interval
+from marl_jax.statistics import interquartile_mean, iqm_interval
 
 Choice = dict[str, Any]
 """Values by option, "NAME" of the method or "SECTION.NAME"."""
@@ -96,6 +96,8 @@ def _choices(args: Arguments) -> list[Choice]:
     grid = [dict(zip(names, choice, strict=True)) for choice in itertools.product(*values)]
     if args.draws is None:
         return grid
+    if args.draw_seed < 0:
+        raise ConfigurationError(f"--draw-seed is {args.draw_seed}; it must be at least 0.")
     if not 1 <= args.draws <= len(grid):
         raise ConfigurationError(
             f"--draws is {args.draws}; it must be at least 1 and at most {len(grid)}, the choices of the grid."
@@ -138,14 +140,19 @@ def _train(folder: Path, setting: RunSettings) -> RunDirectory | None:
 
 
 def _write_table(path: Path, finished: list[tuple[Choice, RunDirectory]]) -> list[dict[str, str]]:
-    """One row a choice, the best first: IQM over seeds of the evaluations in each one's last tenth of steps."""
+    """One row a choice, the best first: IQM over seeds of the greedy returns in each one's last tenth of steps.
+
+    The IQM of the sampled returns stands beside it.
+    """
     rows = []
     for choice, run in finished:
         if not run.rows():
             # Every seed failed before its first evaluation; `failures.json` says how.
             continue
-        series = series_of(run.rows(), "eval_return_mean", run.failures())
-        last = np.array([values[10 * steps > 9 * steps[-1]].mean() for steps, values in series])
+        last, sampled = (
+            np.array([y[10 * x > 9 * x[-1]].mean() for x, y in run.series(column)])
+            for column in ("eval_return_mean", "eval_sampled_return_mean")
+        )
         interval = iqm_interval(last)
         numbers = {
             "run": run.path.name,
@@ -153,13 +160,14 @@ def _write_table(path: Path, finished: list[tuple[Choice, RunDirectory]]) -> lis
             "low": f"{float(interval.low):.4g}",
             "high": f"{float(interval.high):.4g}",
             "seeds": " ".join(f"{x:.4g}" for x in last),
+            "sampled": f"{float(interquartile_mean(sampled)):.4g}",
         }
         options = {name: json.dumps(value) for name, value in choice.items()}
         rows.append((float(interval.estimate), {**numbers, **options}))
     rows.sort(key=lambda row: -row[0])
     table = [row for _, row in rows]
     with path.open("w", newline="") as stream:
-        columns = ["run", "return", "low", "high", "seeds", *finished[0][0]]
+        columns = ["run", "return", "low", "high", "seeds", "sampled", *finished[0][0]]
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(table)

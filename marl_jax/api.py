@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from envs.configuration import ConfigurationError
 from envs.registry import make as make_env
 from marl_jax import methods
-from marl_jax.evaluation import evaluate
+from marl_jax.evaluation import GREEDY, SAMPLED, evaluate
 from marl_jax.plots import Curve
 from marl_jax.policy import Policy
 from marl_jax.progress import Progress, Silent, default_progress, duration
@@ -39,7 +39,8 @@ class TrainResult:
     Attributes:
         settings: the run's full configuration.
         rows: one per seed and evaluation, as in metrics.csv.
-        final_returns: mean return of each healthy seed in the final evaluation, [S'].
+        final_returns: mean greedy return of each healthy seed in the final evaluation, [S'].
+        final_sampled_returns: the same of its sampled episodes, [S'].
         state: the run state of all seeds.
         trainer: the compiled loop and what it was made of.
         failures: by seed, what stopped it.
@@ -50,6 +51,7 @@ class TrainResult:
     settings: RunSettings
     rows: list[Row]
     final_returns: NDArray[np.float64]
+    final_sampled_returns: NDArray[np.float64]
     state: RunState
     trainer: Trainer
     failures: dict[int, str]
@@ -57,7 +59,13 @@ class TrainResult:
     directory: Path | None
 
     def curve(self, column: str = "eval_return_mean") -> Curve:
-        """Steps [K] and values [S, K] of a column of `rows`, see `runs.curve_of`."""
+        """Steps [K] and values [S, K] of a column of `rows`, see `runs.curve_of`.
+
+        >>> steps, sampled = result.curve("eval_sampled_return_mean")
+
+        Raises:
+            ConfigurationError: if nothing was measured, or there is no such column.
+        """
         return curve_of(self.rows, column, self.failures)
 
     def policy(self, seed: int | None = None) -> Policy:
@@ -276,12 +284,14 @@ class _Loop:
                 self._save(state)
                 self._report(steps, first_steps, time.monotonic() - began)
         interrupted = not self._finished(steps)
-        final = np.array([]) if interrupted else self._final_evaluation(state)
-        self._close(final, interrupted)
+        nothing = (np.array([]), np.array([]))
+        final, sampled = nothing if interrupted else self._final_evaluation(state)
+        self._close(final, sampled, interrupted)
         return TrainResult(
             self.settings,
             self.rows,
             final,
+            sampled,
             state,
             self.trainer,
             self.failures,
@@ -363,8 +373,7 @@ class _Loop:
             row |= {name: float(x[index].mean()) for name, x in metrics.training.items()}
             row["train_seconds"] = self.seconds
             rows.append(row)
-            returns = [float(f"{x:.6g}") for x in evaluation["eval_return"]]
-            results[seed] = {name: {"step_count": steps, "return": returns}}
+            results[seed] = {name: {"step_count": steps, **_episodes(evaluation)}}
         for seed, failure in new_failures.items():
             self.progress.message(f"seed {seed} stopped: {failure}; the other seeds go on.")
         self.failures |= new_failures
@@ -401,9 +410,14 @@ class _Loop:
     ) -> None:
         total = self.settings.training.total_steps
         taken, healthy = steps - first_steps, self._healthy
-        latest = {row["seed"]: row["eval_return_mean"] for row in self.rows}
-        values = [latest[self._seed(i)] for i in np.flatnonzero(healthy)]
-        value = f"return {np.mean(values):.4g}" if values else "no healthy seed"
+        value = "no healthy seed"
+        if healthy.any():
+            latest = {int(row["seed"]): row for row in self.rows}
+            rows = [latest[self._seed(i)] for i in np.flatnonzero(healthy)]
+            greedy, sampled = (
+                np.mean([row[f"{name}_mean"] for row in rows]) for name in (GREEDY, SAMPLED)
+            )
+            value = f"return {greedy:.4g} (sampled {sampled:.4g})"
         fraction, left = 1.0, 0.0
         learning = np.flatnonzero(healthy & (taken > 0))
         if learning.size:
@@ -413,32 +427,42 @@ class _Loop:
             left = max(0, total - steps[slowest]) / taken[slowest] * seconds
         self.progress.chunk(fraction, taken.sum() / seconds, value, left)
 
-    def _final_evaluation(self, state: RunState) -> NDArray[np.float64]:
-        """Mean return of each healthy seed over many fresh episodes."""
+    def _final_evaluation(self, state: RunState) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Mean greedy and sampled return of each healthy seed over many fresh episodes, [S'] each."""
         if len(self.failures) == self.settings.seeds:
-            return np.array([])
+            return np.array([]), np.array([])
         trainer, episodes = self.trainer, ABSOLUTE_FACTOR * self.settings.training.eval_episodes
 
         def final(state: RunState) -> Any:
             key = jax.random.key(ABSOLUTE_KEY)
-            return evaluate(trainer.env, trainer.method, state.method, key, episodes)["eval_return"]
+            evaluation = evaluate(trainer.env, trainer.method, state.method, key, episodes)
+            return {name: evaluation[name] for name in (GREEDY, SAMPLED)}
 
-        returns = np.asarray(jax.jit(trainer.over_seeds(final))(state))
+        played = jax.jit(trainer.over_seeds(final))(state)
+        returns = {name: np.asarray(x) for name, x in played.items()}
         healthy = np.flatnonzero(self._healthy)
         if self.directory is not None:
             self.directory.finish_results(
-                {self._seed(i): [float(f"{x:.6g}") for x in returns[i]] for i in healthy}
+                {
+                    self._seed(i): _episodes({name: x[i] for name, x in returns.items()})
+                    for i in healthy
+                }
             )
-        return returns[healthy].mean(axis=1).astype(np.float64)
+        greedy, sampled = (
+            returns[name][healthy].mean(axis=1).astype(np.float64) for name in (GREEDY, SAMPLED)
+        )
+        return greedy, sampled
 
-    def _close(self, final: NDArray[np.float64], interrupted: bool) -> None:
+    def _close(
+        self, final: NDArray[np.float64], sampled: NDArray[np.float64], interrupted: bool
+    ) -> None:
         """Says how it ended, with numbers and a picture."""
         say = self.progress.message
         if final.size:
             episodes = ABSOLUTE_FACTOR * self.settings.training.eval_episodes
             say(
-                f"final return, IQM of {final.size} seeds x {episodes} episodes: {summary(final)}; "
-                f"per seed {', '.join(f'{x:.4g}' for x in final)}"
+                f"final return, IQM of {final.size} seeds x {episodes} episodes: {summary(final)}, "
+                f"sampled {summary(sampled)}; per seed {', '.join(f'{x:.4g}' for x in final)}"
             )
         for seed, failure in self.failures.items():
             say(f"seed {seed} did not finish: {failure}")
@@ -448,6 +472,14 @@ class _Loop:
             say(f"run: {self.directory.path}" + (f"  picture: {picture}" if picture else ""))
         if interrupted:
             say("stopped before the end, everything is saved" if self.directory else "stopped")
+
+
+def _episodes(evaluation: Mapping[str, Any]) -> dict[str, list[float]]:
+    """One seed's returns, arrays [episodes], as results.json names and rounds them."""
+    return {
+        metric: [float(f"{x:.6g}") for x in evaluation[name]]
+        for metric, name in (("return", GREEDY), ("sampled_return", SAMPLED))
+    }
 
 
 def _peak(use: Any) -> int:

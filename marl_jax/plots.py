@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from marl_jax.statistics import iqm_interval
+from marl_jax.statistics import interquartile_mean, iqm_interval
 
 LINES = ("-", "--", ":")
 # Okabe-Ito, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+THIN: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 0.9}
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 """Environment steps [K] and values [S, K]."""
@@ -23,6 +25,7 @@ def learning_curves(
     title: str,
     ylabel: str = "evaluation return",
     logarithmic: bool = False,
+    sampled: Mapping[str, Curve] | None = None,
 ) -> None:
     """Draws IQM over seeds with its 95% bootstrap interval, one line per entry, to a PNG.
 
@@ -32,6 +35,7 @@ def learning_curves(
         title: heading.
         ylabel: what the values are.
         logarithmic: whether the values' axis is.
+        sampled: by label, the curves of sampled episodes: thin dashed lines in the same colours, without interval.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -54,6 +58,11 @@ def learning_curves(
             marker="o" if len(steps) == 1 else None,
         )
         axes.fill_between(steps, interval.low, interval.high, color=colour, alpha=0.2, linewidth=0)
+        if sampled and label in sampled:
+            steps, values = sampled[label]
+            axes.plot(steps, interquartile_mean(values), color=colour, **THIN)
+    if sampled:
+        axes.plot([], [], color="0.4", label="sampled actions", **THIN)
     axes.set_xlabel("environment steps per seed")
     axes.set_ylabel(ylabel)
     axes.set_title(f"{title}\nIQM over seeds, 95% bootstrap interval", fontsize=11)

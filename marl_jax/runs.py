@@ -110,9 +110,20 @@ class RunDirectory:
     # Metrics.
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Adds rows to metrics.csv; all rows of a run have the same columns."""
+        """Adds rows to metrics.csv; all rows of a run have the same columns.
+
+        Raises:
+            ConfigurationError: if it has other columns, as another version wrote them.
+        """
         file = self.path / "metrics.csv"
         new = not file.exists()
+        if not new:
+            with file.open(newline="") as stream:
+                if next(csv.reader(stream), []) != list(rows[0]):
+                    raise ConfigurationError(
+                        f"{file} has other columns than are measured now; a run must be resumed by the version that "
+                        "began it."
+                    )
         with file.open("a", newline="") as stream:
             writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
             if new:
@@ -120,12 +131,21 @@ class RunDirectory:
             writer.writerows({k: _text(v) for k, v in row.items()} for row in rows)
 
     def rows(self) -> list[Row]:
-        """All rows of metrics.csv; none if there is no such file yet."""
+        """All rows of metrics.csv; none if there is no such file yet.
+
+        Raises:
+            ConfigurationError: if it cannot be read.
+        """
         file = self.path / "metrics.csv"
         if not file.is_file():
             return []
-        with file.open(newline="") as stream:
-            return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+        try:
+            with file.open(newline="") as stream:
+                return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigurationError(
+                f"{file} cannot be read; it must be the table of numbers that a training run wrote."
+            ) from error
 
     def keep_measurements(self, env_steps: Mapping[int, int]) -> None:
         """Keeps what was measured up to so many steps of each seed; the rest a resumed run measures again."""
@@ -156,25 +176,39 @@ class RunDirectory:
         Raises:
             ConfigurationError: if nothing was measured yet, or there is no such column.
         """
-        rows = self.rows()
-        if not rows:
-            raise ConfigurationError(f"{self.path} holds no measurements yet.")
-        if column not in rows[0]:
-            allowed = ", ".join(rows[0])
-            raise ConfigurationError(
-                f"{self.path} has no column {column!r}; choose from: {allowed}."
-            )
-        return curve_of(rows, column, self.failures())
+        return common_steps(self.series(column))
+
+    def sampled_curve(self) -> Curve | None:
+        """The curve of the sampled episodes; None if the run was made before they were played."""
+        column = "eval_sampled_return_mean"
+        return self.curve(column) if column in self.rows()[0] else None
+
+    def series(self, column: str) -> list[NDArray[np.float64]]:
+        """Each seed's environment steps and values of a column, see `series_of`.
+
+        Raises:
+            ConfigurationError: if nothing was measured yet, or there is no such column.
+        """
+        return series_of(self.rows(), column, self.failures(), str(self.path))
 
     # Results in marl-eval's schema.
 
     def read_results(self) -> dict[str, Results]:
-        """What was measured, by seed ("seed_0")."""
+        """What was measured, by seed ("seed_0").
+
+        Raises:
+            ConfigurationError: if it cannot be read.
+        """
         file = self.path / "results.json"
         if self._results is None and file.is_file():
             settings = self.settings()
-            tree = json.loads(file.read_text())
-            self._results = tree["marl_jax"][settings.env][settings.method]
+            try:
+                tree = json.loads(file.read_text())
+                self._results = tree["marl_jax"][settings.env][settings.method]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise ConfigurationError(
+                    f"{file} cannot be read; it must be the JSON a training run wrote."
+                ) from error
         return self._results if self._results is not None else {}
 
     def finished(self) -> bool:
@@ -188,16 +222,19 @@ class RunDirectory:
             results.setdefault(f"seed_{seed}", {}).update(measured)
         self._write_results(results)
 
-    def finish_results(self, final_returns: Mapping[int, list[float]]) -> None:
-        """Adds the final evaluation of the seeds that ran to the end; marl-eval needs the others to be left out."""
+    def finish_results(self, final: Mapping[int, Mapping[str, list[float]]]) -> None:
+        """Adds the final evaluation of the seeds that ran to the end: by metric, the value of each episode.
+
+        marl-eval needs the others to be left out.
+        """
         results = self.read_results()
         self._write_results(
             {
                 f"seed_{seed}": {
                     **results.get(f"seed_{seed}", {}),
-                    "absolute_metrics": {"return": returns},
+                    "absolute_metrics": dict(metrics),
                 }
-                for seed, returns in final_returns.items()
+                for seed, metrics in final.items()
             }
         )
 
@@ -226,9 +263,12 @@ class RunDirectory:
         if not self.rows():
             return None
         settings = self.settings()
-        path = self.path / "curve.png"
+        method, path, sampled = settings.method, self.path / "curve.png", self.sampled_curve()
         learning_curves(
-            {settings.method: self.curve()}, path, f"{settings.method} on {settings.env}"
+            {method: self.curve()},
+            path,
+            f"{method} on {settings.env}",
+            sampled={} if sampled is None else {method: sampled},
         )
         return path
 
@@ -239,12 +279,16 @@ class RunDirectory:
 
 
 def curve_of(rows: Sequence[Row], column: str, failed: Collection[int] = ()) -> Curve:
-    """Steps [K] and values [S, K] of a column: `common_steps` of the seeds' `series_of` it."""
+    """Steps [K] and values [S, K] of a column: `common_steps` of the seeds' `series_of` it.
+
+    Raises:
+        ConfigurationError: if there is no row, or no such column.
+    """
     return common_steps(series_of(rows, column, failed))
 
 
 def series_of(
-    rows: Sequence[Row], column: str, failed: Collection[int] = ()
+    rows: Sequence[Row], column: str, failed: Collection[int] = (), run: str = "the run"
 ) -> list[NDArray[np.float64]]:
     """Each seed's environment steps and values of a column, [2, K] with a K of its own.
 
@@ -252,7 +296,17 @@ def series_of(
         rows: of metrics.csv.
         column: which of their values.
         failed: seeds that did not run to the end. They are left out, unless all are among them.
+        run: whose they are, for the error's sentence.
+
+    Raises:
+        ConfigurationError: if there is no row, or no such column.
     """
+    if not rows:
+        raise ConfigurationError(f"{run} holds no measurements yet.")
+    if column not in rows[0]:
+        raise ConfigurationError(
+            f"{run} has no column {column!r}; choose from: {', '.join(rows[0])}."
+        )
     by_seed: dict[int, list[Row]] = {}
     for row in rows:
         by_seed.setdefault(int(row["seed"]), []).append(row)

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 import marl_jax
+from envs import registry
 from experiments import (
     command,
     credits,
@@ -163,8 +164,8 @@ def test_evaluate_draws_and_plot_compares(
     arguments = ["--run", str(finished), "--episodes", "3", "--render", str(gif)]
     assert call(evaluate.main, arguments, monkeypatch) == 0
     text = capsys.readouterr().out
-    assert "seed 0: return" in text
-    assert "IQM of 2 seeds" in text
+    assert re.search(r"seed 0: return \S+ \(deviation \S+\), sampled \S+ \(deviation ", text)
+    assert re.search(r"IQM of 2 seeds: .* interval .*\), sampled .* interval ", text)
     # Three episodes of five steps: at most six cells in one, and no fewer in all than in one.
     seeds, mean = _covered(text, r"seed \d: cells"), _covered(text, "mean of 2 seeds: cells")
     assert len(seeds) == 2
@@ -174,7 +175,14 @@ def test_evaluate_draws_and_plot_compares(
     )
     assert gif.read_bytes().startswith(b"GIF89a")
     assert call(plot.main, [str(finished), str(finished), "--out", str(png)], monkeypatch) == 0
-    assert png.read_bytes().startswith(b"\x89PNG")
+    assert ", sampled " in capsys.readouterr().out
+    both = png.read_bytes()
+    assert both.startswith(b"\x89PNG")
+    for column in ("eval_return_mean", "eval_sampled_return_mean"):
+        arguments = [str(finished), str(finished), "--out", str(png), "--column", column]
+        assert call(plot.main, arguments, monkeypatch) == 0
+        assert "sampled " not in capsys.readouterr().out
+        assert png.read_bytes() != both, "alone"
     for main, arguments, sentence in (
         (evaluate.main, ["--run", str(tmp_path)], "is not a run"),
         (evaluate.main, ["--run", str(finished), "--episodes", "0"], "must be at least 1"),
@@ -187,6 +195,38 @@ def test_evaluate_draws_and_plot_compares(
     ):
         assert call(main, arguments, monkeypatch) == 2
         assert sentence in capsys.readouterr().err
+
+
+def test_evaluate_plays_random_and_scripted_policies_in_number(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(registry._WORLDS, "uneven", ("tests.probes", "TakeOrWait", "Uneven-v0"))
+    start = ["--env", "uneven", "--episodes", "4000", "--policy"]
+    assert call(evaluate.main, [*start, "scripted"], monkeypatch) == 0
+    line = "scripted on uneven: mean return of 4000 episodes 2 (95% interval 2 to 2)\n"
+    assert capsys.readouterr().out == line
+    assert call(evaluate.main, [*start, "random"], monkeypatch) == 0
+    found = re.search(r"episodes (.*) \(95% interval (.*) to (.*)\)", capsys.readouterr().out)
+    assert found is not None
+    mean, low, high = map(float, found.groups())
+    # 2 if one of three actions is not taken in four steps, p = (2/3)^4, else 1; deviation sqrt(p (1 - p)) = 0.398.
+    assert mean == pytest.approx(1 + 16 / 81, abs=4 * 0.398 / 4000**0.5)
+    assert high - mean == pytest.approx(1.96 * 0.398 / 4000**0.5, abs=2e-3)
+    assert mean - low == pytest.approx(high - mean, abs=2e-3)
+    for wrong, sentence in (
+        ([], "--run is missing; give the folder of a run, or --policy random or scripted"),
+        (["--env", "turn"], "--env is given without --policy"),
+        (["--run", "x", "--env.time-limit", "3"], "--env.time-limit is given without --policy"),
+        (["--policy", "scripted"], "--env is missing; choose from: "),
+        (["--policy", "best", "--env", "turn"], "--policy is 'best'; it must be random or"),
+        (["--policy", "random", "--env", "trun"], "Did you mean 'turn'?"),
+        (["--policy", "random", "--env", "turn", "--run", "x"], "--run is given with --policy"),
+        (["--policy", "random", "--env", "turn", "--episodes", "0"], "must be at least 1"),
+    ):
+        assert call(evaluate.main, wrong, monkeypatch) == 2
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert error.count("\n") == 1
 
 
 def _covered(text: str, begin: str) -> NDArray[np.float64]:
@@ -331,7 +371,11 @@ def test_a_sweep_tries_every_choice_once(
     table = [
         line.split(",") for line in (tmp_path / "sweep" / "table.csv").read_text().splitlines()
     ]
-    assert table[0][:5] == ["run", "return", "low", "high", "seeds"]
+    assert table[0][:6] == ["run", "return", "low", "high", "seeds", "sampled"]
+    rows = RunDirectory(tmp_path / "sweep" / table[1][0]).rows()
+    assert float(table[1][5]) == pytest.approx(
+        np.mean([row["eval_sampled_return_mean"] for row in rows]), rel=1e-3
+    )
     assert {(row[0], row[-1]) for row in table[1:]} == {("000", "0.001"), ("001", "0.01")}
     assert float(table[1][1]) >= float(table[2][1])
     assert (tmp_path / "sweep" / "sweep.png").read_bytes().startswith(b"\x89PNG")
@@ -343,6 +387,7 @@ def test_a_sweep_tries_every_choice_once(
         (["--grid", "lr"], "--grid is 'lr'; it must be NAME=VALUE,VALUE,..."),
         (["--grid", "lr=1", "lr=2"], "--grid names lr twice"),
         (["--grid", "lr=1,2", "--draws", "3"], "--draws is 3; it must be at least 1 and at most 2"),
+        (["--grid", "lr=1,2", "--draws", "1", "--draw-seed", "-1"], "--draw-seed is -1; it must"),
         (["--grid", "lr=0"], "lr is 0; it must be above 0."),
     ):
         assert call(sweep.main, [*start, *out, *wrong], monkeypatch) == 2

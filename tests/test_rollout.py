@@ -16,12 +16,15 @@ from tests.probes import ACTIONS, FEATURES, Context, Recall, TakeOrWait
 
 
 class Script:
-    """Plays a fixed plan [T, B, N]; its memory is the clock, its extras what it saw of it."""
+    """Plays a fixed plan [T, B, N], and another one if it explores; its memory is the clock, its extras what it saw of
+    it.
+    """
 
     num_envs = 2
 
-    def __init__(self, plan: np.ndarray) -> None:
+    def __init__(self, plan: np.ndarray, exploring: np.ndarray | None = None) -> None:
         self.plan = jnp.asarray(plan, jnp.int32)
+        self.exploring = self.plan if exploring is None else jnp.asarray(exploring, jnp.int32)
 
     def init(self, key: jax.Array) -> None:
         return None
@@ -37,7 +40,8 @@ class Script:
         key: jax.Array,
         explore: bool,
     ) -> tuple[jax.Array, jax.Array, Any]:
-        return memory + 1, self.plan[memory], {"clock": memory, "seen": observation.step_count}
+        plan = self.exploring if explore else self.plan
+        return memory + 1, plan[memory], {"clock": memory, "seen": observation.step_count}
 
     def update(self, state: None, fresh: Any, replay: Any, key: jax.Array) -> Any:
         raise NotImplementedError
@@ -92,14 +96,25 @@ def test_the_same_episodes_with_their_states() -> None:
 
 
 def test_evaluation_reports_each_episode() -> None:
-    results = evaluate(TakeOrWait(), Script(PLAN), None, jax.random.key(0), 2)
+    # Who explores takes 1 at once; length and extras are of the greedy episodes.
+    method = Script(PLAN, exploring=np.zeros_like(PLAN))
+    results = evaluate(TakeOrWait(), method, None, jax.random.key(0), 2)
     results = {name: value.tolist() for name, value in results.items()}
     assert results == {
         "eval_return": [1.0, 2.0],
+        "eval_sampled_return": [1.0, 1.0],
         "eval_length": [3, 4],
         "eval_clock": [3, 4],
         "eval_memory_sum": [6, 10],
     }
+
+
+def test_greedy_and_sampled_episodes_have_the_same_starts() -> None:
+    # `Recall` draws at the reset what must be played at the end: whoever always plays 0 is right by the draw alone.
+    always = Script(np.zeros((4, 40, 2)))
+    results = evaluate(Recall(), always, None, jax.random.key(0), 40)
+    assert len(set(results["eval_return"].tolist())) > 1
+    np.testing.assert_array_equal(results["eval_sampled_return"], results["eval_return"])
 
 
 def test_the_number_of_environments_does_not_change_an_episode() -> None:

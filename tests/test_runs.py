@@ -63,10 +63,39 @@ def test_results_follow_marl_evals_schema(finished: Path) -> None:
     assert set(seeds) == {"seed_0", "seed_1", "seed_2"}
     assert set(seeds["seed_0"]) == {"step_1", "step_2", "step_3", "step_4", "absolute_metrics"}
     assert seeds["seed_0"]["step_2"]["step_count"] == 40
-    assert len(seeds["seed_0"]["step_2"]["return"]) == 2
-    assert len(seeds["seed_0"]["absolute_metrics"]["return"]) == 20
     row = next(r for r in rows_of(finished) if r["seed"] == 0 and r["env_steps"] == 40)
-    assert np.mean(seeds["seed_0"]["step_2"]["return"]) == pytest.approx(row["eval_return_mean"])
+    for metric in ("return", "sampled_return"):
+        assert len(seeds["seed_0"]["absolute_metrics"][metric]) == 20
+        measured = seeds["seed_0"]["step_2"][metric]
+        assert len(measured) == 2
+        assert np.mean(measured) == pytest.approx(row[f"eval_{metric}_mean"])
+    assert seeds["seed_0"]["step_2"]["return"] != seeds["seed_0"]["step_2"]["sampled_return"]
+
+
+def test_a_run_from_before_sampled_returns_is_drawn_but_not_mixed_with_new_rows(
+    finished: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {k: v for k, v in row.items() if k != "eval_sampled_return_mean"}
+        for row in RunDirectory(finished).rows()
+    ]
+    shutil.copy(finished / "config.json", tmp_path)
+    run = RunDirectory(tmp_path)
+    assert run.draw() is None
+    run.append(rows)
+    assert run.sampled_curve() is None
+    assert run.draw() == tmp_path / "curve.png"
+    with pytest.raises(marl_jax.ConfigurationError, match="has no column 'eval_sampled_return"):
+        run.curve("eval_sampled_return_mean")
+    with pytest.raises(marl_jax.ConfigurationError, match="other columns than are measured now"):
+        run.append(RunDirectory(finished).rows())
+    assert run.rows() == rows
+    (tmp_path / "metrics.csv").write_text("seed,env_steps\n0,many\n")
+    with pytest.raises(marl_jax.ConfigurationError, match=r"metrics\.csv cannot be read"):
+        run.rows()
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(marl_jax.ConfigurationError, match=r"results\.json cannot be read"):
+        run.finished()
 
 
 # QMIX has a replay.
@@ -170,12 +199,15 @@ class Told:
 
     def __init__(self) -> None:
         self.told: list[tuple[float, float]] = []
+        self.value = ""
+        self.messages: list[str] = []
 
     def message(self, text: str) -> None:
-        pass
+        self.messages.append(text)
 
     def chunk(self, fraction: float, steps_per_second: float, value: str, left: float) -> None:
         self.told.append((fraction, left))
+        self.value = value
 
     def close(self) -> None:
         pass
@@ -206,6 +238,15 @@ def test_a_seed_stops_at_its_own_budget(uneven: str, tmp_path: Path) -> None:
     assert all(fraction < 1.0 and left > 0.0 for fraction, left in display.told[:-1])
     fewest = min(row["env_steps"] for row in rows if row["evaluation"] == 1)
     assert display.told[0][0] == fewest / 60
+    # The means over seeds of each one's last greedy and sampled returns; of the final ones the IQM.
+    last = {row["seed"]: row for row in rows}.values()
+    greedy, sampled = (
+        np.mean([row[f"eval_{name}_mean"] for row in last]) for name in ("return", "sampled_return")
+    )
+    assert display.value == f"return {greedy:.4g} (sampled {sampled:.4g})"
+    line = next(text for text in display.messages if text.startswith("final return"))
+    for values in (result.final_returns, result.final_sampled_returns):
+        assert f"{np.sort(values)[1:3].mean():.4g} (95% interval " in line
     # marl-eval finds the same steps of every seed: four intervals of 16, the last evaluation in each.
     for seed, measured in enumerate(RunDirectory(out).read_results().values()):
         assert list(measured) == ["step_1", "step_2", "step_3", "step_4", "absolute_metrics"]
@@ -279,6 +320,10 @@ def test_train_without_a_folder_writes_nothing(
     steps, values = result.curve()
     assert steps.tolist() == [20]
     assert values.shape == (2, 1)
+    last = {row["seed"]: row["eval_sampled_return_mean"] for row in result.rows}
+    assert result.curve("eval_sampled_return_mean")[1].tolist() == [[last[0]], [last[1]]]
+    with pytest.raises(marl_jax.ConfigurationError, match=r"no column 'profit'; choose from: seed"):
+        result.curve("profit")
     assert result.policy(1).initial_memory(4).last_action.shape == (4, 2, 6)
 
 
