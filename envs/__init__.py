@@ -1,9 +1,11 @@
 """Multi-agent worlds as pure JAX functions. `envs.make("turn")` is the way in."""
 
-# First of all: importing jumanji starts JAX's backend.
 from envs.cpu import prepare_cpu_backend
+from envs.imports import import_jumanji
 
+# In this order: importing jumanji starts JAX's backend.
 prepare_cpu_backend()
+import_jumanji()
 
 from envs.base import MultiAgentEnv, Observation, check_environment, random_action
 from envs.configuration import Config, ConfigurationError, Range
