@@ -418,10 +418,10 @@ def test_one_update_by_a_plain_loop(name: str) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["iac", "liir"])
+@pytest.mark.parametrize("name", ["iac", "liir_paper"])
 def test_no_buffer_is_part_of_the_state_twice(name: str) -> None:
     # The training loop donates the whole state: such a buffer would be given away twice.
-    options = {"critic": "shared_trunk"} if name == "liir" else {}
+    options = {"critic": "shared_trunk"} if name == "liir_paper" else {}
     state = make(name, **options).init(jax.random.key(0))
     pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state) if x.size > 1]
     assert len(pointers) == len(set(pointers))

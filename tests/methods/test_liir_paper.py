@@ -9,7 +9,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from marl_jax.methods.liir import LIIR
+from marl_jax.methods.liir_paper import LIIRPaper
 from tests.methods.learners import (
     SIZES,
     SMALL,
@@ -22,7 +22,7 @@ from tests.methods.learners import (
 )
 
 
-class Exposed(LIIR):
+class Exposed(LIIRPaper):
     """LIIR whose intrinsic parameters after an update are those before minus the gradient it used."""
 
     @property
@@ -31,7 +31,9 @@ class Exposed(LIIR):
 
 
 def exposed(**options: Any) -> Exposed:
-    return Exposed(LIIR.Config.from_mapping({**SMALL, "hidden_size": 4, **options}, "liir"), SIZES)
+    return Exposed(
+        LIIRPaper.Config.from_mapping({**SMALL, "hidden_size": 4, **options}, "liir_paper"), SIZES
+    )
 
 
 def to_float64(tree: Any) -> Any:
@@ -143,7 +145,7 @@ def test_the_meta_gradient_is_that_of_the_objective_after_the_policy_step(
 def test_with_one_step_advantages_and_plain_steps_it_is_equation_9() -> None:
     """dJ/dr_in(t) = alpha lambda < grad J(theta'), grad log pi(u_t) > / number of samples."""
     method = make(
-        "liir", **PLAIN, inner_update="sgd", normalise_advantage=False, intrinsic_weight=0.5
+        "liir_paper", **PLAIN, inner_update="sgd", normalise_advantage=False, intrinsic_weight=0.5
     )
     state, batch = init(method), make_batch()
 
@@ -229,12 +231,12 @@ def test_the_authors_variant_multiplies_two_averages_and_descends() -> None:
 
 
 def test_each_optimizer_owns_its_parameters() -> None:
-    method = make("liir")
+    method = make("liir_paper")
     params = init(method).params
     assert set(params) == {"actor", "critic", "intrinsic"}
     assert set(params["critic"]) == {"proxy", "extrinsic"}
     assert set(params["intrinsic"]) == {"reward"}
-    trunk = make("liir", critic="shared_trunk")
+    trunk = make("liir_paper", critic="shared_trunk")
     params = init(trunk).params
     assert set(params["critic"]) == {"proxy", "trunk"}
     assert set(params["intrinsic"]) == {"reward", "extrinsic"}
@@ -242,7 +244,7 @@ def test_each_optimizer_owns_its_parameters() -> None:
 
 
 def test_the_trunk_learns_from_the_proxy_value_alone() -> None:
-    method = make("liir", critic="shared_trunk")
+    method = make("liir_paper", critic="shared_trunk")
     state, batch = init(method), make_batch()
     data = fast_jit(method.prepare)(state, batch, jax.random.key(0))
 
@@ -276,7 +278,7 @@ def test_without_intrinsic_reward_nothing_but_the_networks_of_the_values_is_lear
 
 
 def test_the_target_of_the_shared_trunk_keeps_an_old_extrinsic_value() -> None:
-    method = make("liir", critic="shared_trunk", target_update_interval=8)
+    method = make("liir_paper", critic="shared_trunk", target_update_interval=8)
     state, batch = init(method), make_batch()
     first = state.target_critic
     state, _ = update(method, state, batch)
@@ -298,7 +300,7 @@ def test_the_target_of_the_shared_trunk_keeps_an_old_extrinsic_value() -> None:
 
 
 def test_intrinsic_rewards_are_bounded_and_those_of_the_actions_taken() -> None:
-    method = make("liir", intrinsic_bound=0.25)
+    method = make("liir_paper", intrinsic_bound=0.25)
     state, batch = init(method), make_batch()
     big = jax.tree.map(lambda x: 30.0 * x, state.params["intrinsic"])
     state = state._replace(params={**state.params, "intrinsic": big})

@@ -1,4 +1,4 @@
-"""LIIR: learning individual intrinsic reward (Du et al., NeurIPS 2019).
+"""LIIR on its paper's own substrate: learning individual intrinsic reward (Du et al., NeurIPS 2019).
 
 Each agent i is paid r + lambda r_in(o_i, u_i; eta) (Eq. 2). Its policy follows that proxy reward (Eq. 6). The
 intrinsic reward follows the team's own return through that policy step (Eq. 7): eta moves so that the *updated*
@@ -52,7 +52,7 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class LIIRConfig(ActorCriticConfig):
+class LIIRPaperConfig(ActorCriticConfig):
     """Hyper-parameters of LIIR; each departure of the authors' code from the paper is a value here."""
 
     critic_hidden: tuple[int, ...] = (80, 80)
@@ -149,7 +149,7 @@ class PolicyStep(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LIIR(ActorCritic):
+class LIIRPaper(ActorCritic):
     """Learning individual intrinsic reward (Du et al. 2019), by a true meta-gradient.
 
     Parameter groups: "actor" (theta), "critic" (phi of the proxy values and, under critic="separate", of the
@@ -157,7 +157,7 @@ class LIIR(ActorCritic):
     identity go to the networks beside the observation, as they go to the actor.
     """
 
-    Config: ClassVar = LIIRConfig
+    Config: ClassVar = LIIRPaperConfig
 
     @property
     def intrinsic_optimizer(self) -> optax.GradientTransformation:
