@@ -1,11 +1,10 @@
-"""The on-policy family on PyMARL's substrate: IAC, Central-V and COMA. LIIR builds on it.
+"""What the on-policy methods on PyMARL's substrate share: IAC, Central-V, COMA and LIIR as its paper has it.
 
-All of them share the actor (a recurrent or feed-forward network with a floor under its exploration), the way the
-critic is trained (one optimiser step per time step, backwards through the episodes) and the policy-gradient step.
-They differ in what the critic sees and in the advantage.
+That is the actor (a recurrent or feed-forward network with a floor under its exploration), the way the critic is
+trained (one optimiser step per time step, backwards through the episodes) and the policy-gradient step. They differ in
+what the critic sees and in the advantage.
 
-Sources: PyMARL `coma_learner.py`, `critics/coma.py`; MAVEN's copy of PyMARL, `actor_critic_learner.py`,
-`critics/centralV.py`. No public code of LIIR's IAC and Central-V runs exists.
+Sources: PyMARL `coma_learner.py`; MAVEN's copy of PyMARL, `actor_critic_learner.py`.
 """
 
 import abc
@@ -22,12 +21,12 @@ from envs.base import Observation
 from envs.configuration import Range
 from marl_jax.distributions import floored_categorical, greedy_action
 from marl_jax.losses import (
-    counterfactual_advantage,
     lambda_returns,
     masked_mean,
     normalise,
     policy_gradient_loss,
 )
+from marl_jax.methods.critic_inputs import CriticInputs
 from marl_jax.methods.team import (
     AgentMemory,
     EpsilonConfig,
@@ -36,7 +35,7 @@ from marl_jax.methods.team import (
     TeamMethod,
     Unit,
 )
-from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.networks import Params
 from marl_jax.optimizers import OptimizerName, make_optimizer
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -170,10 +169,16 @@ class ActorCritic(TeamMethod):
         """Optimiser of the critic."""
         return self._optimizer(self.config.critic_lr)
 
+    @property
+    def _optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """The optimiser of each parameter group."""
+        return {"actor": self.actor_optimizer, "critic": self.critic_optimizer}
+
     # What a member of the family defines.
 
     @abc.abstractmethod
-    def _init_critic(self, key: jax.Array) -> Params: ...
+    def _init_critic(self, key: jax.Array) -> dict[str, Params]:
+        """Draws the parameters of every group but the actor's."""
 
     @abc.abstractmethod
     def update(
@@ -188,15 +193,12 @@ class ActorCritic(TeamMethod):
         actor_key, critic_key = jax.random.split(key)
         params = {
             "actor": self.agent.init(actor_key, self.agent_input_size),
-            "critic": self._init_critic(critic_key),
+            **self._init_critic(critic_key),
         }
-        optimizer = {
-            "actor": self.actor_optimizer.init(params["actor"]),
-            "critic": self.critic_optimizer.init(params["critic"]),
-        }
+        optimizer = {group: self._optimizers[group].init(tree) for group, tree in params.items()}
         zero = jnp.zeros((), jnp.int32)
         # The target is a copy, not the same buffers: the training loop donates both.
-        target = jax.tree.map(jnp.copy, params["critic"])
+        target = jax.tree.map(jnp.copy, self._target_source(params))
         return ActorCriticState(params, target, optimizer, zero, zero)
 
     def act(
@@ -225,48 +227,10 @@ class ActorCritic(TeamMethod):
 
     # Parts that the members share.
 
-    def _local_inputs(self, batch: EpisodeBatch) -> Float[Array, "T+1 B N I"]:
-        """Own observation, own last action, own identity: what a decentralised critic sees."""
-        identity = self._identity(batch.observation.shape[:2])
-        return jnp.concatenate([batch.observation, batch.last_action, identity], axis=-1)
-
-    def _team_inputs(self, batch: EpisodeBatch) -> Float[Array, "T+1 B I"]:
-        """State, all observations, all last actions: what a centralised critic of the team sees."""
-        shape = batch.observation.shape[:2]
-        return jnp.concatenate(
-            [
-                batch.global_state,
-                batch.observation.reshape(*shape, -1),
-                batch.last_action.reshape(*shape, -1),
-            ],
-            axis=-1,
-        )
-
-    def _joint_inputs(
-        self, batch: EpisodeBatch, joint_action: Int[Array, "T+1 B N"]
-    ) -> Float[Array, "T+1 B N I"]:
-        """State, own observation, the others' actions, all last actions, identity: COMA's critic.
-
-        The block of the agent's own action is zero; PyMARL `critics/coma.py`.
-        """
-        n, a = self.sizes.num_agents, self.sizes.num_actions
-        shape = batch.observation.shape[:2]
-
-        def for_each_agent(x: jax.Array) -> jax.Array:
-            return jnp.broadcast_to(x[:, :, None], (*shape, n, x.shape[-1]))
-
-        actions = jax.nn.one_hot(joint_action, a).reshape(*shape, n * a)
-        others = jnp.repeat(1.0 - jnp.eye(n), a, axis=-1)  # [N, N A]
-        return jnp.concatenate(
-            [
-                for_each_agent(batch.global_state),
-                batch.observation,
-                for_each_agent(actions) * others,
-                for_each_agent(batch.last_action.reshape(*shape, n * a)),
-                self._identity(shape),
-            ],
-            axis=-1,
-        )
+    @property
+    def critic_inputs(self) -> CriticInputs:
+        """What critics can see."""
+        return CriticInputs(self.sizes)
 
     def _agent_mask(self, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """1 where an agent lives and can choose: an agent with one legal action has nothing to learn."""
@@ -319,13 +283,16 @@ class ActorCritic(TeamMethod):
         return ActorCriticState(params, target, optimizer, critic_steps, env_steps)
 
 
-def _entropy(probs: Float[Array, "*shape A"], mask: Float[Array, "*shape"]) -> Float[Array, ""]:
+def policy_entropy(
+    probs: Float[Array, "*shape A"], mask: Float[Array, "*shape"]
+) -> Float[Array, ""]:
+    """Mean entropy of policies over the rows where `mask` is 1."""
     log_probs = jnp.log(jnp.where(probs > 0, probs, 1.0))
     return masked_mean(-jnp.sum(probs * log_probs, axis=-1), mask)
 
 
 @dataclasses.dataclass(frozen=True)
-class _BaselineMethod(ActorCritic):
+class BaselineMethod(ActorCritic):
     """A member whose update is: sweep the critic, then one policy-gradient step on an advantage."""
 
     @abc.abstractmethod
@@ -371,120 +338,10 @@ class _BaselineMethod(ActorCritic):
             "actor_loss": loss,
             "actor_grad_norm": optax.tree.norm(grads),
             "critic_loss": sweep.loss,
-            "entropy": _entropy(probs[:-1], mask),
+            "entropy": policy_entropy(probs[:-1], mask),
             "epsilon": epsilon,
         }
         return self._finish(state, batch, sweep, params, optimizer), metrics
-
-
-@dataclasses.dataclass(frozen=True)
-class IACConfig(ActorCriticConfig):
-    """Hyper-parameters of IAC: Central-V's learner, COMA's schedules, LIIR's 32 environments (choices of ours)."""
-
-    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 100_000
-    """Environment steps over which the exploration floor falls linearly."""
-    mask_before_softmax: bool = True
-    """Whether unavailable actions are removed before the softmax or after it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class IAC(_BaselineMethod):
-    """Independent actor-critic (Foerster et al. 2018): each agent's critic V_i sees what the agent sees.
-
-    No code of the runs in LIIR's paper exists: this is Central-V's learner with a decentralised critic
-    V(o_i, last action, identity).
-    """
-
-    Config: ClassVar = IACConfig
-
-    @property
-    def _critic(self) -> MLP:
-        return MLP((*self.config.critic_hidden, 1))
-
-    def _init_critic(self, key: jax.Array) -> Params:
-        size = self.sizes.observation + self.sizes.num_actions + self.sizes.num_agents
-        return init_per_agent(
-            lambda k: self._critic.init(k, jnp.zeros((size,))),
-            key,
-            self.sizes.num_agents,
-            self.config.sharing,
-        )
-
-    def _values(self, params: Params, inputs: jax.Array) -> jax.Array:
-        sharing = self.config.sharing
-        return apply_per_agent(self._critic.apply, params, inputs, sharing=sharing)[..., 0]
-
-    def _sweep(
-        self,
-        state: ActorCriticState,
-        batch: EpisodeBatch,
-        probs: Float[Array, "T+1 B N A"],
-        key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
-        del probs, key
-        inputs = self._local_inputs(batch)
-        valid = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
-        sweep, advantage = sweep_state_value(
-            self._values,
-            state,
-            self.critic_optimizer,
-            inputs,
-            batch.reward,
-            self.config.gamma * batch.discount,
-            valid.astype(batch.reward.dtype),
-            self.config.td_lambda,
-        )
-        return sweep, advantage
-
-
-@dataclasses.dataclass(frozen=True)
-class CentralVConfig(IACConfig):
-    """Hyper-parameters of Central-V: COMA's settings with LIIR's 32 environments (LIIR 5.2.1)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CentralV(_BaselineMethod):
-    """Central-V (Foerster et al. 2018): one critic V(s) of the team for decentralised actors.
-
-    The critic sees the state, all observations and all last actions. The advantage of every agent is
-    r + gamma V(s') - V(s), both values as recorded during the sweep (MAVEN's copy of PyMARL). That code puts V in
-    the place of r at the last column of a batch; here the last step is treated like any other.
-    """
-
-    Config: ClassVar = CentralVConfig
-
-    @property
-    def _critic(self) -> MLP:
-        return MLP((*self.config.critic_hidden, 1))
-
-    def _init_critic(self, key: jax.Array) -> Params:
-        n = self.sizes.num_agents
-        size = self.sizes.global_state + n * (self.sizes.observation + self.sizes.num_actions)
-        return self._critic.init(key, jnp.zeros((size,)))
-
-    def _values(self, params: Params, inputs: jax.Array) -> jax.Array:
-        value: jax.Array = self._critic.apply(params, inputs)  # type: ignore[assignment]
-        return value[..., 0]
-
-    def _sweep(
-        self,
-        state: ActorCriticState,
-        batch: EpisodeBatch,
-        probs: Float[Array, "T+1 B N A"],
-        key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
-        del probs, key
-        sweep, advantage = sweep_state_value(
-            self._values,
-            state,
-            self.critic_optimizer,
-            self._team_inputs(batch),
-            batch.reward.mean(-1),
-            self.config.gamma * batch.discount.mean(-1),
-            batch.valid.astype(batch.reward.dtype),
-            self.config.td_lambda,
-        )
-        return sweep, jnp.broadcast_to(advantage[..., None], batch.reward.shape)
 
 
 def sweep_state_value(
@@ -523,74 +380,6 @@ def sweep_state_value(
     )
     next_values = jnp.concatenate([sweep.values[1:], final_value[None]])
     return sweep, reward + discount * next_values - sweep.values
-
-
-@dataclasses.dataclass(frozen=True)
-class COMAConfig(ActorCriticConfig):
-    """Hyper-parameters of COMA (PyMARL `coma.yaml`)."""
-
-    num_envs: Annotated[int, Range(minimum=1)] = 8
-    """Environments played side by side; every iteration learns once from one episode of each."""
-    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 100_000
-    """Environment steps over which the exploration floor falls linearly."""
-
-
-@dataclasses.dataclass(frozen=True)
-class COMA(_BaselineMethod):
-    """Counterfactual multi-agent policy gradients (Foerster et al. 2018), as in PyMARL.
-
-    The critic gives each agent the value of each of its actions, with the others' actions fixed; the advantage
-    compares the action taken with the policy's mean (Eq. 4).
-    """
-
-    Config: ClassVar = COMAConfig
-
-    @property
-    def _critic(self) -> MLP:
-        return MLP((*self.config.critic_hidden, self.sizes.num_actions))
-
-    def _init_critic(self, key: jax.Array) -> Params:
-        s = self.sizes
-        n, a = s.num_agents, s.num_actions
-        size = s.global_state + s.observation + 2 * n * a + n
-        return init_per_agent(
-            lambda k: self._critic.init(k, jnp.zeros((size,))), key, n, self.config.sharing
-        )
-
-    def _q_values(self, params: Params, inputs: jax.Array) -> jax.Array:
-        sharing = self.config.sharing
-        return apply_per_agent(self._critic.apply, params, inputs, sharing=sharing)
-
-    def _sweep(
-        self,
-        state: ActorCriticState,
-        batch: EpisodeBatch,
-        probs: Float[Array, "T+1 B N A"],
-        key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
-        action = append_final_action(batch, probs, key)
-        inputs = self._joint_inputs(batch, action)
-        taken = jax.nn.one_hot(action, self.sizes.num_actions)
-        target_values = jnp.sum(self._q_values(state.target_critic, inputs) * taken, axis=-1)
-        discount = self.config.gamma * batch.discount
-        targets = lambda_returns(batch.reward, discount, target_values[1:], self.config.td_lambda)
-        valid = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
-
-        def loss_fn(params: Params, step: Any) -> tuple[jax.Array, jax.Array]:
-            x, taken, target, mask = step
-            q_values = self._q_values(params, x)
-            chosen = jnp.sum(q_values * taken, axis=-1)
-            return masked_mean((chosen - target) ** 2, mask), q_values
-
-        sweep = sweep_critic(
-            loss_fn,
-            state.params["critic"],
-            self.critic_optimizer,
-            state.optimizer["critic"],
-            (inputs[:-1], taken[:-1], targets, valid.astype(batch.reward.dtype)),
-            jnp.max(batch.valid, axis=-1).astype(batch.reward.dtype),
-        )
-        return sweep, counterfactual_advantage(sweep.values, probs[:-1], batch.action)
 
 
 def append_final_action(

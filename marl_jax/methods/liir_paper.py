@@ -26,7 +26,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from marl_jax.losses import (
     importance_weighted_objective,
@@ -40,13 +40,13 @@ from marl_jax.methods.actor_critic import (
     ActorCriticConfig,
     ActorCriticState,
     CriticSweep,
-    NotNegative,
-    Positive,
-    _entropy,
     append_final_action,
+    policy_entropy,
     sweep_critic,
 )
-from marl_jax.networks import MLP, Linear, Params, apply_per_agent, init_per_agent
+from marl_jax.methods.liir_critics import LIIRCritic, SeparateNetworks, SharedTrunk
+from marl_jax.methods.team import NotNegative, Positive
+from marl_jax.networks import Params
 from marl_jax.optimizers import make_optimizer
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -82,12 +82,6 @@ class LIIRPaperConfig(ActorCriticConfig):
     inner_update: Literal["optimizer", "sgd"] = "optimizer"
     """What per_sample differentiates through: the actor's optimiser as it is, clipping included; or a plain
     gradient step, as Eq. 9 is written."""
-
-
-class _Heads:
-    """Names of the parameter trees, so that no string is written twice."""
-
-    PROXY, EXTRINSIC, REWARD, TRUNK = "proxy", "extrinsic", "reward", "trunk"
 
 
 class UpdateData(NamedTuple):
@@ -165,127 +159,31 @@ class LIIRPaper(ActorCritic):
         return make_optimizer(self.config.optimizer, self.config.intrinsic_lr, 0.0)
 
     @property
-    def _separate(self) -> bool:
-        return self.config.critic == "separate"
-
-    # Networks.
+    def _optimizers(self) -> dict[str, optax.GradientTransformation]:
+        return {**super()._optimizers, "intrinsic": self.intrinsic_optimizer}
 
     @property
-    def _reward_net(self) -> MLP | Linear:
-        a = self.sizes.num_actions
-        return MLP((*self.config.critic_hidden, a)) if self._separate else Linear(a)
+    def critic(self) -> LIIRCritic:
+        """The networks of intrinsic reward and values."""
+        c = self.config
+        arrangement = {"separate": SeparateNetworks, "shared_trunk": SharedTrunk}[c.critic]
+        return arrangement(self.critic_inputs, c.critic_hidden, c.sharing, c.intrinsic_bound)
 
-    @property
-    def _proxy_net(self) -> MLP | Linear:
-        return MLP((*self.config.critic_hidden, 1)) if self._separate else Linear(1)
-
-    @property
-    def _extrinsic_net(self) -> MLP | Linear:
-        return MLP((*self.config.critic_hidden, 1)) if self._separate else Linear(1)
-
-    @property
-    def _trunk_net(self) -> MLP:
-        return MLP(self.config.critic_hidden, activate_last=True)
-
-    def _init_per_agent(self, network: Any, key: jax.Array, size: int) -> Params:
-        return init_per_agent(
-            lambda k: network.init(k, jnp.zeros((size,))),
-            key,
-            self.sizes.num_agents,
-            self.config.sharing,
-        )
-
-    def _apply_per_agent(self, network: Any, params: Params, x: jax.Array) -> jax.Array:
-        return apply_per_agent(network.apply, params, x, sharing=self.config.sharing)
-
-    def _init_groups(self, key: jax.Array) -> tuple[Params, Params]:
-        """Parameters of the critic and of the intrinsic reward."""
-        s = self.sizes
-        n, a, features = s.num_agents, s.num_actions, self.config.critic_hidden[-1]
-        proxy_key, extrinsic_key, reward_key, trunk_key = jax.random.split(key, 4)
-        if self._separate:
-            local = s.observation + a + n
-            proxy = self._init_per_agent(self._proxy_net, proxy_key, local)
-            extrinsic = self._extrinsic_net.init(extrinsic_key, jnp.zeros((s.global_state,)))
-            reward = self._init_per_agent(self._reward_net, reward_key, local)
-            return {_Heads.PROXY: proxy, _Heads.EXTRINSIC: extrinsic}, {_Heads.REWARD: reward}
-        joint = s.global_state + s.observation + 2 * n * a + n
-        trunk = self._init_per_agent(self._trunk_net, trunk_key, joint)
-        proxy = self._init_per_agent(self._proxy_net, proxy_key, features)
-        extrinsic = self._extrinsic_net.init(extrinsic_key, jnp.zeros((n * features,)))
-        reward = self._init_per_agent(self._reward_net, reward_key, features)
-        critic = {_Heads.TRUNK: trunk, _Heads.PROXY: proxy}
-        return critic, {_Heads.REWARD: reward, _Heads.EXTRINSIC: extrinsic}
-
-    def _init_critic(self, key: jax.Array) -> Params:
-        return self._init_groups(key)[0]
-
-    def init(self, key: jax.Array) -> ActorCriticState:
-        """Draws the parameters."""
-        state = super().init(key)
-        # The same key as the critic's: the two groups are drawn together.
-        intrinsic = self._init_groups(jax.random.split(key)[1])[1]
-        params = {**state.params, "intrinsic": intrinsic}
-        return state._replace(
-            params=params,
-            target_critic=jax.tree.map(jnp.copy, self._target_source(params)),
-            optimizer={**state.optimizer, "intrinsic": self.intrinsic_optimizer.init(intrinsic)},
-        )
+    def _init_critic(self, key: jax.Array) -> dict[str, Params]:
+        return self.critic.init(key)
 
     def _target_source(self, params: dict[str, Params]) -> Params:
-        """The target holds V_ex whoever owns it."""
-        if self._separate:
-            return params["critic"]
-        return {**params["critic"], _Heads.EXTRINSIC: params["intrinsic"][_Heads.EXTRINSIC]}
-
-    # What the critics see: a tree of arrays with leading axes [T+1, B].
-
-    def _critic_inputs(self, batch: EpisodeBatch, joint_action: Int[Array, "T+1 B N"]) -> Any:
-        if self._separate:
-            return self._local_inputs(batch), batch.global_state
-        return self._joint_inputs(batch, joint_action)
-
-    def _features(self, critic: Params, inputs: Any) -> jax.Array:
-        """What the heads of proxy value and intrinsic reward see."""
-        if self._separate:
-            return inputs[0]
-        return self._apply_per_agent(self._trunk_net, critic[_Heads.TRUNK], inputs)
-
-    def proxy_value(self, critic: Params, inputs: Any) -> Float[Array, "*batch N"]:
-        """V_i of the proxy reward (Eq. 4)."""
-        x = self._features(critic, inputs)
-        return self._apply_per_agent(self._proxy_net, critic[_Heads.PROXY], x)[..., 0]
-
-    def extrinsic_value(
-        self, critic: Params, intrinsic: Params, inputs: Any
-    ) -> Float[Array, "*batch"]:
-        """V_ex of the team's reward."""
-        if self._separate:
-            return self._state_value(critic[_Heads.EXTRINSIC], inputs[1])
-        features = jax.lax.stop_gradient(self._features(critic, inputs))
-        features = features.reshape(*features.shape[:-2], -1)
-        return self._state_value(intrinsic[_Heads.EXTRINSIC], features)
-
-    def _state_value(self, params: Params, x: Float[Array, "*batch I"]) -> Float[Array, "*batch"]:
-        value: jax.Array = self._extrinsic_net.apply(params, x)  # type: ignore[assignment]
-        return value[..., 0]
-
-    def intrinsic_rewards(
-        self, critic: Params, intrinsic: Params, inputs: Any
-    ) -> Float[Array, "*batch N A"]:
-        """r_in of every action (Eq. 2)."""
-        x = jax.lax.stop_gradient(self._features(critic, inputs))
-        bound = self.config.intrinsic_bound
-        out = self._apply_per_agent(self._reward_net, intrinsic[_Heads.REWARD], x)
-        return bound * jnp.tanh(out / bound)
+        return self.critic.target_source(params)
 
     def intrinsic_reward_table(
         self, state: ActorCriticState, batch: EpisodeBatch
     ) -> Float[Array, "T B N A"]:
         """r_in of every action at every step of `batch`, under the learned parameters."""
         action = jnp.concatenate([batch.action, jnp.zeros_like(batch.action[:1])])
-        inputs = jax.tree.map(lambda x: x[:-1], self._critic_inputs(batch, action))
-        return self.intrinsic_rewards(state.params["critic"], state.params["intrinsic"], inputs)
+        inputs = jax.tree.map(lambda x: x[:-1], self.critic.observe(batch, action))
+        return self.critic.intrinsic_rewards(
+            state.params["critic"], state.params["intrinsic"], inputs
+        )
 
     def _of_taken(self, x: Float[Array, "*shape A"], action: jax.Array) -> Float[Array, "*shape"]:
         return jnp.sum(x * jax.nn.one_hot(action, x.shape[-1], dtype=x.dtype), axis=-1)
@@ -302,11 +200,10 @@ class LIIRPaper(ActorCritic):
         step = self.policy_step(data, values, state.params["intrinsic"])
         outer, direction = self.outer_gradient(data, values, step)
         grads = self.meta_gradient(data, values, step, direction)
-        if not self._separate:
-            value_grads = jax.grad(self._extrinsic_value_loss, argnums=2)(
-                data, values, state.params["intrinsic"]
-            )
-            grads = jax.tree.map(jnp.add, grads, value_grads)
+        value_grads = jax.grad(self._intrinsic_value_loss, argnums=2)(
+            data, values, state.params["intrinsic"]
+        )
+        grads = jax.tree.map(jnp.add, grads, value_grads)
         updates, intrinsic_optimizer = self.intrinsic_optimizer.update(
             grads, state.optimizer["intrinsic"], state.params["intrinsic"]
         )
@@ -325,7 +222,7 @@ class LIIRPaper(ActorCritic):
             "actor_loss": step.loss,
             "actor_grad_norm": optax.tree.norm(step.grads),
             "critic_loss": sweep.loss,
-            "entropy": _entropy(data.probs[:-1], data.mask),
+            "entropy": policy_entropy(data.probs[:-1], data.mask),
             "epsilon": data.epsilon,
             "outer_objective": outer,
             "intrinsic_grad_norm": optax.tree.norm(grads),
@@ -346,7 +243,7 @@ class LIIRPaper(ActorCritic):
             state=state,
             batch=batch,
             actor_inputs=actor_inputs,
-            critic_inputs=self._critic_inputs(batch, append_final_action(batch, probs, key)),
+            critic_inputs=self.critic.observe(batch, append_final_action(batch, probs, key)),
             epsilon=epsilon,
             mask=self._agent_mask(batch),
             logits=logits,
@@ -358,8 +255,10 @@ class LIIRPaper(ActorCritic):
         """The sweep over the swept values, and all values that the rest of the update reads."""
         state, batch, inputs = data.state, data.batch, data.critic_inputs
         intrinsic = state.params["intrinsic"]
-        target_proxy = self.proxy_value(state.target_critic, inputs)
-        target_extrinsic = self.extrinsic_value(state.target_critic, state.target_critic, inputs)
+        target_proxy = self.critic.proxy_value(state.target_critic, inputs)
+        target_extrinsic = self.critic.extrinsic_value(
+            state.target_critic, state.target_critic, inputs
+        )
         _, team_discount = self._discounts(batch)
         extrinsic_target = lambda_returns(
             batch.reward.mean(-1), team_discount, target_extrinsic[1:], self.config.td_lambda
@@ -367,14 +266,12 @@ class LIIRPaper(ActorCritic):
         proxy_target = self._proxy_returns(batch, target_proxy, self._proxy_reward(data, intrinsic))
         sweep = self._sweep(data, proxy_target, extrinsic_target)
 
-        proxy, extrinsic = sweep.values
-        if not self._separate:
-            now = jax.tree.map(lambda x: x[:-1], inputs)
-            extrinsic = self.extrinsic_value(state.params["critic"], intrinsic, now)
+        now = jax.tree.map(lambda x: x[:-1], inputs)
+        proxy, extrinsic = self.critic.swept_values(sweep.values, state.params, now)
         # Nothing learns at the last observation; its values are those before the sweep.
         final = jax.tree.map(lambda x: x[-1], inputs)
-        final_proxy = self.proxy_value(state.params["critic"], final)
-        final_extrinsic = self.extrinsic_value(state.params["critic"], intrinsic, final)
+        final_proxy = self.critic.proxy_value(state.params["critic"], final)
+        final_extrinsic = self.critic.extrinsic_value(state.params["critic"], intrinsic, final)
         return sweep, CriticValues(
             proxy=jnp.concatenate([proxy, final_proxy[None]]),
             extrinsic=jnp.concatenate([extrinsic, final_extrinsic[None]]),
@@ -487,7 +384,7 @@ class LIIRPaper(ActorCritic):
     def _taken_reward(self, data: UpdateData, intrinsic: Params) -> Float[Array, "T B N"]:
         """r_in of the actions taken."""
         now = jax.tree.map(lambda x: x[:-1], data.critic_inputs)
-        rewards = self.intrinsic_rewards(data.state.params["critic"], intrinsic, now)
+        rewards = self.critic.intrinsic_rewards(data.state.params["critic"], intrinsic, now)
         return self._of_taken(rewards, data.batch.action)
 
     def _proxy_reward(self, data: UpdateData, intrinsic: Params) -> Float[Array, "T B N"]:
@@ -547,15 +444,7 @@ class LIIRPaper(ActorCritic):
         state, valid = data.state, data.batch.valid.astype(data.batch.reward.dtype)
 
         def loss_fn(critic: Params, step: Any) -> tuple[jax.Array, Any]:
-            x, proxy_target, extrinsic_target, valid = step
-            proxy = self.proxy_value(critic, x)
-            agents = jnp.broadcast_to(valid[..., None], proxy.shape)
-            loss = masked_mean((proxy - proxy_target) ** 2, agents)
-            if not self._separate:
-                return loss, (proxy, jnp.zeros_like(valid))
-            extrinsic = self.extrinsic_value(critic, None, x)
-            loss += masked_mean((extrinsic - extrinsic_target) ** 2, valid)
-            return loss, (proxy, extrinsic)
+            return self.critic.sweep_loss(critic, *step)
 
         now = jax.tree.map(lambda x: x[:-1], data.critic_inputs)
         return sweep_critic(
@@ -567,11 +456,12 @@ class LIIRPaper(ActorCritic):
             jnp.max(valid, axis=-1),
         )
 
-    def _extrinsic_value_loss(
+    def _intrinsic_value_loss(
         self, data: UpdateData, values: CriticValues, intrinsic: Params
     ) -> Float[Array, ""]:
-        """Squared error of V_ex where the intrinsic optimiser owns it (critic="shared_trunk")."""
+        """What the intrinsic optimiser descends beside the meta-gradient."""
         now = jax.tree.map(lambda x: x[:-1], data.critic_inputs)
-        value = self.extrinsic_value(data.state.params["critic"], intrinsic, now)
-        valid = data.batch.valid.astype(value.dtype)
-        return masked_mean((value - values.extrinsic_target) ** 2, valid)
+        valid = data.batch.valid.astype(data.batch.reward.dtype)
+        return self.critic.intrinsic_value_loss(
+            data.state.params["critic"], intrinsic, now, values.extrinsic_target, valid
+        )

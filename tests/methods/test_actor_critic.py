@@ -198,7 +198,7 @@ def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(
 def test_inputs_of_comas_critic() -> None:
     batch = make_batch(lengths=(3,), terminated=(True,), steps=3)
     action = append_final_action(batch, jnp.full((4, 1, 2, 3), 1 / 3), jax.random.key(0))
-    inputs = np.asarray(make("coma")._joint_inputs(batch, action))[:, 0]  # [T+1, N, I]
+    inputs = np.asarray(make("coma").critic_inputs.joint(batch, action))[:, 0]  # [T+1, N, I]
     eye = np.eye(ACTIONS)
     for t in range(4):
         last = np.zeros((2, 3)) if t == 0 else eye[action[t - 1, 0]]
@@ -225,7 +225,7 @@ def test_inputs_of_the_actor_and_of_the_decentralised_and_central_critics() -> N
     view = np.asarray(batch.observation)[:, 0]
     parts = {"last": last, "identity": identity}
     np.testing.assert_array_equal(
-        method._local_inputs(batch)[:, 0], np.concatenate([view, last, identity], axis=-1)
+        method.critic_inputs.local(batch)[:, 0], np.concatenate([view, last, identity], axis=-1)
     )
     for observed in ([], ["last"], ["identity"], ["last", "identity"]):
         config = dataclasses.replace(
@@ -241,7 +241,7 @@ def test_inputs_of_the_actor_and_of_the_decentralised_and_central_critics() -> N
     team = np.concatenate(
         [batch.global_state[:, 0], view.reshape(4, -1), last.reshape(4, -1)], axis=-1
     )
-    np.testing.assert_array_equal(method._team_inputs(batch)[:, 0], team.astype(np.float32))
+    np.testing.assert_array_equal(method.critic_inputs.team(batch)[:, 0], team.astype(np.float32))
 
 
 @pytest.mark.parametrize("agent", ["gru", "mlp"])
@@ -358,14 +358,14 @@ def plain_coma(method: Any, batch: Any, probs: jax.Array) -> PlainCritic:
     """Values of the actions taken; the last one is drawn."""
     joint = append_final_action(batch, probs, jax.random.key(0))
     weight = jnp.broadcast_to(batch.valid[..., None], batch.action.shape)
-    inputs, one_hot = method._joint_inputs(batch, joint), jnp.eye(ACTIONS)[joint]
+    inputs, one_hot = method.critic_inputs.joint(batch, joint), jnp.eye(ACTIONS)[joint]
     return PlainCritic(method, inputs, one_hot, weight, batch.reward, batch.discount)
 
 
 def plain_central_v(method: Any, batch: Any) -> PlainCritic:
     """Values of the state."""
     reward, discount = batch.reward[..., 0], batch.discount[..., 0]
-    inputs = method._team_inputs(batch)
+    inputs = method.critic_inputs.team(batch)
     return PlainCritic(method, inputs, jnp.ones((5, 2, 1)), batch.valid, reward, discount)
 
 

@@ -250,12 +250,15 @@ def test_the_trunk_learns_from_the_proxy_value_alone() -> None:
 
     def rewards_and_values(critic: Any) -> jax.Array:
         intrinsic = state.params["intrinsic"]
-        rewards = method.intrinsic_rewards(critic, intrinsic, data.critic_inputs)
-        return rewards.sum() + method.extrinsic_value(critic, intrinsic, data.critic_inputs).sum()
+        rewards = method.critic.intrinsic_rewards(critic, intrinsic, data.critic_inputs)
+        return (
+            rewards.sum()
+            + method.critic.extrinsic_value(critic, intrinsic, data.critic_inputs).sum()
+        )
 
     gradient = fast_jit(jax.grad(rewards_and_values))(state.params["critic"])
     assert differing(gradient, jax.tree.map(jnp.zeros_like, gradient)) == []
-    value = fast_jit(jax.grad(lambda c: method.proxy_value(c, data.critic_inputs).sum()))
+    value = fast_jit(jax.grad(lambda c: method.critic.proxy_value(c, data.critic_inputs).sum()))
     assert any(jnp.any(x != 0) for x in jax.tree.leaves(value(state.params["critic"])["trunk"]))
 
 

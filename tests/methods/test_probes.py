@@ -150,7 +150,7 @@ def test_values_at_the_time_limit(env: type[Probe], expected: float) -> None:
 
     def values(state: Any) -> jax.Array:
         batch, _ = rollout(world, method, state, jax.random.key(0), 1, explore=True)
-        return method._values(state.params["critic"], method._local_inputs(batch))[1:4, 0]
+        return method._values(state.params["critic"], method.critic_inputs.local(batch))[1:4, 0]
 
     np.testing.assert_allclose(jax.vmap(values)(state), expected, atol=0.15)
 
