@@ -230,7 +230,8 @@ class ActorCritic(TeamMethod):
     @property
     def critic_inputs(self) -> CriticInputs:
         """What critics can see."""
-        return CriticInputs(self.sizes)
+        c = self.config
+        return CriticInputs(self.sizes, c.observe_last_action, c.observe_identity)
 
     def _agent_mask(self, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """1 where an agent lives and can choose: an agent with one legal action has nothing to learn."""

@@ -25,6 +25,11 @@ from marl_jax.types import EpisodeBatch
 class CentralVConfig(IACConfig):
     """Hyper-parameters of Central-V: COMA's settings with LIIR's 32 environments (LIIR 5.2.1)."""
 
+    observe_last_action: bool = True
+    """Whether an agent sees its own last action; the critic sees everybody's in any case (PyMARL's code)."""
+    observe_identity: bool = True
+    """Whether an agent sees which one it is; the critic, one for the team, has no need to."""
+
 
 @dataclasses.dataclass(frozen=True)
 class CentralV(BaselineMethod):

@@ -27,6 +27,10 @@ class COMAConfig(ActorCriticConfig):
 
     num_envs: Annotated[int, Range(minimum=1)] = 8
     """Environments played side by side; every iteration learns once from one episode of each."""
+    observe_last_action: bool = True
+    """Whether an agent sees its own last action; the critic sees everybody's in any case (PyMARL's code)."""
+    observe_identity: bool = True
+    """Whether an agent sees which one it is; the critic sees it in any case (PyMARL's code)."""
     epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 100_000
     """Environment steps over which the exploration floor falls linearly."""
 

@@ -14,22 +14,33 @@ from marl_jax.types import EpisodeBatch
 class CriticInputs:
     """Builds the inputs of critics from episodes, and knows their sizes.
 
+    The actor's own inputs, observation, last action and identity, follow its options in `local`. A critic of the team
+    or of joint actions sees everybody's last actions in any case, as PyMARL's does: the options are of its controller.
+
     Attributes:
         sizes: sizes of the task.
+        last_action: whether an agent sees its own last action.
+        identity: whether an agent sees which one it is.
     """
 
     sizes: Sizes
+    last_action: bool = True
+    identity: bool = True
 
     @property
     def local_size(self) -> int:
         """Features of `local`."""
         s = self.sizes
-        return s.observation + s.num_actions + s.num_agents
+        return s.observation + s.num_actions * self.last_action + s.num_agents * self.identity
 
     def local(self, batch: EpisodeBatch) -> Float[Array, "T+1 B N I"]:
-        """Own observation, own last action, own identity: what a decentralised critic sees."""
-        identity = self._identity(batch.observation.shape[:2])
-        return jnp.concatenate([batch.observation, batch.last_action, identity], axis=-1)
+        """Own observation, last action and identity, as the options say: what a decentralised critic sees."""
+        parts = [batch.observation]
+        if self.last_action:
+            parts.append(batch.last_action)
+        if self.identity:
+            parts.append(self._identity(batch.observation.shape[:2]))
+        return jnp.concatenate(parts, axis=-1)
 
     @property
     def team_size(self) -> int:

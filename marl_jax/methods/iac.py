@@ -23,6 +23,10 @@ from marl_jax.types import EpisodeBatch
 class IACConfig(ActorCriticConfig):
     """Hyper-parameters of IAC: Central-V's learner, COMA's schedules, LIIR's 32 environments (choices of ours)."""
 
+    observe_last_action: bool = True
+    """Whether an agent, and its critic, sees its own last action."""
+    observe_identity: bool = True
+    """Whether an agent, and its critic, sees which one it is."""
     epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 100_000
     """Environment steps over which the exploration floor falls linearly."""
     mask_before_softmax: bool = True
@@ -34,7 +38,7 @@ class IAC(BaselineMethod):
     """Independent actor-critic (Foerster et al. 2018): each agent's critic V_i sees what the agent sees.
 
     No code of the runs in LIIR's paper exists: this is Central-V's learner with a decentralised critic
-    V(o_i, last action, identity).
+    V(o_i, last action, identity), the last two where the agent sees them.
     """
 
     Config: ClassVar = IACConfig

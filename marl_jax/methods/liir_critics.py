@@ -125,7 +125,7 @@ class SeparateNetworks(LIIRCritic):
     """Three networks, r_in(o_i, u_i), V_i(o_i) and V_ex(s): the paper's Figure 1.
 
     "critic" has V_i and V_ex, "intrinsic" has r_in. The last action and the identity go to V_i and r_in beside the
-    observation, as they go to the actor.
+    observation where they go to the actor.
     """
 
     @property

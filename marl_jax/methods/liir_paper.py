@@ -55,6 +55,12 @@ from marl_jax.types import EpisodeBatch, Metrics
 class LIIRPaperConfig(ActorCriticConfig):
     """Hyper-parameters of LIIR; each departure of the authors' code from the paper is a value here."""
 
+    observe_last_action: bool = True
+    """Whether an agent sees its own last action, and with it r_in and V_i under critic "separate"; under "shared_trunk"
+    they see everybody's in any case (authors' code)."""
+    observe_identity: bool = True
+    """Whether an agent sees which one it is, and with it r_in and V_i under critic "separate"; under "shared_trunk"
+    they see it in any case (authors' code)."""
     critic_hidden: tuple[int, ...] = (80, 80)
     """Units of the hidden layers of reward and values. The paper makes its three networks together as large as
     COMA's one critic (5.2.1); with COMA's 128, 128 that is about 80, 80 on Turn. The authors' code has 128, 128."""
@@ -147,8 +153,7 @@ class LIIRPaper(ActorCritic):
     """Learning individual intrinsic reward (Du et al. 2019), by a true meta-gradient.
 
     Parameter groups: "actor" (theta), "critic" (phi of the proxy values and, under critic="separate", of the
-    extrinsic value; swept backwards in time) and "intrinsic" (eta). Under critic="separate" the last action and the
-    identity go to the networks beside the observation, as they go to the actor.
+    extrinsic value; swept backwards in time) and "intrinsic" (eta).
     """
 
     Config: ClassVar = LIIRPaperConfig

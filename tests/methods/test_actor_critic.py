@@ -224,24 +224,24 @@ def test_inputs_of_the_actor_and_of_the_decentralised_and_central_critics() -> N
     identity = np.broadcast_to(np.eye(2), (4, 2, 2))
     view = np.asarray(batch.observation)[:, 0]
     parts = {"last": last, "identity": identity}
-    np.testing.assert_array_equal(
-        method.critic_inputs.local(batch)[:, 0], np.concatenate([view, last, identity], axis=-1)
-    )
     for observed in ([], ["last"], ["identity"], ["last", "identity"]):
         config = dataclasses.replace(
             method.config,
             observe_last_action="last" in observed,
             observe_identity="identity" in observed,
         )
-        inputs = dataclasses.replace(method, config=config)._agent_inputs(
-            batch.observation, batch.last_action
-        )
+        seeing = dataclasses.replace(method, config=config)
         expected = np.concatenate([view, *(parts[name] for name in observed)], axis=-1)
+        inputs = seeing._agent_inputs(batch.observation, batch.last_action)
         np.testing.assert_array_equal(inputs[:, 0], expected)
+        np.testing.assert_array_equal(seeing.critic_inputs.local(batch)[:, 0], expected)
+        assert seeing.critic_inputs.local_size == expected.shape[-1]
     team = np.concatenate(
         [batch.global_state[:, 0], view.reshape(4, -1), last.reshape(4, -1)], axis=-1
     )
-    np.testing.assert_array_equal(method.critic_inputs.team(batch)[:, 0], team.astype(np.float32))
+    # A critic of the team sees all last actions whatever the agents see.
+    blind = make("central_v", observe_last_action=False, observe_identity=False)
+    np.testing.assert_array_equal(blind.critic_inputs.team(batch)[:, 0], team.astype(np.float32))
 
 
 @pytest.mark.parametrize("agent", ["gru", "mlp"])
