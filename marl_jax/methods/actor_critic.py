@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from envs.base import Observation
 from envs.configuration import Range
-from marl_jax.distributions import floored_categorical, greedy_action
+from marl_jax.distributions import floored_categorical, greedy_action, masked_categorical
 from marl_jax.losses import (
     lambda_returns,
     masked_mean,
@@ -73,6 +73,13 @@ class ActorCriticConfig(EpsilonConfig):
     """Whether unavailable actions are removed before the softmax or after it."""
     normalise_advantage: bool = False
     """Whether advantages are scaled to mean 0 and deviation 1 over the batch."""
+    entropy_weight: Annotated[float, NotNegative] = 0.0
+    """Weight of the policy's entropy in the actor's loss at the start; the papers have none. The entropy is that of the
+    policy itself, without exploration floor."""
+    entropy_weight_final: Annotated[float, NotNegative] = 0.0
+    """Weight of the policy's entropy in the end."""
+    entropy_anneal_steps: Annotated[int, Range(minimum=1)] = 1_000_000
+    """Environment steps over which the weight of the entropy changes linearly."""
 
 
 class ActorCriticState(NamedTuple):
@@ -253,6 +260,32 @@ class ActorCritic(TeamMethod):
         # Padding may hold anything, an unavailable action included, and 0 times log 0 is no number.
         return jnp.log(jnp.where(batch.valid[..., None], taken, 1.0))
 
+    def _entropy(
+        self, logits: Float[Array, "T B N A"], batch: EpisodeBatch, mask: Float[Array, "T B N"]
+    ) -> Float[Array, ""]:
+        """Mean entropy of the policy itself, without exploration floor."""
+        policy = masked_categorical(logits, batch.action_mask[:-1])
+        return masked_mean(policy.entropy(), mask)
+
+    def entropy_weight(self, state: ActorCriticState) -> Float[Array, ""]:
+        """Weight of the entropy after `state.env_steps` environment steps."""
+        c = self.config
+        fraction = jnp.minimum(state.env_steps / c.entropy_anneal_steps, 1.0)
+        return c.entropy_weight + fraction * (c.entropy_weight_final - c.entropy_weight)
+
+    def _actor_loss(
+        self,
+        logits: Float[Array, "T+1 B N A"],
+        state: ActorCriticState,
+        batch: EpisodeBatch,
+        advantage: Float[Array, "T B N"],
+    ) -> Float[Array, ""]:
+        """What the actor descends: the policy-gradient loss minus its weighted entropy."""
+        logits, mask = logits[:-1], self._agent_mask(batch)
+        log_prob = self._log_prob(logits, batch, self.epsilon(state))
+        bonus = self.entropy_weight(state) * self._entropy(logits, batch, mask)
+        return policy_gradient_loss(log_prob, advantage, mask) - bonus
+
     def _target_source(self, params: dict[str, Params]) -> Params:
         """What the target critic is a copy of."""
         return params["critic"]
@@ -282,14 +315,6 @@ class ActorCritic(TeamMethod):
         target, critic_steps = self._refresh_target(state, params, sweep.num_steps)
         env_steps = state.env_steps + jnp.sum(batch.valid, dtype=jnp.int32)
         return ActorCriticState(params, target, optimizer, critic_steps, env_steps)
-
-
-def policy_entropy(
-    probs: Float[Array, "*shape A"], mask: Float[Array, "*shape"]
-) -> Float[Array, ""]:
-    """Mean entropy of policies over the rows where `mask` is 1."""
-    log_probs = jnp.log(jnp.where(probs > 0, probs, 1.0))
-    return masked_mean(-jnp.sum(probs * log_probs, axis=-1), mask)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,12 +349,7 @@ class BaselineMethod(ActorCritic):
         if self.config.normalise_advantage:
             advantage = normalise(advantage, mask)
 
-        def actor_loss(logits: jax.Array) -> jax.Array:
-            return policy_gradient_loss(
-                self._log_prob(logits[:-1], batch, epsilon), advantage, mask
-            )
-
-        loss, grad_logits = jax.value_and_grad(actor_loss)(logits)
+        loss, grad_logits = jax.value_and_grad(self._actor_loss)(logits, state, batch, advantage)
         (grads,) = backward(grad_logits)
         updates, optimizer["actor"] = self.actor_optimizer.update(
             grads, optimizer["actor"], params["actor"]
@@ -339,7 +359,8 @@ class BaselineMethod(ActorCritic):
             "actor_loss": loss,
             "actor_grad_norm": optax.tree.norm(grads),
             "critic_loss": sweep.loss,
-            "entropy": policy_entropy(probs[:-1], mask),
+            "entropy": self._entropy(logits[:-1], batch, mask),
+            "entropy_weight": self.entropy_weight(state),
             "epsilon": epsilon,
         }
         return self._finish(state, batch, sweep, params, optimizer), metrics

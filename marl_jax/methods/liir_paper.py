@@ -41,7 +41,6 @@ from marl_jax.methods.actor_critic import (
     ActorCriticState,
     CriticSweep,
     append_final_action,
-    policy_entropy,
     sweep_critic,
 )
 from marl_jax.methods.liir_critics import LIIRCritic, SeparateNetworks, SharedTrunk
@@ -227,7 +226,8 @@ class LIIRPaper(ActorCritic):
             "actor_loss": step.loss,
             "actor_grad_norm": optax.tree.norm(step.grads),
             "critic_loss": sweep.loss,
-            "entropy": policy_entropy(data.probs[:-1], data.mask),
+            "entropy": self._entropy(data.logits[:-1], fresh, data.mask),
+            "entropy_weight": self.entropy_weight(state),
             "epsilon": data.epsilon,
             "outer_objective": outer,
             "intrinsic_grad_norm": optax.tree.norm(grads),
@@ -288,11 +288,9 @@ class LIIRPaper(ActorCritic):
         """The inner step: the policy follows the proxy reward (Eq. 6)."""
         advantage = self._proxy_advantage(data, values, intrinsic)
 
-        def actor_loss(logits: jax.Array) -> jax.Array:
-            log_prob = self._log_prob(logits[:-1], data.batch, data.epsilon)
-            return policy_gradient_loss(log_prob, advantage, data.mask)
-
-        loss, grad_logits = jax.value_and_grad(actor_loss)(data.logits)
+        loss, grad_logits = jax.value_and_grad(self._actor_loss)(
+            data.logits, data.state, data.batch, advantage
+        )
         (grads,) = data.backward(grad_logits)
         actor = data.state.params["actor"]
         updates, optimizer = self.actor_optimizer.update(

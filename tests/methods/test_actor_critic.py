@@ -112,6 +112,33 @@ def test_the_exploration_floor_falls_linearly_with_the_steps_learned_from() -> N
     np.testing.assert_allclose(method.epsilon(state), 0.5 - 0.4 * 0.09, rtol=1e-6)
 
 
+# Entropy.
+
+
+def test_the_entropys_weight_changes_linearly_with_the_steps_learned_from() -> None:
+    method = make("iac", entropy_weight=0.5, entropy_weight_final=0.1, entropy_anneal_steps=100)
+    state = init(method)
+    for steps, expected in [(0, 0.5), (25, 0.4), (50, 0.3), (100, 0.1), (1000, 0.1)]:
+        weight = method.entropy_weight(state._replace(env_steps=jnp.int32(steps)))
+        np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+def test_the_entropy_is_that_of_the_policy_itself_of_agents_with_a_choice() -> None:
+    method = make("coma", entropy_weight=0.25)
+    batch = make_batch(lengths=(2,), terminated=(True,), steps=2)
+    # [T+1, B, N, A]: agent 0 has two actions of odds 3 : 1, then three even ones; agent 1 has one, then even odds.
+    mask = jnp.array([[[[1, 1, 0], [1, 0, 0]]], [[[1, 1, 1], [1, 1, 0]]], [[[1, 1, 1]] * 2]]) > 0
+    logits = jnp.zeros((3, 1, 2, 3)).at[0, 0, 0].set(jnp.array([np.log(3.0), 0.0, 9.0]))
+    batch = batch._replace(action_mask=mask, action=jnp.zeros((2, 1, 2), jnp.int32))
+    # -3/4 log 3/4 - 1/4 log 1/4 = 0.56234; log 3; log 2.
+    entropy = (0.56234 + np.log(3.0) + np.log(2.0)) / 3
+    state = init(method)
+    chooses = method._agent_mask(batch)
+    np.testing.assert_allclose(method._entropy(logits[:-1], batch, chooses), entropy, rtol=1e-5)
+    loss = method._actor_loss(logits, state, batch, jnp.zeros((2, 1, 2)))
+    np.testing.assert_allclose(loss, -0.25 * entropy, rtol=1e-5)
+
+
 # Masks and ends of episodes.
 
 

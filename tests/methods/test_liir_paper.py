@@ -54,7 +54,13 @@ PLAIN = {"optimizer": "sgd", "max_grad_norm": 0.0, "actor_lr": 0.5}
 @pytest.mark.parametrize(
     "options",
     [
-        {**CLIPPED, "advantage": "one_step", "normalise_advantage": True, "agent": "gru"},
+        {
+            **CLIPPED,
+            "advantage": "one_step",
+            "normalise_advantage": True,
+            "agent": "gru",
+            "entropy_weight": 0.1,
+        },
         pytest.param(
             {
                 **CLIPPED,
