@@ -61,6 +61,9 @@ class ActorCriticConfig(EpsilonConfig):
     """Lambda of the critic's TD(lambda) targets."""
     target_update_interval: Annotated[int, Range(minimum=1)] = 200
     """Critic steps (one per time step of a batch) after which the target critic is copied; looked at once a batch."""
+    target_update_rate: Annotated[float, Unit] = 0.0
+    """Above 0: after every batch the target critic goes this part of the way to the critic, in place of being copied
+    now and then; 1 copies it after every batch."""
     optimizer: OptimizerName = "rmsprop"
     """Optimiser of every parameter group; rmsprop is PyTorch's with decay 0.99 and eps 1e-5."""
     actor_lr: Annotated[float, Positive] = 5e-4
@@ -294,12 +297,14 @@ class ActorCritic(TeamMethod):
         self, state: ActorCriticState, params: dict[str, Params], num_steps: Int[Array, ""]
     ) -> tuple[Params, Int[Array, ""]]:
         """The target critic and its counter after an update with so many critic steps."""
+        source, rate = self._target_source(params), self.config.target_update_rate
+        if rate > 0:
+            tracking = optax.incremental_update(source, state.target_critic, rate)
+            return tracking, jnp.zeros_like(num_steps)
         steps = state.critic_steps + num_steps
         due = steps >= self.config.target_update_interval
         target = jax.tree.map(
-            lambda new, old: jnp.where(due, new, old),
-            self._target_source(params),
-            state.target_critic,
+            lambda new, old: jnp.where(due, new, old), source, state.target_critic
         )
         return target, jnp.where(due, 0, steps)
 

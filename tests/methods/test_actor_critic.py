@@ -96,6 +96,26 @@ def test_the_target_is_copied_every_so_many_batches(
             assert differing(state.target_critic, before) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("iac", {}), ("liir_paper", {"critic": "shared_trunk"})]
+)
+def test_the_target_tracks_by_a_rate_after_every_batch(name: str, options: dict[str, Any]) -> None:
+    method = make(name, **options, target_update_rate=0.25, target_update_interval=1)
+    state = init(method)
+    for _ in range(2):
+        after, _ = update(method, state, make_batch())
+        expected = jax.tree.map(
+            lambda new, old: old + 0.25 * (new - old),
+            method._target_source(after.params),
+            state.target_critic,
+        )
+        pairs = zip(jax.tree.leaves(after.target_critic), jax.tree.leaves(expected), strict=True)
+        for one, other in pairs:
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
+        assert differing(after.target_critic, state.target_critic) != []
+        state = after
+
+
 # Exploration.
 
 
