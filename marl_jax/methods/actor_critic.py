@@ -27,6 +27,7 @@ from marl_jax.losses import (
     policy_gradient_loss,
 )
 from marl_jax.methods.critic_inputs import CriticInputs
+from marl_jax.methods.diagnostics import critic_fit
 from marl_jax.methods.team import (
     AgentMemory,
     EpsilonConfig,
@@ -112,6 +113,7 @@ class CriticSweep(NamedTuple):
         num_steps: optimiser steps taken.
         values: the critic's predictions for each step, made just before it learned from that step.
         loss: mean loss over the steps.
+        grad_norm: mean norm of the gradients over the steps, before they are clipped.
     """
 
     params: Params
@@ -119,6 +121,7 @@ class CriticSweep(NamedTuple):
     num_steps: Int[Array, ""]
     values: Any
     loss: Float[Array, ""]
+    grad_norm: Float[Array, ""]
 
 
 def sweep_critic(
@@ -151,13 +154,14 @@ def sweep_critic(
         carry = jax.tree.map(
             lambda new, old: jnp.where(active > 0, new, old), learned, (params, optimizer_state)
         )
-        return carry, (loss, values)
+        return carry, (loss, optax.tree.norm(grads), values)
 
-    (params, optimizer_state), (losses, values) = jax.lax.scan(
+    (params, optimizer_state), (losses, norms, values) = jax.lax.scan(
         step, (params, optimizer_state), (steps, step_mask), reverse=True
     )
     num_steps = jnp.sum(step_mask).astype(jnp.int32)
-    return CriticSweep(params, optimizer_state, num_steps, values, masked_mean(losses, step_mask))
+    loss, norm = masked_mean(losses, step_mask), masked_mean(norms, step_mask)
+    return CriticSweep(params, optimizer_state, num_steps, values, loss, norm)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,8 +337,8 @@ class BaselineMethod(ActorCritic):
         batch: EpisodeBatch,
         probs: Float[Array, "T+1 B N A"],
         key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
-        """Trains the critic; returns it and the advantage of the actions taken."""
+    ) -> tuple[CriticSweep, Float[Array, "T B N"], Metrics]:
+        """Trains the critic; returns it, the advantage of the actions taken, and the critic's fit to the returns."""
 
     def update(
         self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
@@ -349,7 +353,7 @@ class BaselineMethod(ActorCritic):
         logits, backward = jax.vjp(lambda p: self.agent.unroll(p, inputs)[1], params["actor"])
         probs = self._probs(logits, batch.action_mask, epsilon)
 
-        sweep, advantage = self._sweep(state, batch, probs, key)
+        sweep, advantage, fit = self._sweep(state, batch, probs, key)
         params["critic"], optimizer["critic"] = sweep.params, sweep.optimizer
         if self.config.normalise_advantage:
             advantage = normalise(advantage, mask)
@@ -364,6 +368,8 @@ class BaselineMethod(ActorCritic):
             "actor_loss": loss,
             "actor_grad_norm": optax.tree.norm(grads),
             "critic_loss": sweep.loss,
+            "critic_grad_norm": sweep.grad_norm,
+            **fit,
             "entropy": self._entropy(logits[:-1], batch, mask),
             "entropy_weight": self.entropy_weight(state),
             "epsilon": epsilon,
@@ -380,13 +386,15 @@ def sweep_state_value(
     discount: Float[Array, "T *batch"],
     valid: Float[Array, "T *batch"],
     td_lambda: float,
-) -> tuple[CriticSweep, Float[Array, "T *batch"]]:
+) -> tuple[CriticSweep, Float[Array, "T *batch"], Metrics]:
     """Trains a state-value critic on TD(lambda) targets of its target copy.
 
     Returns:
-        The sweep, and the one-step advantage r + d V(s') - V(s) from the values that the sweep recorded.
+        The sweep; the one-step advantage r + d V(s') - V(s) from the values that the sweep recorded; and how well these
+        fit the discounted returns, which bootstrap at a time limit alone.
     """
     target_values = value_fn(state.target_critic, inputs)
+    returns = lambda_returns(reward, discount, target_values[1:], 1.0)
     targets = lambda_returns(reward, discount, target_values[1:], td_lambda)
 
     def loss_fn(params: Params, step: Any) -> tuple[jax.Array, jax.Array]:
@@ -406,7 +414,8 @@ def sweep_state_value(
         step_mask,
     )
     next_values = jnp.concatenate([sweep.values[1:], final_value[None]])
-    return sweep, reward + discount * next_values - sweep.values
+    advantage = reward + discount * next_values - sweep.values
+    return sweep, advantage, critic_fit(sweep.values, returns, valid)
 
 
 def append_final_action(

@@ -18,7 +18,7 @@ from marl_jax.methods.actor_critic import (
 )
 from marl_jax.methods.iac import IACConfig
 from marl_jax.networks import MLP, Params
-from marl_jax.types import EpisodeBatch
+from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +59,9 @@ class CentralV(BaselineMethod):
         batch: EpisodeBatch,
         probs: Float[Array, "T+1 B N A"],
         key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
+    ) -> tuple[CriticSweep, Float[Array, "T B N"], Metrics]:
         del probs, key
-        sweep, advantage = sweep_state_value(
+        sweep, advantage, fit = sweep_state_value(
             self._values,
             state,
             self.critic_optimizer,
@@ -71,4 +71,4 @@ class CentralV(BaselineMethod):
             batch.valid.astype(batch.reward.dtype),
             self.config.td_lambda,
         )
-        return sweep, jnp.broadcast_to(advantage[..., None], batch.reward.shape)
+        return sweep, jnp.broadcast_to(advantage[..., None], batch.reward.shape), fit

@@ -17,8 +17,9 @@ from marl_jax.methods.actor_critic import (
     append_final_action,
     sweep_critic,
 )
+from marl_jax.methods.diagnostics import critic_fit
 from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
-from marl_jax.types import EpisodeBatch
+from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +67,16 @@ class COMA(BaselineMethod):
         batch: EpisodeBatch,
         probs: Float[Array, "T+1 B N A"],
         key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
+    ) -> tuple[CriticSweep, Float[Array, "T B N"], Metrics]:
         action = append_final_action(batch, probs, key)
         inputs = self.critic_inputs.joint(batch, action)
         taken = jax.nn.one_hot(action, self.sizes.num_actions)
         target_values = jnp.sum(self._q_values(state.target_critic, inputs) * taken, axis=-1)
         discount = self.config.gamma * batch.discount
         targets = lambda_returns(batch.reward, discount, target_values[1:], self.config.td_lambda)
+        returns = lambda_returns(batch.reward, discount, target_values[1:], 1.0)
         valid = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
+        valid = valid.astype(batch.reward.dtype)
 
         def loss_fn(params: Params, step: Any) -> tuple[jax.Array, jax.Array]:
             x, taken, target, mask = step
@@ -86,7 +89,9 @@ class COMA(BaselineMethod):
             state.params["critic"],
             self.critic_optimizer,
             state.optimizer["critic"],
-            (inputs[:-1], taken[:-1], targets, valid.astype(batch.reward.dtype)),
+            (inputs[:-1], taken[:-1], targets, valid),
             jnp.max(batch.valid, axis=-1).astype(batch.reward.dtype),
         )
-        return sweep, counterfactual_advantage(sweep.values, probs[:-1], batch.action)
+        chosen = jnp.sum(sweep.values * taken[:-1], axis=-1)
+        advantage = counterfactual_advantage(sweep.values, probs[:-1], batch.action)
+        return sweep, advantage, critic_fit(chosen, returns, valid)

@@ -16,7 +16,7 @@ from marl_jax.methods.actor_critic import (
     sweep_state_value,
 )
 from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
-from marl_jax.types import EpisodeBatch
+from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +64,11 @@ class IAC(BaselineMethod):
         batch: EpisodeBatch,
         probs: Float[Array, "T+1 B N A"],
         key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
+    ) -> tuple[CriticSweep, Float[Array, "T B N"], Metrics]:
         del probs, key
         inputs = self.critic_inputs.local(batch)
         valid = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
-        sweep, advantage = sweep_state_value(
+        return sweep_state_value(
             self._values,
             state,
             self.critic_optimizer,
@@ -78,4 +78,3 @@ class IAC(BaselineMethod):
             valid.astype(batch.reward.dtype),
             self.config.td_lambda,
         )
-        return sweep, advantage

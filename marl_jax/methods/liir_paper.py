@@ -43,6 +43,7 @@ from marl_jax.methods.actor_critic import (
     append_final_action,
     sweep_critic,
 )
+from marl_jax.methods.diagnostics import critic_fit, explained_variance, spread
 from marl_jax.methods.liir_critics import LIIRCritic, SeparateNetworks, SharedTrunk
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import Params
@@ -122,12 +123,14 @@ class CriticValues(NamedTuple):
         proxy: V_i, for each step as the sweep had it just before it learned from that step.
         extrinsic: V_ex, likewise (under critic="shared_trunk": before the sweep).
         target_proxy: V_i of the target critic.
+        target_extrinsic: V_ex of the target critic.
         extrinsic_target: TD(lambda) return of the team's reward.
     """
 
     proxy: Float[Array, "T+1 B N"]
     extrinsic: Float[Array, "T+1 B"]
     target_proxy: Float[Array, "T+1 B N"]
+    target_extrinsic: Float[Array, "T+1 B"]
     extrinsic_target: Float[Array, "T B"]
 
 
@@ -203,11 +206,11 @@ class LIIRPaper(ActorCritic):
         sweep, values = self.train_critics(data)
         step = self.policy_step(data, values, state.params["intrinsic"])
         outer, direction = self.outer_gradient(data, values, step)
-        grads = self.meta_gradient(data, values, step, direction)
+        meta_grads = self.meta_gradient(data, values, step, direction)
         value_grads = jax.grad(self._intrinsic_value_loss, argnums=2)(
             data, values, state.params["intrinsic"]
         )
-        grads = jax.tree.map(jnp.add, grads, value_grads)
+        grads = jax.tree.map(jnp.add, meta_grads, value_grads)
         updates, intrinsic_optimizer = self.intrinsic_optimizer.update(
             grads, state.optimizer["intrinsic"], state.params["intrinsic"]
         )
@@ -221,20 +224,50 @@ class LIIRPaper(ActorCritic):
             "critic": sweep.optimizer,
             "intrinsic": intrinsic_optimizer,
         }
-        r_in = self._taken_reward(data, state.params["intrinsic"])
         metrics = {
             "actor_loss": step.loss,
             "actor_grad_norm": optax.tree.norm(step.grads),
             "critic_loss": sweep.loss,
+            "critic_grad_norm": sweep.grad_norm,
             "entropy": self._entropy(data.logits[:-1], fresh, data.mask),
             "entropy_weight": self.entropy_weight(state),
             "epsilon": data.epsilon,
             "outer_objective": outer,
+            "meta_grad_norm": optax.tree.norm(meta_grads),
             "intrinsic_grad_norm": optax.tree.norm(grads),
-            "intrinsic_reward_mean": masked_mean(r_in, data.mask),
-            "intrinsic_reward_abs": masked_mean(jnp.abs(r_in), data.mask),
+            **self._value_metrics(data, values),
+            **self._reward_metrics(data, values),
         }
         return self._finish(state, fresh, sweep, params, optimizer), metrics
+
+    def _value_metrics(self, data: UpdateData, values: CriticValues) -> Metrics:
+        """How well V_i and V_ex fit the discounted returns, which bootstrap at a time limit alone."""
+        batch = data.batch
+        discount, team_discount = self._discounts(batch)
+        proxy_reward = self._proxy_reward(data, data.state.params["intrinsic"])
+        proxy_return = lambda_returns(proxy_reward, discount, values.target_proxy[1:], 1.0)
+        team_return = lambda_returns(
+            batch.reward.mean(-1), team_discount, values.target_extrinsic[1:], 1.0
+        )
+        valid = batch.valid.astype(batch.reward.dtype)
+        agents = jnp.broadcast_to(valid[..., None], proxy_return.shape)
+        extrinsic = explained_variance(values.extrinsic[:-1], team_return, valid)
+        return {
+            **critic_fit(values.proxy[:-1], proxy_return, agents),
+            "extrinsic_explained_variance": extrinsic,
+        }
+
+    def _reward_metrics(self, data: UpdateData, values: CriticValues) -> Metrics:
+        """What the intrinsic reward is, and its spread beside that of the advantage that the policy follows."""
+        intrinsic = data.state.params["intrinsic"]
+        r_in = self._taken_reward(data, intrinsic)
+        paid = spread(self.config.intrinsic_weight * r_in, data.mask)
+        advantage = spread(self._raw_proxy_advantage(data, values, intrinsic), data.mask)
+        return {
+            "intrinsic_reward_mean": masked_mean(r_in, data.mask),
+            "intrinsic_reward_abs": masked_mean(jnp.abs(r_in), data.mask),
+            "intrinsic_ratio": paid / jnp.maximum(advantage, 1e-8),
+        }
 
     def prepare(self, state: ActorCriticState, batch: EpisodeBatch, key: jax.Array) -> UpdateData:
         """One forward pass of the policy, and the inputs of the critics."""
@@ -281,6 +314,7 @@ class LIIRPaper(ActorCritic):
             proxy=jnp.concatenate([proxy, final_proxy[None]]),
             extrinsic=jnp.concatenate([extrinsic, final_extrinsic[None]]),
             target_proxy=target_proxy,
+            target_extrinsic=target_extrinsic,
             extrinsic_target=extrinsic_target,
         )
 
@@ -414,14 +448,17 @@ class LIIRPaper(ActorCritic):
         self, data: UpdateData, values: CriticValues, intrinsic: Params
     ) -> Float[Array, "T B N"]:
         """Advantage of the proxy reward, a differentiable function of the intrinsic reward's parameters."""
+        advantage = self._raw_proxy_advantage(data, values, intrinsic)
+        return normalise(advantage, data.mask) if self.config.normalise_advantage else advantage
+
+    def _raw_proxy_advantage(
+        self, data: UpdateData, values: CriticValues, intrinsic: Params
+    ) -> Float[Array, "T B N"]:
         reward = self._proxy_reward(data, intrinsic)
         if self.config.advantage == "one_step":
             discount, _ = self._discounts(data.batch)
-            advantage = reward + discount * values.proxy[1:] - values.proxy[:-1]
-        else:
-            returns = self._proxy_returns(data.batch, values.target_proxy, reward)
-            advantage = returns - values.proxy[:-1]
-        return normalise(advantage, data.mask) if self.config.normalise_advantage else advantage
+            return reward + discount * values.proxy[1:] - values.proxy[:-1]
+        return self._proxy_returns(data.batch, values.target_proxy, reward) - values.proxy[:-1]
 
     def _extrinsic_advantage(self, data: UpdateData, values: CriticValues) -> Float[Array, "T B"]:
         """Advantage of the team's reward."""

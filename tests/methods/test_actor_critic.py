@@ -37,12 +37,13 @@ def test_the_sweep_is_a_loop_backwards_in_time_without_the_padding(optimizer_nam
         lambda p, s: sweep_critic(quadratic, p, optimizer, s, (xs, targets), step_mask)
     )(params, state)
 
-    values, losses = {}, []
+    values, losses, norms = {}, [], []
     for t in (3, 1, 0):
         # d/dw (w x - y)^2 = 2 (w x - y) x
         error = params @ xs[t] - targets[t]
         values[t] = params @ xs[t]
         losses.append(error**2)
+        norms.append(jnp.linalg.norm(2 * error * xs[t]))
         updates, state = optimizer.update(2 * error * xs[t], state, params)
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(sweep.params, params, rtol=1e-5)
@@ -51,6 +52,7 @@ def test_the_sweep_is_a_loop_backwards_in_time_without_the_padding(optimizer_nam
     for t, value in values.items():
         np.testing.assert_allclose(sweep.values[t], value, rtol=1e-5)
     np.testing.assert_allclose(sweep.loss, np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(sweep.grad_norm, np.mean(norms), rtol=1e-5)
     assert int(sweep.num_steps) == 3
 
 
@@ -237,6 +239,35 @@ def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(
     )
     one, two = (update(method, state, x)[0].params["critic"] for x in (batch, other))
     assert (differing(one, two) == []) == terminated
+
+
+# Diagnostics.
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_shows_a_collapse_is_logged(name: str) -> None:
+    method = make(name, agent="gru", target_update_interval=1)  # compiled above
+    state, batch = init(method), make_batch()
+    _, metrics = update(method, state, batch)
+    for metric in ("critic_grad_norm", "actor_grad_norm", "entropy"):
+        assert metrics[metric] > 0
+    assert metrics["explained_variance"] <= 1
+    if name == "liir_paper":  # its rewards are not these alone
+        return
+    # Discounted returns, by hand: episodes 2 and 3 terminate after 2 and 3 steps; the first is cut after 4.
+    reward = np.asarray(batch.reward)[..., 0]
+    if name == "coma":  # a drawn action bootstraps the first
+        assert np.isfinite(metrics["discounted_return_mean"])
+        return
+    inputs = method.critic_inputs.local if name == "iac" else method.critic_inputs.team
+    last = np.mean(method._values(state.target_critic, inputs(batch)[-1])[0])
+    lengths, ends = (4, 2, 3), (last, 0.0, 0.0)
+    returns = []
+    for b, (length, after) in enumerate(zip(lengths, ends, strict=True)):
+        for t in reversed(range(length)):
+            after = reward[t, b] + 0.99 * after
+            returns.append(after)
+    np.testing.assert_allclose(metrics["discounted_return_mean"], np.mean(returns), rtol=1e-4)
 
 
 # What the critics see.

@@ -308,6 +308,33 @@ def test_the_target_of_the_shared_trunk_keeps_an_old_extrinsic_value() -> None:
     assert differing(before.extrinsic, after.extrinsic) == []
 
 
+@pytest.mark.parametrize("critic", ["separate", "shared_trunk"])
+def test_the_meta_gradients_norm_and_the_ratio_of_spreads_stand_alone(critic: str) -> None:
+    method = make("liir_paper", critic=critic, intrinsic_weight=0.5, advantage="one_step")
+    state, batch = init(method), make_batch()
+    _, metrics = update(method, state, batch)
+
+    @fast_jit
+    def parts() -> Any:
+        data = method.prepare(state, batch, jax.random.key(0))
+        _, values = method.train_critics(data)
+        intrinsic = state.params["intrinsic"]
+        step = method.policy_step(data, values, intrinsic)
+        _, direction = method.outer_gradient(data, values, step)
+        meta = method.meta_gradient(data, values, step, direction)
+        return data.mask, values.proxy, method._taken_reward(data, intrinsic), meta
+
+    mask, value, r_in, meta = parts()
+    counted = np.asarray(mask) > 0
+    advantage = batch.reward + 0.5 * r_in + 0.99 * batch.discount * value[1:] - value[:-1]
+    ratio = np.std(0.5 * r_in[counted]) / np.std(advantage[counted])
+    np.testing.assert_allclose(metrics["intrinsic_ratio"], ratio, rtol=1e-3)
+    np.testing.assert_allclose(metrics["meta_grad_norm"], optax.tree.norm(meta), rtol=1e-3)
+    # In the shared trunk the intrinsic optimiser learns V_ex too.
+    alone = np.isclose(metrics["meta_grad_norm"], metrics["intrinsic_grad_norm"], rtol=1e-3)
+    assert alone == (critic == "separate")
+
+
 def test_intrinsic_rewards_are_bounded_and_those_of_the_actions_taken() -> None:
     method = make("liir_paper", intrinsic_bound=0.25)
     state, batch = init(method), make_batch()
