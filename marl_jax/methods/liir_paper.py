@@ -70,6 +70,9 @@ class LIIRPaperConfig(ActorCriticConfig):
     """Lambda of Eq. 2, the weight of the intrinsic reward."""
     intrinsic_lr: Annotated[float, Positive] = 5e-4
     """Beta of Algorithm 1, the learning rate of the intrinsic reward."""
+    intrinsic_eps: Annotated[float, Positive] = 1e-5
+    """What the intrinsic reward's rmsprop or adam adds to the root of the mean square. A meta-gradient far below it
+    (see meta_grad_norm) moves nothing."""
     intrinsic_bound: Annotated[float, Positive] = 10.0
     """The intrinsic reward is bound * tanh(x / bound) (authors' code; paper silent)."""
     critic: Literal["separate", "shared_trunk"] = "separate"
@@ -163,7 +166,9 @@ class LIIRPaper(ActorCritic):
     @property
     def intrinsic_optimizer(self) -> optax.GradientTransformation:
         """Optimiser of the intrinsic reward; never clipped (authors' code)."""
-        return make_optimizer(self.config.optimizer, self.config.intrinsic_lr, 0.0)
+        c = self.config
+        eps = c.intrinsic_eps
+        return make_optimizer(c.optimizer, c.intrinsic_lr, 0.0, adam_eps=eps, rmsprop_eps=eps)
 
     @property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:

@@ -249,6 +249,19 @@ def test_each_optimizer_owns_its_parameters() -> None:
     assert set(init(trunk).target_critic) == {"proxy", "trunk", "extrinsic"}
 
 
+@pytest.mark.parametrize("eps", [1e-5, 1e-10])
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+def test_a_small_meta_gradient_moves_by_what_eps_leaves_of_it(optimizer: str, eps: float) -> None:
+    method: Any = make("liir_paper", optimizer=optimizer, intrinsic_lr=1.0, intrinsic_eps=eps)
+    gradient = jnp.array([1e-7])
+    updates, _ = method.intrinsic_optimizer.update(
+        gradient, method.intrinsic_optimizer.init(gradient)
+    )
+    # Adam corrects its bias: 1e-7 / (1e-7 + eps). RMSprop has a tenth of the root: 1e-7 / (1e-8 + eps).
+    expected = {"rmsprop": 1e-7 / (1e-8 + eps), "adam": 1e-7 / (1e-7 + eps)}[optimizer]
+    np.testing.assert_allclose(updates, -expected, rtol=1e-3)
+
+
 def test_the_trunk_learns_from_the_proxy_value_alone() -> None:
     method = make("liir_paper", critic="shared_trunk")
     state, batch = init(method), make_batch()
