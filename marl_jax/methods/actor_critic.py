@@ -54,7 +54,7 @@ class ActorCriticConfig(EpsilonConfig):
     """Exploration rate at the start."""
     epsilon_finish: Annotated[float, Unit] = 0.01
     """Exploration rate in the end."""
-    critic_hidden: tuple[int, ...] = (128, 128)
+    critic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (128, 128)
     """Units of the critic's hidden layers."""
     gamma: Annotated[float, Unit] = 0.99
     """Discount factor."""

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from envs.configuration import ConfigurationError, Range
 from marl_jax.losses import (
     importance_weighted_objective,
     lambda_returns,
@@ -61,7 +62,7 @@ class LIIRPaperConfig(ActorCriticConfig):
     observe_identity: bool = True
     """Whether an agent sees which one it is, and with it r_in and V_i under critic "separate"; under "shared_trunk"
     they see it in any case (authors' code)."""
-    critic_hidden: tuple[int, ...] = (80, 80)
+    critic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (80, 80)
     """Units of the hidden layers of reward and values. The paper makes its three networks together as large as
     COMA's one critic (5.2.1); with COMA's 128, 128 that is about 80, 80 on Turn. The authors' code has 128, 128."""
     normalise_advantage: bool = True
@@ -91,6 +92,13 @@ class LIIRPaperConfig(ActorCriticConfig):
     inner_update: Literal["optimizer", "sgd"] = "optimizer"
     """What per_sample differentiates through: the actor's optimiser as it is, clipping included; or a plain
     gradient step, as Eq. 9 is written."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.critic == "shared_trunk" and not self.critic_hidden:
+            raise ConfigurationError(
+                "critic_hidden is (); it must have at least one layer where critic is 'shared_trunk'."
+            )
 
 
 class UpdateData(NamedTuple):

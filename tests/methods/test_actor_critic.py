@@ -1,6 +1,7 @@
 """What IAC, Central-V, COMA and LIIR share: sweep, target, schedule, masks, ends of episodes."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,31 @@ import optax
 import pytest
 
 from envs.base import Observation
+from envs.configuration import ConfigurationError
 from marl_jax.methods.actor_critic import append_final_action, sweep_critic
 from marl_jax.optimizers import make_optimizer
 from tests.methods.learners import NAMES, differing, fast_jit, init, make, make_batch, update
 from tests.probes import ACTIONS, AGENTS, LIMIT
+
+# Options.
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ({"critic_hidden": (8, -4)}, "critic_hidden is -4; it must be at least 1"),
+        ({"critic_hidden": (0,)}, "critic_hidden is 0; it must be at least 1"),
+        ({"entropy_weight": -0.1}, "entropy_weight is -0.1; it must be at least 0"),
+        ({"entropy_weight_final": -1.0}, "entropy_weight_final is -1.0; it must be at least 0"),
+        ({"entropy_anneal_steps": 0}, "entropy_anneal_steps is 0; it must be at least 1"),
+        ({"target_update_rate": 1.5}, "target_update_rate is 1.5; it must be at least 0 and at"),
+    ],
+)
+def test_options_out_of_range_are_refused(name: str, option: Any, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(sentence)):
+        make(name, **option)
+
 
 # The sweep.
 

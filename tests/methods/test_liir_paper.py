@@ -9,6 +9,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from envs.configuration import ConfigurationError
 from marl_jax.methods.liir_paper import LIIRPaper
 from tests.methods.learners import (
     SIZES,
@@ -234,6 +235,18 @@ def test_the_authors_variant_multiplies_two_averages_and_descends() -> None:
     assert abs(scalar) > 1e-6
     for one, other in zip(jax.tree.leaves(moved), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ({"intrinsic_eps": 0.0}, "intrinsic_eps is 0.0; it must be above 0"),
+        ({"critic": "shared_trunk", "critic_hidden": ()}, "must have at least one layer"),
+    ],
+)
+def test_options_out_of_range_are_refused(option: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        make("liir_paper", **option)
 
 
 def test_each_optimizer_owns_its_parameters() -> None:
