@@ -7,7 +7,7 @@ compares the learned reward of "good" actions, which bring an agent closer to th
 import csv
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +17,19 @@ from envs.pursuit_1d import Pursuit1D
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import load, policy_of
-from marl_jax.methods.liir import LIIR
 from marl_jax.plots import reward_histogram
+from marl_jax.types import EpisodeBatch
 
 KINDS = {"good": 1, "bad": -1}
+
+
+@runtime_checkable
+class PaysForActions(Protocol):
+    """A method with a learned reward for each action."""
+
+    def intrinsic_reward_table(self, state: Any, batch: EpisodeBatch) -> jax.Array:
+        """The reward of every action at every step: [T, B, N, A]."""
+        ...
 
 
 @dataclasses.dataclass
@@ -28,7 +37,7 @@ class Arguments:
     """Command line."""
 
     run: str
-    """Folder of a run of liir on pursuit_1d."""
+    """Folder of a run of liir or liir_paper on pursuit_1d."""
     episodes: int = 1000
     """Episodes for each seed, played as in training."""
     actions: Literal["possible", "taken"] = "possible"
@@ -45,9 +54,10 @@ def main() -> int:
         raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
     trainer, state, settings = load(args.run)
     env, method = trainer.env, trainer.method
-    if not (isinstance(method, LIIR) and isinstance(env, Pursuit1D)):
+    if not (isinstance(method, PaysForActions) and isinstance(env, Pursuit1D)):
         raise ConfigurationError(
-            f"{args.run} is a run of {settings.method} on {settings.env}; it must be one of liir on pursuit_1d."
+            f"{args.run} is a run of {settings.method} on {settings.env}; "
+            "it must be one of liir or liir_paper on pursuit_1d."
         )
     rewards: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     rows = []

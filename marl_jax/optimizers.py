@@ -13,10 +13,11 @@ def make_optimizer(
     max_grad_norm: float,
     weight_decay: float = 0.0,
     adam_eps: float = 1e-8,
+    rmsprop_eps: float = 1e-5,
 ) -> optax.GradientTransformation:
     """The optimiser of a parameter group.
 
-    "rmsprop" is PyMARL's: decay 0.99 and eps 1e-5 outside the square root, as PyTorch has it.
+    "rmsprop" is PyMARL's: decay 0.99 and eps outside the square root, as PyTorch has it.
 
     Args:
         name: "rmsprop", "adam" or "sgd".
@@ -24,9 +25,10 @@ def make_optimizer(
         max_grad_norm: gradients of a larger global norm are scaled down to it; 0 means never.
         weight_decay: factor of the parameters that is added to the clipped gradients, as PyTorch's optimisers do.
         adam_eps: what Adam adds to the root of the mean square.
+        rmsprop_eps: what RMSprop adds to it.
     """
     if name == "rmsprop":
-        optimizer = optax.rmsprop(learning_rate, decay=0.99, eps=1e-5, eps_in_sqrt=False)
+        optimizer = optax.rmsprop(learning_rate, decay=0.99, eps=rmsprop_eps, eps_in_sqrt=False)
     elif name == "adam":
         optimizer = optax.adam(learning_rate, eps=adam_eps)
     else:

@@ -91,8 +91,8 @@ def test_methods_without_a_probe_run(method: str) -> None:
         {"inner_update": "sgd", "optimizer": "adam", "normalise_advantage": False},
     ],
 )
-def test_variants_of_liir(variant: dict[str, object]) -> None:
-    options = tiny.options(1, "liir")
+def test_variants_of_liir_paper(variant: dict[str, object]) -> None:
+    options = tiny.options(1, "liir_paper")
     options["method_options"] |= variant
-    result = marl_jax.train("liir", "pursuit_1d", seeds=1, **options)
+    result = marl_jax.train("liir_paper", "pursuit_1d", seeds=1, **options)
     assert not result.failures

@@ -191,7 +191,11 @@ def test_evaluate_draws_and_plot_compares(
         (evaluate.main, ["--run", str(finished), "--render", "x.txt"], "must be a .gif file"),
         (plot.main, [str(finished), "--column", "profit"], "has no column 'profit'"),
         (plot.main, [str(finished), "--out", str(tmp_path / "no" / "x.png")], "cannot write"),
-        (intrinsic_rewards.main, ["--run", str(finished)], "must be one of liir on pursuit_1d"),
+        (
+            intrinsic_rewards.main,
+            ["--run", str(finished)],
+            "must be one of liir or liir_paper on pursuit_1d",
+        ),
     ):
         assert call(main, arguments, monkeypatch) == 2
         assert sentence in capsys.readouterr().err
@@ -403,7 +407,10 @@ def test_a_sweep_tries_every_choice_once(
 def test_intrinsic_reward_histogram(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, png = tiny.untrained(tmp_path / "run", "liir", "pursuit_1d", 2), tmp_path / "figure2.png"
+    out, png = (
+        tiny.untrained(tmp_path / "run", "liir_paper", "pursuit_1d", 2),
+        tmp_path / "figure2.png",
+    )
     arguments = ["--run", out, "--episodes", "4", "--out", str(png)]
     assert call(intrinsic_rewards.main, arguments, monkeypatch) == 0
     assert "of 2 seeds" in capsys.readouterr().out

@@ -4,14 +4,16 @@ from typing import Any
 
 from envs.base import MultiAgentEnv
 from envs.configuration import ConfigurationError, unknown_name
-from marl_jax.methods.actor_critic import COMA, IAC, CentralV
 from marl_jax.methods.alita import ALITA
 from marl_jax.methods.base import Method, Sizes
+from marl_jax.methods.central_v import CentralV
+from marl_jax.methods.coma import COMA
 from marl_jax.methods.credit_assignment import CIA, CIAQPLEX, GRE
 from marl_jax.methods.diversity import CDS, MAVEN, SCDS
+from marl_jax.methods.iac import IAC
 from marl_jax.methods.individuality import EOI
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
-from marl_jax.methods.liir import LIIR
+from marl_jax.methods.liir_paper import LIIRPaper
 from marl_jax.methods.maac import DIAYN, EOIMAAC, MAAC
 from marl_jax.methods.maddpg import DDPG, MADDPG
 from marl_jax.methods.mappo import HAPPO, IPPO, MAPPO
@@ -36,7 +38,7 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "iac": IAC,
     "ippo": IPPO,
     "iql": IQL,
-    "liir": LIIR,
+    "liir_paper": LIIRPaper,
     "maac": MAAC,
     "maddpg": MADDPG,
     "mappo": MAPPO,

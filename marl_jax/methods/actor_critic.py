@@ -1,11 +1,10 @@
-"""The on-policy family on PyMARL's substrate: IAC, Central-V and COMA. LIIR builds on it.
+"""What the on-policy methods on PyMARL's substrate share: IAC, Central-V, COMA and LIIR as its paper has it.
 
-All of them share the actor (a recurrent or feed-forward network with a floor under its exploration), the way the
-critic is trained (one optimiser step per time step, backwards through the episodes) and the policy-gradient step.
-They differ in what the critic sees and in the advantage.
+That is the actor (a recurrent or feed-forward network with a floor under its exploration), the way the critic is
+trained (one optimiser step per time step, backwards through the episodes) and the policy-gradient step. They differ in
+what the critic sees and in the advantage.
 
-Sources: PyMARL `coma_learner.py`, `critics/coma.py`; MAVEN's copy of PyMARL, `actor_critic_learner.py`,
-`critics/centralV.py`. No public code of LIIR's IAC and Central-V runs exists.
+Sources: PyMARL `coma_learner.py`; MAVEN's copy of PyMARL, `actor_critic_learner.py`.
 """
 
 import abc
@@ -20,14 +19,15 @@ from jaxtyping import Array, Float, Int
 
 from envs.base import Observation
 from envs.configuration import Range
-from marl_jax.distributions import floored_categorical, greedy_action
+from marl_jax.distributions import floored_categorical, greedy_action, masked_categorical
 from marl_jax.losses import (
-    counterfactual_advantage,
     lambda_returns,
     masked_mean,
     normalise,
     policy_gradient_loss,
 )
+from marl_jax.methods.critic_inputs import CriticInputs
+from marl_jax.methods.diagnostics import critic_fit
 from marl_jax.methods.team import (
     AgentMemory,
     EpsilonConfig,
@@ -36,7 +36,7 @@ from marl_jax.methods.team import (
     TeamMethod,
     Unit,
 )
-from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.networks import Params
 from marl_jax.optimizers import OptimizerName, make_optimizer
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -54,7 +54,7 @@ class ActorCriticConfig(EpsilonConfig):
     """Exploration rate at the start."""
     epsilon_finish: Annotated[float, Unit] = 0.01
     """Exploration rate in the end."""
-    critic_hidden: tuple[int, ...] = (128, 128)
+    critic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (128, 128)
     """Units of the critic's hidden layers."""
     gamma: Annotated[float, Unit] = 0.99
     """Discount factor."""
@@ -62,6 +62,9 @@ class ActorCriticConfig(EpsilonConfig):
     """Lambda of the critic's TD(lambda) targets."""
     target_update_interval: Annotated[int, Range(minimum=1)] = 200
     """Critic steps (one per time step of a batch) after which the target critic is copied; looked at once a batch."""
+    target_update_rate: Annotated[float, Unit] = 0.0
+    """Above 0: after every batch the target critic goes this part of the way to the critic, in place of being copied
+    now and then; 1 copies it after every batch."""
     optimizer: OptimizerName = "rmsprop"
     """Optimiser of every parameter group; rmsprop is PyTorch's with decay 0.99 and eps 1e-5."""
     actor_lr: Annotated[float, Positive] = 5e-4
@@ -74,6 +77,13 @@ class ActorCriticConfig(EpsilonConfig):
     """Whether unavailable actions are removed before the softmax or after it."""
     normalise_advantage: bool = False
     """Whether advantages are scaled to mean 0 and deviation 1 over the batch."""
+    entropy_weight: Annotated[float, NotNegative] = 0.0
+    """Weight of the policy's entropy in the actor's loss at the start; the papers have none. The entropy is that of the
+    policy itself, without exploration floor."""
+    entropy_weight_final: Annotated[float, NotNegative] = 0.0
+    """Weight of the policy's entropy in the end."""
+    entropy_anneal_steps: Annotated[int, Range(minimum=1)] = 1_000_000
+    """Environment steps over which the weight of the entropy changes linearly."""
 
 
 class ActorCriticState(NamedTuple):
@@ -103,6 +113,7 @@ class CriticSweep(NamedTuple):
         num_steps: optimiser steps taken.
         values: the critic's predictions for each step, made just before it learned from that step.
         loss: mean loss over the steps.
+        grad_norm: mean norm of the gradients over the steps, before they are clipped.
     """
 
     params: Params
@@ -110,6 +121,7 @@ class CriticSweep(NamedTuple):
     num_steps: Int[Array, ""]
     values: Any
     loss: Float[Array, ""]
+    grad_norm: Float[Array, ""]
 
 
 def sweep_critic(
@@ -142,13 +154,14 @@ def sweep_critic(
         carry = jax.tree.map(
             lambda new, old: jnp.where(active > 0, new, old), learned, (params, optimizer_state)
         )
-        return carry, (loss, values)
+        return carry, (loss, optax.tree.norm(grads), values)
 
-    (params, optimizer_state), (losses, values) = jax.lax.scan(
+    (params, optimizer_state), (losses, norms, values) = jax.lax.scan(
         step, (params, optimizer_state), (steps, step_mask), reverse=True
     )
     num_steps = jnp.sum(step_mask).astype(jnp.int32)
-    return CriticSweep(params, optimizer_state, num_steps, values, masked_mean(losses, step_mask))
+    loss, norm = masked_mean(losses, step_mask), masked_mean(norms, step_mask)
+    return CriticSweep(params, optimizer_state, num_steps, values, loss, norm)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,10 +183,16 @@ class ActorCritic(TeamMethod):
         """Optimiser of the critic."""
         return self._optimizer(self.config.critic_lr)
 
+    @property
+    def _optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """The optimiser of each parameter group."""
+        return {"actor": self.actor_optimizer, "critic": self.critic_optimizer}
+
     # What a member of the family defines.
 
     @abc.abstractmethod
-    def _init_critic(self, key: jax.Array) -> Params: ...
+    def _init_critic(self, key: jax.Array) -> dict[str, Params]:
+        """Draws the parameters of every group but the actor's."""
 
     @abc.abstractmethod
     def update(
@@ -188,15 +207,12 @@ class ActorCritic(TeamMethod):
         actor_key, critic_key = jax.random.split(key)
         params = {
             "actor": self.agent.init(actor_key, self.agent_input_size),
-            "critic": self._init_critic(critic_key),
+            **self._init_critic(critic_key),
         }
-        optimizer = {
-            "actor": self.actor_optimizer.init(params["actor"]),
-            "critic": self.critic_optimizer.init(params["critic"]),
-        }
+        optimizer = {group: self._optimizers[group].init(tree) for group, tree in params.items()}
         zero = jnp.zeros((), jnp.int32)
         # The target is a copy, not the same buffers: the training loop donates both.
-        target = jax.tree.map(jnp.copy, params["critic"])
+        target = jax.tree.map(jnp.copy, self._target_source(params))
         return ActorCriticState(params, target, optimizer, zero, zero)
 
     def act(
@@ -225,48 +241,11 @@ class ActorCritic(TeamMethod):
 
     # Parts that the members share.
 
-    def _local_inputs(self, batch: EpisodeBatch) -> Float[Array, "T+1 B N I"]:
-        """Own observation, own last action, own identity: what a decentralised critic sees."""
-        identity = self._identity(batch.observation.shape[:2])
-        return jnp.concatenate([batch.observation, batch.last_action, identity], axis=-1)
-
-    def _team_inputs(self, batch: EpisodeBatch) -> Float[Array, "T+1 B I"]:
-        """State, all observations, all last actions: what a centralised critic of the team sees."""
-        shape = batch.observation.shape[:2]
-        return jnp.concatenate(
-            [
-                batch.global_state,
-                batch.observation.reshape(*shape, -1),
-                batch.last_action.reshape(*shape, -1),
-            ],
-            axis=-1,
-        )
-
-    def _joint_inputs(
-        self, batch: EpisodeBatch, joint_action: Int[Array, "T+1 B N"]
-    ) -> Float[Array, "T+1 B N I"]:
-        """State, own observation, the others' actions, all last actions, identity: COMA's critic.
-
-        The block of the agent's own action is zero; PyMARL `critics/coma.py`.
-        """
-        n, a = self.sizes.num_agents, self.sizes.num_actions
-        shape = batch.observation.shape[:2]
-
-        def for_each_agent(x: jax.Array) -> jax.Array:
-            return jnp.broadcast_to(x[:, :, None], (*shape, n, x.shape[-1]))
-
-        actions = jax.nn.one_hot(joint_action, a).reshape(*shape, n * a)
-        others = jnp.repeat(1.0 - jnp.eye(n), a, axis=-1)  # [N, N A]
-        return jnp.concatenate(
-            [
-                for_each_agent(batch.global_state),
-                batch.observation,
-                for_each_agent(actions) * others,
-                for_each_agent(batch.last_action.reshape(*shape, n * a)),
-                self._identity(shape),
-            ],
-            axis=-1,
-        )
+    @property
+    def critic_inputs(self) -> CriticInputs:
+        """What critics can see."""
+        c = self.config
+        return CriticInputs(self.sizes, c.observe_last_action, c.observe_identity)
 
     def _agent_mask(self, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """1 where an agent lives and can choose: an agent with one legal action has nothing to learn."""
@@ -288,6 +267,32 @@ class ActorCritic(TeamMethod):
         # Padding may hold anything, an unavailable action included, and 0 times log 0 is no number.
         return jnp.log(jnp.where(batch.valid[..., None], taken, 1.0))
 
+    def _entropy(
+        self, logits: Float[Array, "T B N A"], batch: EpisodeBatch, mask: Float[Array, "T B N"]
+    ) -> Float[Array, ""]:
+        """Mean entropy of the policy itself, without exploration floor."""
+        policy = masked_categorical(logits, batch.action_mask[:-1])
+        return masked_mean(policy.entropy(), mask)
+
+    def entropy_weight(self, state: ActorCriticState) -> Float[Array, ""]:
+        """Weight of the entropy after `state.env_steps` environment steps."""
+        c = self.config
+        fraction = jnp.minimum(state.env_steps / c.entropy_anneal_steps, 1.0)
+        return c.entropy_weight + fraction * (c.entropy_weight_final - c.entropy_weight)
+
+    def _actor_loss(
+        self,
+        logits: Float[Array, "T+1 B N A"],
+        state: ActorCriticState,
+        batch: EpisodeBatch,
+        advantage: Float[Array, "T B N"],
+    ) -> Float[Array, ""]:
+        """What the actor descends: the policy-gradient loss minus its weighted entropy."""
+        logits, mask = logits[:-1], self._agent_mask(batch)
+        log_prob = self._log_prob(logits, batch, self.epsilon(state))
+        bonus = self.entropy_weight(state) * self._entropy(logits, batch, mask)
+        return policy_gradient_loss(log_prob, advantage, mask) - bonus
+
     def _target_source(self, params: dict[str, Params]) -> Params:
         """What the target critic is a copy of."""
         return params["critic"]
@@ -296,12 +301,14 @@ class ActorCritic(TeamMethod):
         self, state: ActorCriticState, params: dict[str, Params], num_steps: Int[Array, ""]
     ) -> tuple[Params, Int[Array, ""]]:
         """The target critic and its counter after an update with so many critic steps."""
+        source, rate = self._target_source(params), self.config.target_update_rate
+        if rate > 0:
+            tracking = optax.incremental_update(source, state.target_critic, rate)
+            return tracking, jnp.zeros_like(num_steps)
         steps = state.critic_steps + num_steps
         due = steps >= self.config.target_update_interval
         target = jax.tree.map(
-            lambda new, old: jnp.where(due, new, old),
-            self._target_source(params),
-            state.target_critic,
+            lambda new, old: jnp.where(due, new, old), source, state.target_critic
         )
         return target, jnp.where(due, 0, steps)
 
@@ -319,13 +326,8 @@ class ActorCritic(TeamMethod):
         return ActorCriticState(params, target, optimizer, critic_steps, env_steps)
 
 
-def _entropy(probs: Float[Array, "*shape A"], mask: Float[Array, "*shape"]) -> Float[Array, ""]:
-    log_probs = jnp.log(jnp.where(probs > 0, probs, 1.0))
-    return masked_mean(-jnp.sum(probs * log_probs, axis=-1), mask)
-
-
 @dataclasses.dataclass(frozen=True)
-class _BaselineMethod(ActorCritic):
+class BaselineMethod(ActorCritic):
     """A member whose update is: sweep the critic, then one policy-gradient step on an advantage."""
 
     @abc.abstractmethod
@@ -335,8 +337,8 @@ class _BaselineMethod(ActorCritic):
         batch: EpisodeBatch,
         probs: Float[Array, "T+1 B N A"],
         key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
-        """Trains the critic; returns it and the advantage of the actions taken."""
+    ) -> tuple[CriticSweep, Float[Array, "T B N"], Metrics]:
+        """Trains the critic; returns it, the advantage of the actions taken, and the critic's fit to the returns."""
 
     def update(
         self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
@@ -351,17 +353,12 @@ class _BaselineMethod(ActorCritic):
         logits, backward = jax.vjp(lambda p: self.agent.unroll(p, inputs)[1], params["actor"])
         probs = self._probs(logits, batch.action_mask, epsilon)
 
-        sweep, advantage = self._sweep(state, batch, probs, key)
+        sweep, advantage, fit = self._sweep(state, batch, probs, key)
         params["critic"], optimizer["critic"] = sweep.params, sweep.optimizer
         if self.config.normalise_advantage:
             advantage = normalise(advantage, mask)
 
-        def actor_loss(logits: jax.Array) -> jax.Array:
-            return policy_gradient_loss(
-                self._log_prob(logits[:-1], batch, epsilon), advantage, mask
-            )
-
-        loss, grad_logits = jax.value_and_grad(actor_loss)(logits)
+        loss, grad_logits = jax.value_and_grad(self._actor_loss)(logits, state, batch, advantage)
         (grads,) = backward(grad_logits)
         updates, optimizer["actor"] = self.actor_optimizer.update(
             grads, optimizer["actor"], params["actor"]
@@ -371,120 +368,13 @@ class _BaselineMethod(ActorCritic):
             "actor_loss": loss,
             "actor_grad_norm": optax.tree.norm(grads),
             "critic_loss": sweep.loss,
-            "entropy": _entropy(probs[:-1], mask),
+            "critic_grad_norm": sweep.grad_norm,
+            **fit,
+            "entropy": self._entropy(logits[:-1], batch, mask),
+            "entropy_weight": self.entropy_weight(state),
             "epsilon": epsilon,
         }
         return self._finish(state, batch, sweep, params, optimizer), metrics
-
-
-@dataclasses.dataclass(frozen=True)
-class IACConfig(ActorCriticConfig):
-    """Hyper-parameters of IAC: Central-V's learner, COMA's schedules, LIIR's 32 environments (choices of ours)."""
-
-    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 100_000
-    """Environment steps over which the exploration floor falls linearly."""
-    mask_before_softmax: bool = True
-    """Whether unavailable actions are removed before the softmax or after it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class IAC(_BaselineMethod):
-    """Independent actor-critic (Foerster et al. 2018): each agent's critic V_i sees what the agent sees.
-
-    No code of the runs in LIIR's paper exists: this is Central-V's learner with a decentralised critic
-    V(o_i, last action, identity).
-    """
-
-    Config: ClassVar = IACConfig
-
-    @property
-    def _critic(self) -> MLP:
-        return MLP((*self.config.critic_hidden, 1))
-
-    def _init_critic(self, key: jax.Array) -> Params:
-        size = self.sizes.observation + self.sizes.num_actions + self.sizes.num_agents
-        return init_per_agent(
-            lambda k: self._critic.init(k, jnp.zeros((size,))),
-            key,
-            self.sizes.num_agents,
-            self.config.sharing,
-        )
-
-    def _values(self, params: Params, inputs: jax.Array) -> jax.Array:
-        sharing = self.config.sharing
-        return apply_per_agent(self._critic.apply, params, inputs, sharing=sharing)[..., 0]
-
-    def _sweep(
-        self,
-        state: ActorCriticState,
-        batch: EpisodeBatch,
-        probs: Float[Array, "T+1 B N A"],
-        key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
-        del probs, key
-        inputs = self._local_inputs(batch)
-        valid = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
-        sweep, advantage = sweep_state_value(
-            self._values,
-            state,
-            self.critic_optimizer,
-            inputs,
-            batch.reward,
-            self.config.gamma * batch.discount,
-            valid.astype(batch.reward.dtype),
-            self.config.td_lambda,
-        )
-        return sweep, advantage
-
-
-@dataclasses.dataclass(frozen=True)
-class CentralVConfig(IACConfig):
-    """Hyper-parameters of Central-V: COMA's settings with LIIR's 32 environments (LIIR 5.2.1)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CentralV(_BaselineMethod):
-    """Central-V (Foerster et al. 2018): one critic V(s) of the team for decentralised actors.
-
-    The critic sees the state, all observations and all last actions. The advantage of every agent is
-    r + gamma V(s') - V(s), both values as recorded during the sweep (MAVEN's copy of PyMARL). That code puts V in
-    the place of r at the last column of a batch; here the last step is treated like any other.
-    """
-
-    Config: ClassVar = CentralVConfig
-
-    @property
-    def _critic(self) -> MLP:
-        return MLP((*self.config.critic_hidden, 1))
-
-    def _init_critic(self, key: jax.Array) -> Params:
-        n = self.sizes.num_agents
-        size = self.sizes.global_state + n * (self.sizes.observation + self.sizes.num_actions)
-        return self._critic.init(key, jnp.zeros((size,)))
-
-    def _values(self, params: Params, inputs: jax.Array) -> jax.Array:
-        value: jax.Array = self._critic.apply(params, inputs)  # type: ignore[assignment]
-        return value[..., 0]
-
-    def _sweep(
-        self,
-        state: ActorCriticState,
-        batch: EpisodeBatch,
-        probs: Float[Array, "T+1 B N A"],
-        key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
-        del probs, key
-        sweep, advantage = sweep_state_value(
-            self._values,
-            state,
-            self.critic_optimizer,
-            self._team_inputs(batch),
-            batch.reward.mean(-1),
-            self.config.gamma * batch.discount.mean(-1),
-            batch.valid.astype(batch.reward.dtype),
-            self.config.td_lambda,
-        )
-        return sweep, jnp.broadcast_to(advantage[..., None], batch.reward.shape)
 
 
 def sweep_state_value(
@@ -496,13 +386,15 @@ def sweep_state_value(
     discount: Float[Array, "T *batch"],
     valid: Float[Array, "T *batch"],
     td_lambda: float,
-) -> tuple[CriticSweep, Float[Array, "T *batch"]]:
+) -> tuple[CriticSweep, Float[Array, "T *batch"], Metrics]:
     """Trains a state-value critic on TD(lambda) targets of its target copy.
 
     Returns:
-        The sweep, and the one-step advantage r + d V(s') - V(s) from the values that the sweep recorded.
+        The sweep; the one-step advantage r + d V(s') - V(s) from the values that the sweep recorded; and how well these
+        fit the discounted returns, which bootstrap at a time limit alone.
     """
     target_values = value_fn(state.target_critic, inputs)
+    returns = lambda_returns(reward, discount, target_values[1:], 1.0)
     targets = lambda_returns(reward, discount, target_values[1:], td_lambda)
 
     def loss_fn(params: Params, step: Any) -> tuple[jax.Array, jax.Array]:
@@ -522,75 +414,8 @@ def sweep_state_value(
         step_mask,
     )
     next_values = jnp.concatenate([sweep.values[1:], final_value[None]])
-    return sweep, reward + discount * next_values - sweep.values
-
-
-@dataclasses.dataclass(frozen=True)
-class COMAConfig(ActorCriticConfig):
-    """Hyper-parameters of COMA (PyMARL `coma.yaml`)."""
-
-    num_envs: Annotated[int, Range(minimum=1)] = 8
-    """Environments played side by side; every iteration learns once from one episode of each."""
-    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 100_000
-    """Environment steps over which the exploration floor falls linearly."""
-
-
-@dataclasses.dataclass(frozen=True)
-class COMA(_BaselineMethod):
-    """Counterfactual multi-agent policy gradients (Foerster et al. 2018), as in PyMARL.
-
-    The critic gives each agent the value of each of its actions, with the others' actions fixed; the advantage
-    compares the action taken with the policy's mean (Eq. 4).
-    """
-
-    Config: ClassVar = COMAConfig
-
-    @property
-    def _critic(self) -> MLP:
-        return MLP((*self.config.critic_hidden, self.sizes.num_actions))
-
-    def _init_critic(self, key: jax.Array) -> Params:
-        s = self.sizes
-        n, a = s.num_agents, s.num_actions
-        size = s.global_state + s.observation + 2 * n * a + n
-        return init_per_agent(
-            lambda k: self._critic.init(k, jnp.zeros((size,))), key, n, self.config.sharing
-        )
-
-    def _q_values(self, params: Params, inputs: jax.Array) -> jax.Array:
-        sharing = self.config.sharing
-        return apply_per_agent(self._critic.apply, params, inputs, sharing=sharing)
-
-    def _sweep(
-        self,
-        state: ActorCriticState,
-        batch: EpisodeBatch,
-        probs: Float[Array, "T+1 B N A"],
-        key: jax.Array,
-    ) -> tuple[CriticSweep, Float[Array, "T B N"]]:
-        action = append_final_action(batch, probs, key)
-        inputs = self._joint_inputs(batch, action)
-        taken = jax.nn.one_hot(action, self.sizes.num_actions)
-        target_values = jnp.sum(self._q_values(state.target_critic, inputs) * taken, axis=-1)
-        discount = self.config.gamma * batch.discount
-        targets = lambda_returns(batch.reward, discount, target_values[1:], self.config.td_lambda)
-        valid = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
-
-        def loss_fn(params: Params, step: Any) -> tuple[jax.Array, jax.Array]:
-            x, taken, target, mask = step
-            q_values = self._q_values(params, x)
-            chosen = jnp.sum(q_values * taken, axis=-1)
-            return masked_mean((chosen - target) ** 2, mask), q_values
-
-        sweep = sweep_critic(
-            loss_fn,
-            state.params["critic"],
-            self.critic_optimizer,
-            state.optimizer["critic"],
-            (inputs[:-1], taken[:-1], targets, valid.astype(batch.reward.dtype)),
-            jnp.max(batch.valid, axis=-1).astype(batch.reward.dtype),
-        )
-        return sweep, counterfactual_advantage(sweep.values, probs[:-1], batch.action)
+    advantage = reward + discount * next_values - sweep.values
+    return sweep, advantage, critic_fit(sweep.values, returns, valid)
 
 
 def append_final_action(

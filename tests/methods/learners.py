@@ -16,7 +16,7 @@ from marl_jax.types import EpisodeBatch
 from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT
 
 SIZES = Sizes(AGENTS, ACTIONS, FEATURES, AGENTS * FEATURES, LIMIT)
-NAMES = ("central_v", "coma", "iac", "liir")
+NAMES = ("central_v", "coma", "iac", "liir_paper")
 
 # Compiling costs these tests more than running.
 fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

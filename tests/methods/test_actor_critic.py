@@ -1,6 +1,7 @@
 """What IAC, Central-V, COMA and LIIR share: sweep, target, schedule, masks, ends of episodes."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,31 @@ import optax
 import pytest
 
 from envs.base import Observation
+from envs.configuration import ConfigurationError
 from marl_jax.methods.actor_critic import append_final_action, sweep_critic
 from marl_jax.optimizers import make_optimizer
 from tests.methods.learners import NAMES, differing, fast_jit, init, make, make_batch, update
 from tests.probes import ACTIONS, AGENTS, LIMIT
+
+# Options.
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ({"critic_hidden": (8, -4)}, "critic_hidden is -4; it must be at least 1"),
+        ({"critic_hidden": (0,)}, "critic_hidden is 0; it must be at least 1"),
+        ({"entropy_weight": -0.1}, "entropy_weight is -0.1; it must be at least 0"),
+        ({"entropy_weight_final": -1.0}, "entropy_weight_final is -1.0; it must be at least 0"),
+        ({"entropy_anneal_steps": 0}, "entropy_anneal_steps is 0; it must be at least 1"),
+        ({"target_update_rate": 1.5}, "target_update_rate is 1.5; it must be at least 0 and at"),
+    ],
+)
+def test_options_out_of_range_are_refused(name: str, option: Any, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(sentence)):
+        make(name, **option)
+
 
 # The sweep.
 
@@ -37,12 +59,13 @@ def test_the_sweep_is_a_loop_backwards_in_time_without_the_padding(optimizer_nam
         lambda p, s: sweep_critic(quadratic, p, optimizer, s, (xs, targets), step_mask)
     )(params, state)
 
-    values, losses = {}, []
+    values, losses, norms = {}, [], []
     for t in (3, 1, 0):
         # d/dw (w x - y)^2 = 2 (w x - y) x
         error = params @ xs[t] - targets[t]
         values[t] = params @ xs[t]
         losses.append(error**2)
+        norms.append(jnp.linalg.norm(2 * error * xs[t]))
         updates, state = optimizer.update(2 * error * xs[t], state, params)
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(sweep.params, params, rtol=1e-5)
@@ -51,6 +74,7 @@ def test_the_sweep_is_a_loop_backwards_in_time_without_the_padding(optimizer_nam
     for t, value in values.items():
         np.testing.assert_allclose(sweep.values[t], value, rtol=1e-5)
     np.testing.assert_allclose(sweep.loss, np.mean(losses), rtol=1e-5)
+    np.testing.assert_allclose(sweep.grad_norm, np.mean(norms), rtol=1e-5)
     assert int(sweep.num_steps) == 3
 
 
@@ -96,6 +120,26 @@ def test_the_target_is_copied_every_so_many_batches(
             assert differing(state.target_critic, before) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("iac", {}), ("liir_paper", {"critic": "shared_trunk"})]
+)
+def test_the_target_tracks_by_a_rate_after_every_batch(name: str, options: dict[str, Any]) -> None:
+    method = make(name, **options, target_update_rate=0.25, target_update_interval=1)
+    state = init(method)
+    for _ in range(2):
+        after, _ = update(method, state, make_batch())
+        expected = jax.tree.map(
+            lambda new, old: old + 0.25 * (new - old),
+            method._target_source(after.params),
+            state.target_critic,
+        )
+        pairs = zip(jax.tree.leaves(after.target_critic), jax.tree.leaves(expected), strict=True)
+        for one, other in pairs:
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
+        assert differing(after.target_critic, state.target_critic) != []
+        state = after
+
+
 # Exploration.
 
 
@@ -110,6 +154,33 @@ def test_the_exploration_floor_falls_linearly_with_the_steps_learned_from() -> N
     assert int(state.env_steps) == 9
     np.testing.assert_allclose(metrics["epsilon"], 0.5)
     np.testing.assert_allclose(method.epsilon(state), 0.5 - 0.4 * 0.09, rtol=1e-6)
+
+
+# Entropy.
+
+
+def test_the_entropys_weight_changes_linearly_with_the_steps_learned_from() -> None:
+    method = make("iac", entropy_weight=0.5, entropy_weight_final=0.1, entropy_anneal_steps=100)
+    state = init(method)
+    for steps, expected in [(0, 0.5), (25, 0.4), (50, 0.3), (100, 0.1), (1000, 0.1)]:
+        weight = method.entropy_weight(state._replace(env_steps=jnp.int32(steps)))
+        np.testing.assert_allclose(weight, expected, rtol=1e-6)
+
+
+def test_the_entropy_is_that_of_the_policy_itself_of_agents_with_a_choice() -> None:
+    method = make("coma", entropy_weight=0.25)
+    batch = make_batch(lengths=(2,), terminated=(True,), steps=2)
+    # [T+1, B, N, A]: agent 0 has two actions of odds 3 : 1, then three even ones; agent 1 has one, then even odds.
+    mask = jnp.array([[[[1, 1, 0], [1, 0, 0]]], [[[1, 1, 1], [1, 1, 0]]], [[[1, 1, 1]] * 2]]) > 0
+    logits = jnp.zeros((3, 1, 2, 3)).at[0, 0, 0].set(jnp.array([np.log(3.0), 0.0, 9.0]))
+    batch = batch._replace(action_mask=mask, action=jnp.zeros((2, 1, 2), jnp.int32))
+    # -3/4 log 3/4 - 1/4 log 1/4 = 0.56234; log 3; log 2.
+    entropy = (0.56234 + np.log(3.0) + np.log(2.0)) / 3
+    state = init(method)
+    chooses = method._agent_mask(batch)
+    np.testing.assert_allclose(method._entropy(logits[:-1], batch, chooses), entropy, rtol=1e-5)
+    loss = method._actor_loss(logits, state, batch, jnp.zeros((2, 1, 2)))
+    np.testing.assert_allclose(loss, -0.25 * entropy, rtol=1e-5)
 
 
 # Masks and ends of episodes.
@@ -193,13 +264,42 @@ def test_a_truncated_episode_bootstraps_and_a_terminated_one_does_not(
     assert (differing(one, two) == []) == terminated
 
 
+# Diagnostics.
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_shows_a_collapse_is_logged(name: str) -> None:
+    method = make(name, agent="gru", target_update_interval=1)  # compiled above
+    state, batch = init(method), make_batch()
+    _, metrics = update(method, state, batch)
+    for metric in ("critic_grad_norm", "actor_grad_norm", "entropy"):
+        assert metrics[metric] > 0
+    assert metrics["explained_variance"] <= 1
+    if name == "liir_paper":  # its rewards are not these alone
+        return
+    # Discounted returns, by hand: episodes 2 and 3 terminate after 2 and 3 steps; the first is cut after 4.
+    reward = np.asarray(batch.reward)[..., 0]
+    if name == "coma":  # a drawn action bootstraps the first
+        assert np.isfinite(metrics["discounted_return_mean"])
+        return
+    inputs = method.critic_inputs.local if name == "iac" else method.critic_inputs.team
+    last = np.mean(method._values(state.target_critic, inputs(batch)[-1])[0])
+    lengths, ends = (4, 2, 3), (last, 0.0, 0.0)
+    returns = []
+    for b, (length, after) in enumerate(zip(lengths, ends, strict=True)):
+        for t in reversed(range(length)):
+            after = reward[t, b] + 0.99 * after
+            returns.append(after)
+    np.testing.assert_allclose(metrics["discounted_return_mean"], np.mean(returns), rtol=1e-4)
+
+
 # What the critics see.
 
 
 def test_inputs_of_comas_critic() -> None:
     batch = make_batch(lengths=(3,), terminated=(True,), steps=3)
     action = append_final_action(batch, jnp.full((4, 1, 2, 3), 1 / 3), jax.random.key(0))
-    inputs = np.asarray(make("coma")._joint_inputs(batch, action))[:, 0]  # [T+1, N, I]
+    inputs = np.asarray(make("coma").critic_inputs.joint(batch, action))[:, 0]  # [T+1, N, I]
     eye = np.eye(ACTIONS)
     for t in range(4):
         last = np.zeros((2, 3)) if t == 0 else eye[action[t - 1, 0]]
@@ -225,24 +325,24 @@ def test_inputs_of_the_actor_and_of_the_decentralised_and_central_critics() -> N
     identity = np.broadcast_to(np.eye(2), (4, 2, 2))
     view = np.asarray(batch.observation)[:, 0]
     parts = {"last": last, "identity": identity}
-    np.testing.assert_array_equal(
-        method._local_inputs(batch)[:, 0], np.concatenate([view, last, identity], axis=-1)
-    )
     for observed in ([], ["last"], ["identity"], ["last", "identity"]):
         config = dataclasses.replace(
             method.config,
             observe_last_action="last" in observed,
             observe_identity="identity" in observed,
         )
-        inputs = dataclasses.replace(method, config=config)._agent_inputs(
-            batch.observation, batch.last_action
-        )
+        seeing = dataclasses.replace(method, config=config)
         expected = np.concatenate([view, *(parts[name] for name in observed)], axis=-1)
+        inputs = seeing._agent_inputs(batch.observation, batch.last_action)
         np.testing.assert_array_equal(inputs[:, 0], expected)
+        np.testing.assert_array_equal(seeing.critic_inputs.local(batch)[:, 0], expected)
+        assert seeing.critic_inputs.local_size == expected.shape[-1]
     team = np.concatenate(
         [batch.global_state[:, 0], view.reshape(4, -1), last.reshape(4, -1)], axis=-1
     )
-    np.testing.assert_array_equal(method._team_inputs(batch)[:, 0], team.astype(np.float32))
+    # A critic of the team sees all last actions whatever the agents see.
+    blind = make("central_v", observe_last_action=False, observe_identity=False)
+    np.testing.assert_array_equal(blind.critic_inputs.team(batch)[:, 0], team.astype(np.float32))
 
 
 @pytest.mark.parametrize("agent", ["gru", "mlp"])
@@ -363,14 +463,14 @@ def plain_coma(method: Any, batch: Any, probs: jax.Array) -> PlainCritic:
     """Values of the actions taken; the last one is drawn."""
     joint = append_final_action(batch, probs, jax.random.key(0))
     weight = jnp.broadcast_to(batch.valid[..., None], batch.action.shape)
-    inputs, one_hot = method._joint_inputs(batch, joint), jnp.eye(ACTIONS)[joint]
+    inputs, one_hot = method.critic_inputs.joint(batch, joint), jnp.eye(ACTIONS)[joint]
     return PlainCritic(method, inputs, one_hot, weight, batch.reward, batch.discount)
 
 
 def plain_central_v(method: Any, batch: Any) -> PlainCritic:
     """Values of the state."""
     reward, discount = batch.reward[..., 0], batch.discount[..., 0]
-    inputs = method._team_inputs(batch)
+    inputs = method.critic_inputs.team(batch)
     return PlainCritic(method, inputs, jnp.ones((5, 2, 1)), batch.valid, reward, discount)
 
 
@@ -423,10 +523,10 @@ def test_one_update_by_a_plain_loop(name: str) -> None:
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["iac", "liir"])
+@pytest.mark.parametrize("name", ["iac", "liir_paper"])
 def test_no_buffer_is_part_of_the_state_twice(name: str) -> None:
     # The training loop donates the whole state: such a buffer would be given away twice.
-    options = {"critic": "shared_trunk"} if name == "liir" else {}
+    options = {"critic": "shared_trunk"} if name == "liir_paper" else {}
     state = make(name, **options).init(jax.random.key(0))
     pointers = [x.unsafe_buffer_pointer() for x in jax.tree.leaves(state) if x.size > 1]
     assert len(pointers) == len(set(pointers))

@@ -150,7 +150,7 @@ def test_values_at_the_time_limit(env: type[Probe], expected: float) -> None:
 
     def values(state: Any) -> jax.Array:
         batch, _ = rollout(world, method, state, jax.random.key(0), 1, explore=True)
-        return method._values(state.params["critic"], method._local_inputs(batch))[1:4, 0]
+        return method._values(state.params["critic"], method.critic_inputs.local(batch))[1:4, 0]
 
     np.testing.assert_allclose(jax.vmap(values)(state), expected, atol=0.15)
 
@@ -183,7 +183,7 @@ def intrinsic_preference(method: Any, state: Any) -> np.ndarray:
 
 @pytest.mark.slow
 def test_the_intrinsic_reward_brings_the_central_values_knowledge_to_the_agents() -> None:
-    method = make("liir", **BLIND, intrinsic_weight=1.0)
+    method = make("liir_paper", **BLIND, intrinsic_weight=1.0)
     state = train(Hidden(), method, 400, seeds=8)
     # Measured: 1 to 7, and 0.3 to 1.
     assert np.median(intrinsic_preference(method, state)) > 1.5
@@ -199,7 +199,7 @@ def test_the_intrinsic_reward_brings_the_central_values_knowledge_to_the_agents(
 def test_neither_without_intrinsic_reward_nor_with_the_authors_scalar(
     ablation: dict[str, Any],
 ) -> None:
-    method = make("liir", **BLIND, **ablation)
+    method = make("liir_paper", **BLIND, **ablation)
     state = train(Hidden(), method, 400, seeds=8)
     # Measured: 0.1 at most but for one seed, and 0 to 0.4.
     assert abs(np.median(intrinsic_preference(method, state))) < 0.5

@@ -9,7 +9,8 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from marl_jax.methods.liir import LIIR
+from envs.configuration import ConfigurationError
+from marl_jax.methods.liir_paper import LIIRPaper
 from tests.methods.learners import (
     SIZES,
     SMALL,
@@ -22,7 +23,7 @@ from tests.methods.learners import (
 )
 
 
-class Exposed(LIIR):
+class Exposed(LIIRPaper):
     """LIIR whose intrinsic parameters after an update are those before minus the gradient it used."""
 
     @property
@@ -31,7 +32,9 @@ class Exposed(LIIR):
 
 
 def exposed(**options: Any) -> Exposed:
-    return Exposed(LIIR.Config.from_mapping({**SMALL, "hidden_size": 4, **options}, "liir"), SIZES)
+    return Exposed(
+        LIIRPaper.Config.from_mapping({**SMALL, "hidden_size": 4, **options}, "liir_paper"), SIZES
+    )
 
 
 def to_float64(tree: Any) -> Any:
@@ -52,7 +55,13 @@ PLAIN = {"optimizer": "sgd", "max_grad_norm": 0.0, "actor_lr": 0.5}
 @pytest.mark.parametrize(
     "options",
     [
-        {**CLIPPED, "advantage": "one_step", "normalise_advantage": True, "agent": "gru"},
+        {
+            **CLIPPED,
+            "advantage": "one_step",
+            "normalise_advantage": True,
+            "agent": "gru",
+            "entropy_weight": 0.1,
+        },
         pytest.param(
             {
                 **CLIPPED,
@@ -143,7 +152,7 @@ def test_the_meta_gradient_is_that_of_the_objective_after_the_policy_step(
 def test_with_one_step_advantages_and_plain_steps_it_is_equation_9() -> None:
     """dJ/dr_in(t) = alpha lambda < grad J(theta'), grad log pi(u_t) > / number of samples."""
     method = make(
-        "liir", **PLAIN, inner_update="sgd", normalise_advantage=False, intrinsic_weight=0.5
+        "liir_paper", **PLAIN, inner_update="sgd", normalise_advantage=False, intrinsic_weight=0.5
     )
     state, batch = init(method), make_batch()
 
@@ -228,32 +237,60 @@ def test_the_authors_variant_multiplies_two_averages_and_descends() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-7)
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ({"intrinsic_eps": 0.0}, "intrinsic_eps is 0.0; it must be above 0"),
+        ({"critic": "shared_trunk", "critic_hidden": ()}, "must have at least one layer"),
+    ],
+)
+def test_options_out_of_range_are_refused(option: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        make("liir_paper", **option)
+
+
 def test_each_optimizer_owns_its_parameters() -> None:
-    method = make("liir")
+    method = make("liir_paper")
     params = init(method).params
     assert set(params) == {"actor", "critic", "intrinsic"}
     assert set(params["critic"]) == {"proxy", "extrinsic"}
     assert set(params["intrinsic"]) == {"reward"}
-    trunk = make("liir", critic="shared_trunk")
+    trunk = make("liir_paper", critic="shared_trunk")
     params = init(trunk).params
     assert set(params["critic"]) == {"proxy", "trunk"}
     assert set(params["intrinsic"]) == {"reward", "extrinsic"}
     assert set(init(trunk).target_critic) == {"proxy", "trunk", "extrinsic"}
 
 
+@pytest.mark.parametrize("eps", [1e-5, 1e-10])
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+def test_a_small_meta_gradient_moves_by_what_eps_leaves_of_it(optimizer: str, eps: float) -> None:
+    method: Any = make("liir_paper", optimizer=optimizer, intrinsic_lr=1.0, intrinsic_eps=eps)
+    gradient = jnp.array([1e-7])
+    updates, _ = method.intrinsic_optimizer.update(
+        gradient, method.intrinsic_optimizer.init(gradient)
+    )
+    # Adam corrects its bias: 1e-7 / (1e-7 + eps). RMSprop has a tenth of the root: 1e-7 / (1e-8 + eps).
+    expected = {"rmsprop": 1e-7 / (1e-8 + eps), "adam": 1e-7 / (1e-7 + eps)}[optimizer]
+    np.testing.assert_allclose(updates, -expected, rtol=1e-3)
+
+
 def test_the_trunk_learns_from_the_proxy_value_alone() -> None:
-    method = make("liir", critic="shared_trunk")
+    method = make("liir_paper", critic="shared_trunk")
     state, batch = init(method), make_batch()
     data = fast_jit(method.prepare)(state, batch, jax.random.key(0))
 
     def rewards_and_values(critic: Any) -> jax.Array:
         intrinsic = state.params["intrinsic"]
-        rewards = method.intrinsic_rewards(critic, intrinsic, data.critic_inputs)
-        return rewards.sum() + method.extrinsic_value(critic, intrinsic, data.critic_inputs).sum()
+        rewards = method.critic.intrinsic_rewards(critic, intrinsic, data.critic_inputs)
+        return (
+            rewards.sum()
+            + method.critic.extrinsic_value(critic, intrinsic, data.critic_inputs).sum()
+        )
 
     gradient = fast_jit(jax.grad(rewards_and_values))(state.params["critic"])
     assert differing(gradient, jax.tree.map(jnp.zeros_like, gradient)) == []
-    value = fast_jit(jax.grad(lambda c: method.proxy_value(c, data.critic_inputs).sum()))
+    value = fast_jit(jax.grad(lambda c: method.critic.proxy_value(c, data.critic_inputs).sum()))
     assert any(jnp.any(x != 0) for x in jax.tree.leaves(value(state.params["critic"])["trunk"]))
 
 
@@ -276,7 +313,7 @@ def test_without_intrinsic_reward_nothing_but_the_networks_of_the_values_is_lear
 
 
 def test_the_target_of_the_shared_trunk_keeps_an_old_extrinsic_value() -> None:
-    method = make("liir", critic="shared_trunk", target_update_interval=8)
+    method = make("liir_paper", critic="shared_trunk", target_update_interval=8)
     state, batch = init(method), make_batch()
     first = state.target_critic
     state, _ = update(method, state, batch)
@@ -297,8 +334,35 @@ def test_the_target_of_the_shared_trunk_keeps_an_old_extrinsic_value() -> None:
     assert differing(before.extrinsic, after.extrinsic) == []
 
 
+@pytest.mark.parametrize("critic", ["separate", "shared_trunk"])
+def test_the_meta_gradients_norm_and_the_ratio_of_spreads_stand_alone(critic: str) -> None:
+    method = make("liir_paper", critic=critic, intrinsic_weight=0.5, advantage="one_step")
+    state, batch = init(method), make_batch()
+    _, metrics = update(method, state, batch)
+
+    @fast_jit
+    def parts() -> Any:
+        data = method.prepare(state, batch, jax.random.key(0))
+        _, values = method.train_critics(data)
+        intrinsic = state.params["intrinsic"]
+        step = method.policy_step(data, values, intrinsic)
+        _, direction = method.outer_gradient(data, values, step)
+        meta = method.meta_gradient(data, values, step, direction)
+        return data.mask, values.proxy, method._taken_reward(data, intrinsic), meta
+
+    mask, value, r_in, meta = parts()
+    counted = np.asarray(mask) > 0
+    advantage = batch.reward + 0.5 * r_in + 0.99 * batch.discount * value[1:] - value[:-1]
+    ratio = np.std(0.5 * r_in[counted]) / np.std(advantage[counted])
+    np.testing.assert_allclose(metrics["intrinsic_ratio"], ratio, rtol=1e-3)
+    np.testing.assert_allclose(metrics["meta_grad_norm"], optax.tree.norm(meta), rtol=1e-3)
+    # In the shared trunk the intrinsic optimiser learns V_ex too.
+    alone = np.isclose(metrics["meta_grad_norm"], metrics["intrinsic_grad_norm"], rtol=1e-3)
+    assert alone == (critic == "separate")
+
+
 def test_intrinsic_rewards_are_bounded_and_those_of_the_actions_taken() -> None:
-    method = make("liir", intrinsic_bound=0.25)
+    method = make("liir_paper", intrinsic_bound=0.25)
     state, batch = init(method), make_batch()
     big = jax.tree.map(lambda x: 30.0 * x, state.params["intrinsic"])
     state = state._replace(params={**state.params, "intrinsic": big})

@@ -1,0 +1,80 @@
+"""Independent actor-critic on PyMARL's substrate."""
+
+import dataclasses
+from typing import Annotated, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from envs.configuration import Range
+from marl_jax.methods.actor_critic import (
+    ActorCriticConfig,
+    ActorCriticState,
+    BaselineMethod,
+    CriticSweep,
+    sweep_state_value,
+)
+from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.types import EpisodeBatch, Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class IACConfig(ActorCriticConfig):
+    """Hyper-parameters of IAC: Central-V's learner, COMA's schedules, LIIR's 32 environments (choices of ours)."""
+
+    observe_last_action: bool = True
+    """Whether an agent, and its critic, sees its own last action."""
+    observe_identity: bool = True
+    """Whether an agent, and its critic, sees which one it is."""
+    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 100_000
+    """Environment steps over which the exploration floor falls linearly."""
+    mask_before_softmax: bool = True
+    """Whether unavailable actions are removed before the softmax or after it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class IAC(BaselineMethod):
+    """Independent actor-critic (Foerster et al. 2018): each agent's critic V_i sees what the agent sees.
+
+    No code of the runs in LIIR's paper exists: this is Central-V's learner with a decentralised critic
+    V(o_i, last action, identity), the last two where the agent sees them.
+    """
+
+    Config: ClassVar = IACConfig
+
+    @property
+    def _critic(self) -> MLP:
+        return MLP((*self.config.critic_hidden, 1))
+
+    def _init_critic(self, key: jax.Array) -> dict[str, Params]:
+        x = jnp.zeros((self.critic_inputs.local_size,))
+        critic = init_per_agent(
+            lambda k: self._critic.init(k, x), key, self.sizes.num_agents, self.config.sharing
+        )
+        return {"critic": critic}
+
+    def _values(self, params: Params, inputs: jax.Array) -> jax.Array:
+        sharing = self.config.sharing
+        return apply_per_agent(self._critic.apply, params, inputs, sharing=sharing)[..., 0]
+
+    def _sweep(
+        self,
+        state: ActorCriticState,
+        batch: EpisodeBatch,
+        probs: Float[Array, "T+1 B N A"],
+        key: jax.Array,
+    ) -> tuple[CriticSweep, Float[Array, "T B N"], Metrics]:
+        del probs, key
+        inputs = self.critic_inputs.local(batch)
+        valid = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
+        return sweep_state_value(
+            self._values,
+            state,
+            self.critic_optimizer,
+            inputs,
+            batch.reward,
+            self.config.gamma * batch.discount,
+            valid.astype(batch.reward.dtype),
+            self.config.td_lambda,
+        )
