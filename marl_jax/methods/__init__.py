@@ -13,6 +13,7 @@ from marl_jax.methods.diversity import CDS, MAVEN, SCDS
 from marl_jax.methods.iac import IAC
 from marl_jax.methods.individuality import EOI
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
+from marl_jax.methods.liir import LIIR
 from marl_jax.methods.liir_paper import LIIRPaper
 from marl_jax.methods.maac import DIAYN, EOIMAAC, MAAC
 from marl_jax.methods.maddpg import DDPG, MADDPG
@@ -38,6 +39,7 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "iac": IAC,
     "ippo": IPPO,
     "iql": IQL,
+    "liir": LIIR,
     "liir_paper": LIIRPaper,
     "maac": MAAC,
     "maddpg": MADDPG,
