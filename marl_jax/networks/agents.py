@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from marl_jax.networks.layers import KERNELS, MLP, Initialization, Linear, bias_law
-from marl_jax.networks.recurrent import Gates, gru
+from marl_jax.networks.layers import MLP, Initialization, Linear
+from marl_jax.networks.recurrent import GRU
 
 Params = Any
 """A tree of arrays."""
@@ -42,7 +42,7 @@ class GRUAgent(nn.Module):
         head_sizes: units of further layers between the GRU and the output, each with a ReLU behind it; ROMA's
             QMIX-LAR has 80 and 25.
         initialization: how weights are drawn. Under "orthogonal" every layer with a ReLU behind it has the gain
-            sqrt 2, and each of the GRU's matrices is orthogonal with gain 1, as Yu et al. 2022 have it.
+            sqrt 2, and the GRU's matrices 1.
         output_gain: by what the output layer's weights are multiplied.
     """
 
@@ -56,13 +56,7 @@ class GRUAgent(nn.Module):
         """Makes the layers."""
         gain = _hidden_gain(self.initialization)
         self.embed = Linear(self.hidden_size, initialization=self.initialization, gain=gain)
-        # The GRU's input has `hidden_size` features too, so one bound serves all its weights, as in PyTorch.
-        self.cell = nn.GRUCell(
-            self.hidden_size,
-            kernel_init=KERNELS[self.initialization],
-            recurrent_kernel_init=KERNELS[self.initialization],
-            bias_init=bias_law(self.initialization, self.hidden_size),
-        )
+        self.cell = GRU(self.hidden_size, self.hidden_size, self.initialization)
         self.head = (
             MLP(
                 (*self.head_sizes, self.num_outputs),
@@ -82,25 +76,15 @@ class GRUAgent(nn.Module):
         self, memory: Float[Array, "... H"], x: Float[Array, "... I"]
     ) -> tuple[Float[Array, "... H"], Float[Array, "... A"]]:
         """One step."""
-        memory, hidden = self.cell(memory, nn.relu(self.embed(x)))
-        return memory, self.head(hidden)
+        hidden = self.cell(memory, nn.relu(self.embed(x)))
+        return hidden, self.head(hidden)
 
     def unroll(
         self, memory: Float[Array, "... H"], xs: Float[Array, "T ... I"]
     ) -> tuple[Float[Array, "T ... H"], Float[Array, "T ... A"]]:
         """T steps from `memory`: the hidden states, and the outputs."""
-        embedded = nn.relu(self.embed(xs)).reshape(-1, self.hidden_size)
-        weights = self.cell.variables["params"]
-
-        def project(name: str) -> jax.Array:
-            product = embedded @ weights[name]["kernel"] + weights[name]["bias"]
-            return product.reshape(xs.shape[0], -1, self.hidden_size)
-
-        inputs = Gates(*(project(name) for name in ("ir", "iz", "in")))
-        kernels = Gates(*(weights[name]["kernel"] for name in ("hr", "hz", "hn")))
-        rows = memory.reshape(-1, self.hidden_size)
-        hidden = gru(rows, kernels, weights["hn"]["bias"], inputs)
-        return tuple(x.reshape(*xs.shape[:-1], -1) for x in (hidden, self.head(hidden)))  # type: ignore[return-value]
+        hidden = self.cell.unroll(memory, nn.relu(self.embed(xs)))
+        return hidden, self.head(hidden)
 
 
 class MLPAgent(nn.Module):

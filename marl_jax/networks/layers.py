@@ -28,17 +28,13 @@ Initialization = Literal["torch", "glorot", "kaiming", "orthogonal"]
 """How a layer's weights are drawn: as `torch.nn.Linear` does; or, with biases of 0, uniformly by Glorot and Bengio 2010
 or He et al. 2015, or orthogonal (Saxe et al. 2014)."""
 
+_NO_BIAS = nn.initializers.zeros_init()
 KERNELS: dict[Initialization, Initializer] = {
     "torch": torch_kernel,
     "glorot": nn.initializers.glorot_uniform(),
     "kaiming": nn.initializers.he_uniform(),
     "orthogonal": nn.initializers.orthogonal(),
 }
-
-
-def bias_law(initialization: Initialization, fan_in: int) -> Initializer:
-    """How a layer's bias is drawn: PyTorch's law, or 0."""
-    return torch_bias(fan_in) if initialization == "torch" else nn.initializers.zeros_init()
 
 
 class Linear(nn.Module):
@@ -64,7 +60,7 @@ class Linear(nn.Module):
             self.features,
             use_bias=self.use_bias,
             kernel_init=lambda *args: self.gain * draw(*args),
-            bias_init=bias_law(self.initialization, x.shape[-1]),
+            bias_init=torch_bias(x.shape[-1]) if self.initialization == "torch" else _NO_BIAS,
         )
         # One leading axis: XLA's CPU products and their transposes are twice as fast on matrices.
         return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.features)

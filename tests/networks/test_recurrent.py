@@ -1,66 +1,115 @@
-"""The fast GRU against a scan over flax's cell: values, derivatives forwards and backwards."""
+"""The GRU against PyTorch's formulas in NumPy: values, derivatives forwards and backwards, both biases."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from jax.test_util import check_grads
+import optax
+import pytest
 
-from marl_jax.networks.recurrent import Gates, gru
+from marl_jax.networks.recurrent import GRU
 
-STEPS, ROWS, UNITS = 6, 3, 4
+STEPS, ROWS, INPUTS, UNITS = 5, 3, 2, 4
+MODULE = GRU(INPUTS, UNITS)
+KERNELS = {"kernel_ih": (INPUTS, 3 * UNITS), "kernel_hh": (UNITS, 3 * UNITS)}
+SHAPES = KERNELS | {"bias_ih": (3 * UNITS,), "bias_hh": (3 * UNITS,)}
 
 
-def arguments(seed: int) -> tuple[jax.Array, Gates, jax.Array, Gates]:
+def draw(seed: int) -> dict[str, Any]:
+    """Parameters, memory `h`, inputs `xs` and weights of a sum of the hidden states."""
     rng = np.random.default_rng(seed)
-
-    def draw(*shape: int) -> jax.Array:
-        return jnp.asarray(rng.normal(size=shape), jnp.float32)
-
-    return (
-        draw(ROWS, UNITS),
-        Gates(*(draw(UNITS, UNITS) for _ in range(3))),
-        draw(UNITS),
-        Gates(*(draw(STEPS, ROWS, UNITS) for _ in range(3))),
-    )
+    shapes = SHAPES | {"h": (ROWS, UNITS), "xs": (STEPS, ROWS, INPUTS)}
+    arrays = {name: 0.5 * rng.normal(size=shape) for name, shape in shapes.items()}
+    return arrays | {"weights": rng.normal(size=(STEPS, ROWS, UNITS))}
 
 
-def by_cell(memory: jax.Array, kernels: Gates, bias: jax.Array, inputs: Gates) -> jax.Array:
-    """flax's cell, whose inputs are the products already: its input kernels pick their gate's."""
-    cell, zero = nn.GRUCell(UNITS), jnp.zeros((UNITS,))
-    picks = jnp.eye(3 * UNITS).reshape(3 * UNITS, 3, UNITS)
-    params: Any = {
-        name: {"kernel": picks[:, i], "bias": zero} for i, name in enumerate(("ir", "iz", "in"))
+def by_formula(a: dict[str, Any]) -> Any:
+    """`torch.nn.GRU`'s documentation, in NumPy's float64."""
+
+    def sigmoid(x: Any) -> Any:
+        return 1 / (1 + np.exp(-x))
+
+    h, hidden = a["h"], []
+    for x in a["xs"]:
+        ir, iz, i_n = np.split(x @ a["kernel_ih"] + a["bias_ih"], 3, axis=-1)
+        hr, hz, hn = np.split(h @ a["kernel_hh"] + a["bias_hh"], 3, axis=-1)
+        r, z = sigmoid(ir + hr), sigmoid(iz + hz)
+        h = (1 - z) * np.tanh(i_n + r * hn) + z * h
+        hidden.append(h)
+    return np.stack(hidden)
+
+
+def by_module(a: dict[str, Any]) -> jax.Array:
+    params = {"params": {name: a[name] for name in SHAPES}}
+    return MODULE.apply(params, a["h"], a["xs"], method="unroll")  # type: ignore[no-any-return]
+
+
+def single(arrays: dict[str, Any]) -> dict[str, Any]:
+    return {name: jnp.asarray(x, jnp.float32) for name, x in arrays.items()}
+
+
+def test_one_unit_by_hand() -> None:
+    # r = z = s(0.5 + 0.5 0.4 + 0.1 - 0.3) = s(0.5) = 0.622459,
+    # n = tanh(0.5 + 0.1 + 0.622459 (0.2 - 0.3)) = tanh(0.537754) = 0.491286,
+    # h' = 0.377541 0.491286 + 0.622459 0.4 = 0.434464
+    params = {
+        "kernel_ih": jnp.full((1, 3), 0.5),
+        "kernel_hh": jnp.full((1, 3), 0.5),
+        "bias_ih": jnp.full((3,), 0.1),
+        "bias_hh": jnp.full((3,), -0.3),
     }
-    for name, kernel in zip(("hr", "hz", "hn"), kernels, strict=True):
-        params[name] = {"kernel": kernel}
-    params["hn"]["bias"] = bias
-
-    def step(h: jax.Array, x: jax.Array) -> Any:
-        return cell.apply({"params": params}, h, x)
-
-    return jax.lax.scan(step, memory, jnp.concatenate(inputs, axis=-1))[1]
+    h = GRU(1, 1).apply({"params": params}, jnp.array([0.4]), jnp.array([1.0]))
+    np.testing.assert_allclose(h, [0.434464], rtol=1e-5)
 
 
-def test_values_and_derivatives_are_those_of_the_cell() -> None:
-    primals, tangents, weights = arguments(0), arguments(1), np.random.default_rng(2)
-    weight = jnp.asarray(weights.normal(size=(STEPS, ROWS, UNITS)), jnp.float32)
-    found = jax.jvp(gru, primals, tangents)
-    expected = jax.jvp(by_cell, primals, tangents)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-5)
+def test_values_and_derivatives_are_pytorchs() -> None:
+    arrays, dots = draw(0), draw(1)
+    expected = by_formula(arrays)
+    hidden, change = jax.jit(lambda *x: jax.jvp(by_module, *x))((single(arrays),), (single(dots),))
+    np.testing.assert_allclose(hidden, expected, rtol=1e-5, atol=1e-6)
+    params = {"params": {name: single(arrays)[name] for name in SHAPES}}
+    h = single(arrays)["h"]
+    for x, after in zip(single(arrays)["xs"], expected, strict=True):
+        h = MODULE.apply(params, h, x)
+        np.testing.assert_allclose(h, after, rtol=1e-5, atol=1e-6)
 
-    def gradient(function: Any) -> Any:
-        return jax.grad(lambda *x: jnp.sum(weight * function(*x)), argnums=(0, 1, 2, 3))(*primals)
+    eps = 1e-6
+    moved = [
+        by_formula({name: x + sign * dots[name] for name, x in arrays.items()})
+        for sign in (eps, -eps)
+    ]
+    np.testing.assert_allclose(change, (moved[0] - moved[1]) / (2 * eps), rtol=1e-4, atol=1e-5)
 
-    jax.tree.map(
-        lambda one, other: np.testing.assert_allclose(one, other, rtol=2e-4, atol=1e-5),
-        gradient(gru),
-        gradient(by_cell),
+    loss = jax.jit(jax.grad(lambda a: jnp.sum(a["weights"] * by_module(a))))
+    for name, found in loss(single(arrays)).items():
+        differences = np.zeros(found.shape)
+        for i in np.ndindex(found.shape):
+            both = []
+            for sign in (eps, -eps):
+                other = {**arrays, name: arrays[name].copy()}
+                other[name][i] += sign
+                both.append(np.sum(other["weights"] * by_formula(other)))
+            differences[i] = (both[0] - both[1]) / (2 * eps)
+        np.testing.assert_allclose(found, differences, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("optimizer", [optax.adam(0.01), optax.sgd(0.01)])
+def test_two_equal_biases_move_the_sum_twice_as_far(optimizer: Any) -> None:
+    """The two biases of r and z are two parameters: each gets the whole gradient of their sum, and takes its step."""
+    arrays = single(draw(4))
+    params = {name: arrays[name] for name in SHAPES}
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(arrays["weights"] * by_module({**arrays, **p}))))(
+        params
     )
-
-
-def test_derivatives_against_differences() -> None:
-    check_grads(gru, arguments(3), order=1, modes=("fwd", "rev"), atol=0.02, rtol=0.02, eps=1e-2)
+    updates, _ = optimizer.update(gradient, optimizer.init(params))
+    first, second = (updates[name][: 2 * UNITS] for name in ("bias_ih", "bias_hh"))
+    np.testing.assert_allclose(first, second, rtol=1e-5)
+    # One bias alone in the same place, from the same gradient: what the sum would move with one.
+    one = {"bias": gradient["bias_ih"][: 2 * UNITS]}
+    alone = optimizer.update(one, optimizer.init(one))[0]["bias"]
+    assert jnp.min(jnp.abs(alone)) > 0
+    np.testing.assert_allclose(first + second, 2 * alone, rtol=1e-5)
+    # The candidate's second bias is behind the reset gate.
+    n_first, n_second = (gradient[name][2 * UNITS :] for name in ("bias_ih", "bias_hh"))
+    assert jnp.min(jnp.abs(n_first - n_second)) > 1e-4
