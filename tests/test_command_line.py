@@ -322,8 +322,9 @@ def test_dissimilarities_between_and_within_types() -> None:
 def test_a_sweep_tries_every_choice_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = "agent=mlp hidden_size=4 num_envs=2 batch_size=2 replay_capacity=4 training.eval_interval=20"
-    grid = [*small.split(), "training.eval_episodes=2", "env.time_limit=5", "lr=0.001,0.01"]
+    small = "agent=mlp hidden_size=4 num_envs=2 update_interval=5 batch_size=2 replay_capacity=20"
+    chunks = ["training.eval_interval=20", "training.eval_episodes=2"]
+    grid = [*small.split(), *chunks, "env.time_limit=5", "lr=0.001,0.01"]
     start = ["--method", "vdn", "--env", "turn", "--seeds", "2", "--total-steps", "20"]
     out = ["--out", str(tmp_path / "sweep")]
     assert call(sweep.main, [*start, *out, "--grid", *grid], monkeypatch) == 0
@@ -348,7 +349,7 @@ def test_a_sweep_tries_every_choice_once(
         assert call(sweep.main, [*start, *out, *wrong], monkeypatch) == 2
         assert sentence in capsys.readouterr().err
     # The second choice is found not to fit before the first is trained.
-    large = ["--grid", "batch_size=2", "replay_capacity=4,100000000"]
+    large = ["--grid", "batch_size=2", "replay_capacity=1000,100000000"]
     assert call(sweep.main, [*start, "--out", str(tmp_path / "large"), *large], monkeypatch) == 2
     assert "GB, enough for 0." in capsys.readouterr().err
     assert not (tmp_path / "large").exists()
