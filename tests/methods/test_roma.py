@@ -36,7 +36,7 @@ SMALL: dict[str, Any] = {
     "batch_size": 3,
     "replay_capacity": 3 * LIMIT,
 }
-AUTHORS = read_preset("authors", "roma")["method"]
+AUTHORS = read_preset("authors", "roma").options["method"]
 KEY = jax.random.key(3)
 PARTS = {
     "utility": ("agent", "body"),
