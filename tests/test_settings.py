@@ -1,6 +1,8 @@
 """Where options come from, and that a configuration survives its way through JSON."""
 
+import dataclasses
 import json
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,13 @@ import pytest
 
 import envs
 from envs import ConfigurationError
+from envs.configuration import Config, Range
+from envs.registry import world_class
 from marl_jax import methods
 from marl_jax import settings as settings_module
 from marl_jax.methods import method_class
 from marl_jax.settings import RunSettings, environment_record, make_settings
+from marl_jax.training import TrainingConfig
 
 
 @pytest.fixture
@@ -222,6 +227,39 @@ def test_presets_are_described_by_their_first_sentence(configs: Path) -> None:
 def test_every_preset_says_what_it_is() -> None:
     for name, text in settings_module.preset_descriptions().items():
         assert text.endswith("."), name
+
+
+CONFIGS = {
+    TrainingConfig,
+    *(method_class(name).Config for name in methods.names()),
+    *(world_class(name).Config for name in envs.names()),
+}
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS, key=lambda config: config.__name__))
+def test_every_number_has_a_range(config: type[Config]) -> None:
+    hints = typing.get_type_hints(config, include_extras=True)
+    names = [field.name for field in dataclasses.fields(config)]
+    assert [name for name in names if has_free_number(hints[name])] == []
+
+
+def has_free_number(hint: Any) -> bool:
+    """Whether a type has a number that no `Range` bounds, alone or as an item."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        bounded = any(isinstance(part, Range) for part in parts[1:])
+        return has_free_number(parts[0]) and not bounded
+    if origin is typing.Literal:
+        return False
+    return hint in (int, float) or any(map(has_free_number, parts))
+
+
+def test_a_number_without_a_range_is_found() -> None:
+    size = typing.Annotated[int, Range(minimum=1)]
+    for free in (int, float, float | None, tuple[int, ...], tuple[float, ...] | None):
+        assert has_free_number(free)
+    for bounded in (size, size | None, tuple[size, ...], bool, str, typing.Literal[1, 2]):
+        assert not has_free_number(bounded)
 
 
 def test_every_tasks_file_is_accepted() -> None:

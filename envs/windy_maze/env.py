@@ -42,7 +42,7 @@ class WindyMazeConfig(Config):
 
     stem: Annotated[int, Range(minimum=1, maximum=15)] = 3
     arm: Annotated[int, Range(minimum=1, maximum=15)] = 4
-    wind_from: int = 0
+    wind_from: Annotated[int, Range(minimum=-15, maximum=15)] = 0
     wind_probability: Annotated[float, Range(minimum=0.0, maximum=1.0)] = 0.4
     time_limit: Annotated[int, Range(minimum=1)] | None = None
 
