@@ -64,7 +64,7 @@ def main() -> int:
 def _program(name: str, args: Arguments) -> Callable[[], Any]:
     """Runs `STEPS` gradient steps, compiled and warmed up."""
     env = envs.make(args.env)
-    options = {"batch_size": args.batch_size, "num_envs": 1, "updates_per_episode": 1.0}
+    options = {"batch_size": args.batch_size}
     cls = methods.method_class(name)
     if not issubclass(cls, ValueDecomposition):
         raise ConfigurationError(f"--methods has {name}; all must be value methods.")

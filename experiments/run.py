@@ -14,14 +14,14 @@ from experiments import command
 from marl_jax import ConfigurationError, methods
 from marl_jax.api import check_settings, run_training
 from marl_jax.runs import RunDirectory
-from marl_jax.settings import RunSettings, environment_record, make_settings, presets
+from marl_jax.settings import RunSettings, environment_record, make_settings, preset_descriptions
 
 DESCRIPTION = """Trains a method on a task, many seeds at once.
 
 A run goes to runs/ENV/METHOD/STAMP: its configuration, metrics.csv, learning curve and checkpoints. Ctrl-C stops it
 after the current chunk; --resume goes on. Options of the method are --method.NAME, options of the task --env.NAME;
 this page shows those of the method and task named on the command line (liir and turn if none are), with the defaults
-of the preset if one is named, which takes the place of one that the task asks for; presets: {presets}."""
+of the preset if one is named, which takes the place of one that the task asks for."""
 
 DEFAULTS = ("liir", "turn")
 
@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         preset = first.preset if first.method else None
         base = make_settings(method, env, 16, 0, preset=preset)
         settings, out = _settings(arguments, base)
+        # The preset's learner, if it puts one in the method's place.
+        settings = dataclasses.replace(settings, method=base.method)
         check_settings(settings)
         run = RunDirectory.create(settings, environment_record(), out)
         result = run_training(settings, run)
@@ -86,11 +88,7 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         """Method to train; --list shows them."""
         env: str = base.env
         """Task to train on; --list shows them."""
-        preset: str | None = None
-        """Options to start from: fast (value methods; eight environments, fewer gradient steps of a higher learning
-        rate), grid and grid_maac (value methods and MAAC's on EOI's grid worlds), sparse_ppo (independent PPO and what
-        is built on it, where rewards are rare), pymarl (budget and evaluations of PyMARL and CIA) or authors (ROMA as
-        its authors' code has it)."""
+        preset: Annotated[str | None, tyro.conf.arg(help=_preset_help())] = None
         seeds: int = base.seeds
         """How many seeds."""
         seed: int = base.seed
@@ -111,7 +109,7 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
             Any, tyro.conf.arg(name="env", constructor=type(base.env_options))
         ] = base.env_options
 
-    args = command.parse(Run, DESCRIPTION.format(presets=", ".join(presets())), arguments)
+    args = command.parse(Run, DESCRIPTION, arguments)
     if args.resume is not None and args.out is not None:
         raise ConfigurationError("--out is given with --resume; a resumed run stays in its folder.")
     if args.resume is not None and args.preset is not None:
@@ -121,6 +119,12 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
     args.method = _underscores(args.method)
     names = [field.name for field in dataclasses.fields(RunSettings)]
     return RunSettings(**{name: getattr(args, name) for name in names}), args.out
+
+
+def _preset_help() -> str:
+    """What --help says of the presets."""
+    known = " ".join(f"{name}: {text}" for name, text in preset_descriptions().items())
+    return f"Options to start from. {known}"
 
 
 def _underscores(name: str) -> str:

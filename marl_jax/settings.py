@@ -3,14 +3,15 @@
 import dataclasses
 import importlib.metadata
 import importlib.resources
+import itertools
 import json
 import platform
 import subprocess
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -98,7 +99,7 @@ def make_settings(
     """Puts a run together: the classes' defaults, over them the task's file, the preset and the caller's options.
 
     Args:
-        method: name of the method.
+        method: name of the method; the preset may put another learner in its place.
         env: name of the task.
         seeds: how many seeds.
         seed: the first of them.
@@ -109,24 +110,23 @@ def make_settings(
     Raises:
         ConfigurationError: if a name is unknown, a value is not allowed or the preset is not for this method.
     """
-    method_config, env_config = method_class(method).Config, world_class(env).Config
-    options = options or {}
+    # A wrong name of a method or task is told before one of a preset.
+    method_class(method)
+    env_config, options = world_class(env).Config, options or {}
     for section in options:
         if section not in SECTIONS:
             raise unknown_name("section", section, SECTIONS)
-    layers: list[Mapping[str, Mapping[str, Any]]] = []
-    if task_defaults:
-        layers.append(read_task_defaults(method, env, own_preset=preset is None))
-    if preset is not None:
-        layers.append(read_preset(preset, method))
-    merged = _merge([*layers, options])
+    chosen = Preset(method, {}) if preset is None else read_preset(preset, method)
+    method = chosen.learner
+    task = read_task_defaults(method, env, own_preset=preset is None) if task_defaults else {}
+    merged = _merge([task, chosen.options, options])
     return RunSettings(
         method,
         env,
         seeds,
         seed,
         TrainingConfig.from_mapping(merged["training"], "training"),
-        method_config.from_mapping(merged["method"], method),
+        method_class(method).Config.from_mapping(merged["method"], method),
         env_config.from_mapping(merged["env"], env),
     )
 
@@ -135,14 +135,23 @@ def read_task_defaults(method: str, env: str, own_preset: bool = True) -> dict[s
     """The options of `experiments/configs/ENV/METHOD.toml` by section; none if there is no such file.
 
     With `own_preset` they go over those of the preset that the file names (`preset = "grid"`), if it does.
+
+    Raises:
+        ConfigurationError: if that preset puts another learner in the method's place, which has a file of its own.
     """
     file = _configs() / env / f"{method}.toml"
     if not file.is_file():
         return {}
     table: dict[str, Any] = tomllib.loads(file.read_text())
     preset = table.pop("preset", None)
-    _check_sections(table, file.name)
-    return _merge([read_preset(preset, method) if preset and own_preset else {}, table])
+    _check_names(f"section of {file.name}", table, SECTIONS)
+    chosen = read_preset(preset, method) if preset and own_preset else Preset(method, {})
+    if chosen.learner != method:
+        raise ConfigurationError(
+            f"preset {preset!r} of {file.name} trains {chosen.learner} in place of {method}; it must be one that "
+            f"trains {method}."
+        )
+    return _merge([chosen.options, table])
 
 
 def presets() -> tuple[str, ...]:
@@ -151,36 +160,79 @@ def presets() -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in files if file.suffix == ".toml"))
 
 
-def read_preset(name: str, method: str) -> dict[str, dict[str, Any]]:
-    """The options of `experiments/configs/presets/NAME.toml` by section.
+def preset_descriptions() -> dict[str, str]:
+    """By preset, the first sentence of the comment that its file begins with."""
+    return {name: _first_sentence(_preset_file(name).read_text()) for name in presets()}
+
+
+class Preset(NamedTuple):
+    """What a preset says of a method.
+
+    Attributes:
+        learner: the registered method that is trained: the method itself, or one that stands for it.
+        options: by section.
+    """
+
+    learner: str
+    options: dict[str, dict[str, Any]]
+
+
+def read_preset(name: str, method: str) -> Preset:
+    """What `experiments/configs/presets/NAME.toml` says of a method.
+
+    The file's sections are for all methods that have their options. `[methods.METHOD]` is for one: its own sections
+    (`[methods.METHOD.training]`) go over the common ones, and its `learner` names a method to train in its place, whose
+    options those of the section "method" then are. A file without common sections is for the methods that it names.
 
     Raises:
-        ConfigurationError: if there is no such preset, or the method lacks an option that it sets.
+        ConfigurationError: if there is no such preset, or it is not for this method.
     """
     if name not in presets():
         raise unknown_name("preset", name, presets())
-    file = _configs() / "presets" / f"{name}.toml"
-    table = tomllib.loads(file.read_text())
-    _check_sections(table, file.name)
+    file = _preset_file(name)
+    table: dict[str, Any] = tomllib.loads(file.read_text())
+    own: dict[str, Any] = table.pop("methods", {})
+    _check_names(f"section of {file.name}", table, SECTIONS)
+    _check_names(f"method of {file.name}", own, method_names())
+    for other, its in own.items():
+        _check_names(f"entry of {other} in {file.name}", its, ("learner", *SECTIONS))
 
-    def lacking(method: str) -> set[str]:
-        known = {field.name for field in dataclasses.fields(method_class(method).Config)}
-        return set(table.get("method", {})) - known
+    def of(method: str) -> Preset | None:
+        its = own.get(method, {})
+        learner = its.get("learner", method)
+        known = {field.name for field in dataclasses.fields(method_class(learner).Config)}
+        for_it = method in own or bool(table)
+        if not for_it or not known.issuperset(table.get("method", {})):
+            return None
+        return Preset(learner, _merge([table, its]))
 
-    if lacking(method):
-        fit = ", ".join(other for other in method_names() if not lacking(other))
+    found = of(method)
+    if found is None:
+        fit = ", ".join(other for other in method_names() if of(other) is not None)
         raise ConfigurationError(f"preset {name!r} is not for {method}; it is for: {fit}.")
-    return table
+    return found
 
 
 def _configs() -> Traversable:
     return importlib.resources.files("experiments") / "configs"
 
 
-def _check_sections(table: dict[str, Any], file: str) -> None:
-    for section in table:
-        if section not in SECTIONS:
-            raise unknown_name(f"section of {file}", section, SECTIONS)
+def _preset_file(name: str) -> Traversable:
+    return _configs() / "presets" / f"{name}.toml"
+
+
+def _first_sentence(text: str) -> str:
+    """Of the comment that a file begins with; ends with its full stop."""
+    comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    joined = " ".join(line.removeprefix("#").strip() for line in comment)
+    sentence, stop, _ = f"{joined} ".partition(". ")
+    return (sentence + stop).strip()
+
+
+def _check_names(kind: str, names: Iterable[str], allowed: Sequence[str]) -> None:
+    for name in names:
+        if name not in allowed:
+            raise unknown_name(kind, name, allowed)
 
 
 def _merge(layers: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,9 +26,10 @@ from experiments import (
     run,
     sweep,
 )
+from marl_jax import settings as settings_module
 from marl_jax.api import make_trainer
 from marl_jax.runs import RunDirectory
-from marl_jax.settings import make_settings
+from marl_jax.settings import RunSettings, make_settings, presets
 from tests import tiny
 from tests.test_runs import rows_of
 
@@ -130,13 +132,38 @@ def test_list_and_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     listing = capsys.readouterr().out
     assert all(name in listing for name in ("iac", "central_v", "coma", "liir", "pursuit_1d"))
     assert call(run.main, ["--preset", "fast", "--help"], monkeypatch) == 0
-    assert "presets: authors, fast, grid, grid_maac, pymarl, sparse_ppo" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    text = capsys.readouterr().out
+    assert all(f" {name}: " in text for name in presets())
+    assert "fast: Value methods in a fraction of the time: " in " ".join(text.split())
     assert call(run.main, ["--method", "liir", "--env", "turn", "--help"], monkeypatch) == 0
     text = capsys.readouterr().out
     for flag in ("--total-steps", "--method.intrinsic-weight", "--env.time-limit", "--resume"):
         assert flag in text
+
+
+def test_a_presets_learner_is_trained_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "paper.toml").write_text("[methods.liir]\nlearner = 'iac'\n")
+    monkeypatch.setattr(settings_module, "_configs", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    trained = []
+
+    def run_training(settings: RunSettings, *_: object) -> SimpleNamespace:
+        trained.append(settings)
+        return SimpleNamespace(interrupted=False, failures={})
+
+    monkeypatch.setattr(run, "run_training", run_training)
+    start = ["--method", "liir", "--env", "turn", "--preset", "paper"]
+    assert call(run.main, [*start, "--method.td-lambda", "0.5"], monkeypatch) == 0
+    assert trained == [make_settings("iac", "turn", 16, 0, {"method": {"td_lambda": 0.5}})]
+    (folder,) = (tmp_path / "runs" / "turn" / "iac").iterdir()
+    assert RunDirectory.open(folder).settings() == trained[0]
+    assert call(run.main, [*start, "--help"], monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert "--method.td-lambda" in text
+    assert "--method.intrinsic-weight" not in text
 
 
 def test_more_seeds_than_there_is_memory_for(
@@ -366,8 +393,9 @@ def test_dissimilarities_between_and_within_types() -> None:
 def test_a_sweep_tries_every_choice_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    small = "agent=mlp hidden_size=4 num_envs=2 batch_size=2 replay_capacity=4 training.eval_interval=20"
-    grid = [*small.split(), "training.eval_episodes=2", "env.time_limit=5", "lr=0.001,0.01"]
+    small = "agent=mlp hidden_size=4 num_envs=2 update_interval=5 batch_size=2 replay_capacity=20"
+    chunks = ["training.eval_interval=20", "training.eval_episodes=2"]
+    grid = [*small.split(), *chunks, "env.time_limit=5", "lr=0.001,0.01"]
     start = ["--method", "vdn", "--env", "turn", "--seeds", "2", "--total-steps", "20"]
     out = ["--out", str(tmp_path / "sweep")]
     assert call(sweep.main, [*start, *out, "--grid", *grid], monkeypatch) == 0
@@ -397,7 +425,7 @@ def test_a_sweep_tries_every_choice_once(
         assert call(sweep.main, [*start, *out, *wrong], monkeypatch) == 2
         assert sentence in capsys.readouterr().err
     # The second choice is found not to fit before the first is trained.
-    large = ["--grid", "batch_size=2", "replay_capacity=4,100000000"]
+    large = ["--grid", "batch_size=2", "replay_capacity=1000,100000000"]
     assert call(sweep.main, [*start, "--out", str(tmp_path / "large"), *large], monkeypatch) == 2
     assert "GB, enough for 0." in capsys.readouterr().err
     assert not (tmp_path / "large").exists()

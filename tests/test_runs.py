@@ -190,7 +190,8 @@ def uneven_options(total_steps: int) -> dict[str, Any]:
     return {
         "total_steps": total_steps,
         "training_options": {"eval_interval": 16, "eval_episodes": 2},
-        "method_options": tiny.method_options("iql") | {"replay_capacity": 10},
+        "method_options": tiny.method_options("iql")
+        | {"update_interval": 4, "replay_capacity": 10 * 4},
     }
 
 

@@ -1,14 +1,31 @@
 """Where options come from, and that a configuration survives its way through JSON."""
 
+import dataclasses
 import json
+import typing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import envs
 from envs import ConfigurationError
+from envs.configuration import Config, Range
+from envs.registry import world_class
+from marl_jax import methods
 from marl_jax import settings as settings_module
+from marl_jax.methods import method_class
 from marl_jax.settings import RunSettings, environment_record, make_settings
+from marl_jax.training import TrainingConfig
+
+
+@pytest.fixture
+def configs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder in the place of `experiments/configs`."""
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "turn").mkdir()
+    monkeypatch.setattr(settings_module, "_configs", lambda: tmp_path)
+    return tmp_path
 
 
 def test_json_round_trip() -> None:
@@ -43,18 +60,15 @@ def test_a_preset_goes_between_the_tasks_file_and_the_callers_options(
 
 
 def test_a_tasks_file_may_start_from_a_preset(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    configs: Path,
 ) -> None:
-    (tmp_path / "presets").mkdir()
-    (tmp_path / "turn").mkdir()
-    (tmp_path / "presets" / "small.toml").write_text("[method]\nlr = 0.25\nhidden_size = 8\n")
-    file = tmp_path / "turn" / "vdn.toml"
+    (configs / "presets" / "small.toml").write_text("[method]\nlr = 0.25\nhidden_size = 8\n")
+    file = configs / "turn" / "vdn.toml"
     file.write_text('preset = "small"\n[method]\nlr = 0.5\n')
-    monkeypatch.setattr(settings_module, "_configs", lambda: tmp_path)
     options: Any = make_settings("vdn", "turn", 1, 0).method_options
     assert (options.lr, options.hidden_size) == (0.5, 8)
     # A preset that is asked for takes the place of the file's: two would mix.
-    (tmp_path / "presets" / "fast.toml").write_text("[method]\nlr = 0.125\n")
+    (configs / "presets" / "fast.toml").write_text("[method]\nlr = 0.125\n")
     options = make_settings("vdn", "turn", 1, 0, preset="fast").method_options
     assert (options.lr, options.hidden_size) == (0.125, 64)
     file.write_text('preset = "smal"\n')
@@ -96,8 +110,8 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         "sparse_ppo": ("edti", "eiti", "ippo", "social_influence"),
     }
     assert tuple(of_preset) == settings_module.presets()
-    for name, methods in of_preset.items():
-        for method in methods:
+    for name, fit in of_preset.items():
+        for method in fit:
             make_settings(method, "turn", 1, 0, preset=name)
     with pytest.raises(ConfigurationError) as caught:
         make_settings("iac", "turn", 1, 0, preset="fast")
@@ -108,10 +122,147 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         make_settings("vdn", "turn", 1, 0, preset="fats")
 
 
-def test_every_tasks_file_is_accepted() -> None:
-    import envs
-    from marl_jax import methods
+MIXED = """# What all share: lr. Another sentence.
+[training]
+eval_episodes = 3
 
+[method]
+lr = 0.5
+gamma = 0.5
+
+[methods.vdn.training]
+eval_episodes = 4
+
+[methods.vdn.method]
+lr = 0.25
+"""
+STAND_IN = """# Learns (file.yaml) as before,
+# over two lines. More.
+
+[methods.liir]
+learner = "iac"
+
+[methods.liir.method]
+actor_lr = 0.25
+
+[methods.coma.env]
+time_limit = 7
+"""
+
+
+def test_a_presets_values_for_a_method_go_over_the_common_ones(configs: Path) -> None:
+    (configs / "presets" / "mixed.toml").write_text(MIXED)
+    for method, lr, episodes in (("vdn", 0.25, 4), ("iql", 0.5, 3)):
+        settings: Any = make_settings(method, "turn", 1, 0, preset="mixed")
+        assert (settings.method_options.lr, settings.method_options.gamma) == (lr, 0.5)
+        assert settings.training.eval_episodes == episodes
+    # MADDPG has a gamma, but no lr.
+    with pytest.raises(ConfigurationError, match="preset 'mixed' is not for maddpg; it is for: "):
+        make_settings("maddpg", "turn", 1, 0, preset="mixed")
+    # A task's file that starts from the preset gets its method's values too.
+    (configs / "turn" / "vdn.toml").write_text('preset = "mixed"\n[method]\ngamma = 0.75\n')
+    options: Any = make_settings("vdn", "turn", 1, 0).method_options
+    assert (options.lr, options.gamma) == (0.25, 0.75)
+
+
+def test_a_preset_may_put_another_learner_in_the_methods_place(configs: Path) -> None:
+    (configs / "presets" / "paper.toml").write_text(STAND_IN)
+    # The file is the learner's own, not that of the method in whose place it is.
+    (configs / "turn" / "iac.toml").write_text("[method]\ngamma = 0.75\nactor_lr = 0.5\n")
+    (configs / "turn" / "liir.toml").write_text("[method]\nintrinsic_lr = 0.5\n")
+    settings: Any = make_settings(
+        "liir", "turn", 1, 0, {"method": {"td_lambda": 0.5}}, preset="paper"
+    )
+    assert settings.method == "iac"
+    options = settings.method_options
+    assert type(options) is method_class("iac").Config
+    assert (options.gamma, options.actor_lr, options.td_lambda) == (0.75, 0.25, 0.5)
+    assert RunSettings.from_json(settings.to_json()) == settings
+    with pytest.raises(ConfigurationError, match="unknown option of iac 'intrinsic_lr'"):
+        make_settings("liir", "turn", 1, 0, {"method": {"intrinsic_lr": 1.0}}, preset="paper")
+    # Nothing is common, so that it is for those it names.
+    assert make_settings("coma", "turn", 1, 0, preset="paper").env_options.time_limit == 7  # type: ignore[attr-defined]
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings("iac", "turn", 1, 0, preset="paper")
+    assert str(caught.value) == "preset 'paper' is not for iac; it is for: coma, liir."
+    # A task's file is for its method.
+    (configs / "turn" / "liir.toml").write_text('preset = "paper"\n')
+    with pytest.raises(
+        ConfigurationError, match=r"preset 'paper' of liir.toml trains iac in place"
+    ):
+        make_settings("liir", "turn", 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "[option]\n",
+            "unknown section of wrong.toml 'option'; choose from: env, method, training.",
+        ),
+        ("[methods.lir]\n", "unknown method of wrong.toml 'lir'; choose from: alita"),
+        ("[methods.liir]\nlerner = 'iac'\n", "unknown entry of liir in wrong.toml 'lerner'"),
+        ("[methods.liir]\nlearner = 'iaac'\n", "unknown method 'iaac'"),
+        ("[methods.liir.method]\nx = 1\n", "unknown option of liir 'x'"),
+    ],
+)
+def test_a_wrong_preset_file_is_refused(configs: Path, text: str, sentence: str) -> None:
+    (configs / "presets" / "wrong.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        make_settings("liir", "turn", 1, 0, preset="wrong")
+    assert str(caught.value).startswith(sentence)
+
+
+def test_presets_are_described_by_their_first_sentence(configs: Path) -> None:
+    (configs / "presets" / "mixed.toml").write_text(MIXED)
+    (configs / "presets" / "paper.toml").write_text(STAND_IN)
+    (configs / "presets" / "silent.toml").write_text("[training]\n")
+    assert settings_module.preset_descriptions() == {
+        "mixed": "What all share: lr.",
+        "paper": "Learns (file.yaml) as before, over two lines.",
+        "silent": "",
+    }
+
+
+def test_every_preset_says_what_it_is() -> None:
+    for name, text in settings_module.preset_descriptions().items():
+        assert text.endswith("."), name
+
+
+CONFIGS = {
+    TrainingConfig,
+    *(method_class(name).Config for name in methods.names()),
+    *(world_class(name).Config for name in envs.names()),
+}
+
+
+@pytest.mark.parametrize("config", sorted(CONFIGS, key=lambda config: config.__name__))
+def test_every_number_has_a_range(config: type[Config]) -> None:
+    hints = typing.get_type_hints(config, include_extras=True)
+    names = [field.name for field in dataclasses.fields(config)]
+    assert [name for name in names if has_free_number(hints[name])] == []
+
+
+def has_free_number(hint: Any) -> bool:
+    """Whether a type has a number that no `Range` bounds, alone or as an item."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        bounded = any(isinstance(part, Range) for part in parts[1:])
+        return has_free_number(parts[0]) and not bounded
+    if origin is typing.Literal:
+        return False
+    return hint in (int, float) or any(map(has_free_number, parts))
+
+
+def test_a_number_without_a_range_is_found() -> None:
+    size = typing.Annotated[int, Range(minimum=1)]
+    for free in (int, float, float | None, tuple[int, ...], tuple[float, ...] | None):
+        assert has_free_number(free)
+    for bounded in (size, size | None, tuple[size, ...], bool, str, typing.Literal[1, 2]):
+        assert not has_free_number(bounded)
+
+
+def test_every_tasks_file_is_accepted() -> None:
     for env in envs.names():
         for method in methods.names():
             make_settings(method, env, 1, 0)

@@ -22,7 +22,6 @@ TINY: dict[str, Any] = {
     "hidden_size": 4,
     "critic_hidden": (4,),
     "batch_size": 2,
-    "replay_capacity": 4,
 }
 
 
@@ -54,7 +53,9 @@ def trainer(
     """A run of chunks of 2 iterations."""
     world_ = world(env)
     known = {field.name for field in dataclasses.fields(methods.method_class(method).Config)}
-    options = {name: value for name, value in TINY.items() if name in known}
+    # A gradient step for each episode, of which four are kept.
+    rates = {"update_interval": world_.time_limit, "replay_capacity": 4 * world_.time_limit}
+    options = {name: value for name, value in (TINY | rates).items() if name in known}
     return kind(
         world_,
         methods.make(method, world_, **options),
@@ -205,7 +206,7 @@ def test_who_is_not_active_stays_as_it_is(batching: str) -> None:
 def test_no_batch_of_seeds_chooses_between_two_replays() -> None:
     """Which would take the memory of two: who waits in a batch stores nothing."""
     small = trainer("turn", "qmix", 1)
-    learner = dataclasses.replace(small.method.config, replay_capacity=11)
+    learner = dataclasses.replace(small.method.config, replay_capacity=11 * 3)
     run = dataclasses.replace(small, method=dataclasses.replace(small.method, config=learner))
     state = jax.eval_shape(run.init)
     # Those of [S, C, T, ...]; drawing chooses among [S, C] lots.
@@ -224,7 +225,7 @@ def test_no_batch_of_seeds_chooses_between_two_replays() -> None:
 def test_seeds_one_by_one_are_trained_in_their_places() -> None:
     """A map over them would hold all replays twice: here one seed of a device's four is taken out at a time."""
     small = trainer("turn", "qmix", 4 * len(jax.devices()), batching="map")
-    learner = dataclasses.replace(small.method.config, replay_capacity=2000)
+    learner = dataclasses.replace(small.method.config, replay_capacity=2000 * 3)
     run = dataclasses.replace(small, method=dataclasses.replace(small.method, config=learner))
     program = run.train_chunk.lower(run.abstract_state(), run.everyone).compile()
     use = program.memory_analysis()

@@ -14,13 +14,13 @@ TRAINING = {"eval_interval": CHUNK_STEPS, "eval_episodes": 2}
 ENV = {"time_limit": 5}
 METHOD: dict[str, Any] = {
     "num_envs": 2,
-    "updates_per_episode": 1.0,
+    "update_interval": 5,
     "hidden_size": 4,
     "critic_hidden": (4,),
     "agent": "mlp",
     "epsilon_anneal_steps": 50,
     "batch_size": 2,
-    "replay_capacity": 4,
+    "replay_capacity": 20,
     "critic_size": 4,
     "classifier_batch": 2,
     "classifier_hidden": 4,
@@ -38,7 +38,8 @@ _FLAGS = """
     --method.agent mlp --method.epsilon-anneal-steps 50
 """
 FLAGS = [*_FLAGS.split(), "--method.critic-hidden", "4"]
-VALUE_FLAGS = [*_FLAGS.split(), "--method.batch-size", "2", "--method.replay-capacity", "4"]
+_REPLAY_FLAGS = "--method.update-interval 5 --method.batch-size 2 --method.replay-capacity 20"
+VALUE_FLAGS = [*_FLAGS.split(), *_REPLAY_FLAGS.split()]
 
 
 def method_options(method: str) -> dict[str, Any]:

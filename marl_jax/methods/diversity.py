@@ -49,9 +49,12 @@ class MAVENConfig(QMIXConfig):
     """Hyper-parameters of MAVEN; the authors' `noisemix_smac.yaml`."""
 
     num_envs: Annotated[int, Range(minimum=1)] = 8
-    """Environments played side by side."""
-    updates_per_episode: Annotated[float, Range(above=0)] = 0.125
-    """Gradient steps for each new episode: one for every eight, as the authors' eight environments have it."""
+    """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
+    update_interval, there are as many as it takes."""
+    update_interval: Annotated[int, Range(minimum=1)] = 800
+    """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
+    an iteration's gradient steps are rounded to whole ones. The authors take one for eight episodes, each of up to a
+    hundred steps or so."""
     hypernet_layers: Annotated[int, Range(minimum=1, maximum=2)] = 1
     """Layers of the networks that make the mixer's weights: 1 in the authors' `noise_mix.py`."""
     latent_size: Annotated[int, Range(minimum=1)] = 2

@@ -34,14 +34,15 @@ class MAACConfig(OffPolicyConfig):
     """
 
     num_envs: Annotated[int, Range(minimum=1)] = 12
-    """Environments played side by side; every iteration adds one episode of each to the replay."""
+    """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
+    update_interval, there are as many as it takes."""
     hidden_size: Annotated[int, Range(minimum=1)] = 128
     """Units of the policies' layers."""
     sharing: Sharing = "independent"
     """Whether agents share parameters or have their own; the attention is one for all."""
-    updates_per_episode: Annotated[float, Range(above=0)] = 1.0
-    """Gradient steps for each new episode, whatever num_envs is: an iteration takes num_envs times as many, which must
-    be a whole number. The authors' 4 for 100 steps are 1 for an episode of their 25 steps."""
+    update_interval: Annotated[int, Range(minimum=1)] = 25
+    """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
+    an iteration's gradient steps are rounded to whole ones. The authors take 4 for 100 steps."""
     critic_weight_decay: Annotated[float, NotNegative] = 1e-3
     """Weight decay of the critics."""
     actor_max_grad_norm: Annotated[float, NotNegative] = 0.5
@@ -113,6 +114,7 @@ class MAAC(OffPolicyMethod):
     Config: ClassVar = MAACConfig
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.sizes.num_agents < 2:
             raise ConfigurationError(
                 "the task has 1 agent; MAAC needs at least 2, since its critics attend to the other agents."
@@ -284,22 +286,12 @@ class EOIMAACConfig(IndividualityConfig, MAACConfig):
     """Network of one agent: feed-forward, since single steps are drawn from the replay."""
     hidden_size: Annotated[int, Range(minimum=1)] = 128
     """Units of the policies' layers."""
-    num_envs: Annotated[int, Range(minimum=1)] = 12
-    """Environments played side by side; every iteration adds one episode of each to the replay."""
     observe_last_action: Literal[False] = False
     """Not possible: single steps are drawn from the replay."""
     classifier: Literal["mlp"] = "mlp"
     """What the classifier sees: the observation, since single steps are drawn from the replay."""
     classifier_batch: Annotated[int, Range(minimum=1)] = 32
     """Episodes drawn for a gradient step of the classifier."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.replay_capacity < self.classifier_batch:
-            raise ConfigurationError(
-                f"replay_capacity is {self.replay_capacity}; it must be at least classifier_batch, "
-                f"{self.classifier_batch}."
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,6 +304,10 @@ class EOIMAAC(Individuality, MAAC):
     """
 
     Config: ClassVar = EOIMAACConfig
+
+    @property
+    def _drawn(self) -> dict[str, int]:
+        return {**super()._drawn, "classifier_batch": self.config.classifier_batch}
 
     @property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:

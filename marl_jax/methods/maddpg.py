@@ -35,17 +35,14 @@ class DDPGConfig(OffPolicyConfig):
     """
 
     num_envs: Annotated[int, Range(minimum=1)] = 4
-    """Environments played side by side; every iteration adds one episode of each to the replay. The authors have 1;
-    what counts is updates_per_episode."""
+    """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
+    update_interval, there are as many as it takes. The authors have 1; what counts is update_interval."""
     hidden_size: Annotated[int, Range(minimum=1)] = 64
     """Units of both hidden layers, of policies and of critics."""
     layer_norm: bool = False
     """Whether hidden layers are normalised before their ReLU."""
     initialization: Initialization = "glorot"
     """How weights are drawn; the authors' TensorFlow draws them by Glorot."""
-    updates_per_episode: Annotated[float, Range(above=0)] = 0.25
-    """Gradient steps for each new episode, whatever num_envs is: an iteration takes num_envs times as many, which must
-    be a whole number. The authors' 1 for 100 steps are 0.25 for an episode of their 25 steps."""
     gamma: Annotated[float, Range(minimum=0, maximum=1)] = 0.95
     """Discount factor."""
     target_update_rate: Annotated[float, Range(above=0, maximum=1)] = 0.01
@@ -371,6 +368,7 @@ class MADDPG(DDPG):
     Config: ClassVar = MADDPGConfig
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         n = self.sizes.num_agents
         if self.config.sharing == "shared":
             raise ConfigurationError(

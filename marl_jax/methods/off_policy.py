@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import math
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
@@ -9,8 +10,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from envs.configuration import ConfigurationError, Range
-from marl_jax.methods.team import Positive, SingleStepMethod, TeamConfig, Unit, gradient_steps
+from envs.configuration import Range
+from marl_jax.methods.team import (
+    Positive,
+    ReplayRates,
+    SingleStepMethod,
+    TeamConfig,
+    Unit,
+    replay_rates,
+)
 from marl_jax.networks import Params, Sharing
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
@@ -28,13 +36,16 @@ class OffPolicyConfig(TeamConfig):
     """Not possible: single steps are drawn from the replay."""
     observe_identity: bool = False
     """Whether an agent sees which one it is."""
-    updates_per_episode: Annotated[float, Range(above=0)] = 1.0
-    """Gradient steps for each new episode, whatever num_envs is: an iteration takes num_envs times as many, which must
-    be a whole number."""
+    num_envs: Annotated[int, Range(minimum=1)] = 1
+    """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
+    update_interval, there are as many as it takes."""
+    update_interval: Annotated[int, Range(minimum=1)] = 100
+    """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
+    an iteration's gradient steps are rounded to whole ones."""
     batch_size: Annotated[int, Range(minimum=1)] = 1024
     """Steps drawn for a gradient step; learning starts when there are as many."""
-    replay_capacity: Annotated[int, Range(minimum=1)] = 5000
-    """Episodes kept. The authors keep a million steps."""
+    replay_capacity: Annotated[int, Range(minimum=1)] = 500_000
+    """Environment steps kept, in whole episodes that count with their time limit. The authors keep a million."""
     gamma: Annotated[float, Unit] = 0.99
     """Discount factor."""
     target_update_rate: Annotated[float, Range(above=0, maximum=1)] = 1e-3
@@ -43,14 +54,6 @@ class OffPolicyConfig(TeamConfig):
     """Learning rate of the policies (Adam)."""
     critic_lr: Annotated[float, Positive] = 1e-3
     """Learning rate of the critics (Adam)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        gradient_steps(self.num_envs, self.updates_per_episode)
-        if self.replay_capacity < self.num_envs:
-            raise ConfigurationError(
-                f"replay_capacity is {self.replay_capacity}; it must be at least num_envs, {self.num_envs}."
-            )
 
 
 class OffPolicyState(NamedTuple):
@@ -75,10 +78,29 @@ class OffPolicyState(NamedTuple):
 class OffPolicyMethod(SingleStepMethod):
     """Base of the actor-critics that learn from single steps of a replay."""
 
+    def __post_init__(self) -> None:
+        # Refuses a replay that is too small.
+        _ = self.rates
+
+    @property
+    def rates(self) -> ReplayRates:
+        """Environments, gradient steps of an iteration, and episodes kept."""
+        return replay_rates(self.config, self.sizes.time_limit, self._drawn)
+
+    @property
+    def _drawn(self) -> dict[str, int]:
+        """How many episodes a batch takes, by the option that says so."""
+        return {"batch_size": math.ceil(self.config.batch_size / self.sizes.time_limit)}
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        return self.rates.num_envs
+
     @property
     def replay(self) -> EpisodeReplay:
-        """The last `replay_capacity` episodes, of which single steps are drawn."""
-        return EpisodeReplay(self.config.replay_capacity)
+        """The last `replay_capacity` steps' episodes, of which single steps are drawn."""
+        return EpisodeReplay(self.rates.episodes)
 
     # What a member of the family defines.
 
@@ -118,7 +140,7 @@ class OffPolicyMethod(SingleStepMethod):
     def update(
         self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
     ) -> tuple[OffPolicyState, Metrics]:
-        """Takes num_envs times updates_per_episode gradient steps, each on steps drawn anew."""
+        """Takes a gradient step for every `update_interval` steps played, each on steps drawn anew."""
         assert replay is not None
         state = state._replace(env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32))
         enough = self.replay.transitions(replay) >= self.config.batch_size
@@ -132,8 +154,8 @@ class OffPolicyMethod(SingleStepMethod):
                 lambda new, old: jnp.where(enough, new, old), learned, state
             ), metrics
 
-        steps = gradient_steps(self.num_envs, self.config.updates_per_episode)
-        state, metrics = jax.lax.scan(step, state, jax.random.split(key, steps))
+        keys = jax.random.split(key, self.rates.gradient_steps)
+        state, metrics = jax.lax.scan(step, state, keys)
         return state, {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
 
     # Parts.

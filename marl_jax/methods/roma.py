@@ -53,9 +53,12 @@ class RoleConfig(ValueConfig):
     """What ROMA adds to a method. Defaults are the paper's; "authors" in a comment is what their code does instead."""
 
     num_envs: Annotated[int, Range(minimum=1)] = 8
-    """Environments played side by side (paper: 8)."""
-    updates_per_episode: Annotated[float, Range(above=0)] = 0.125
-    """Gradient steps for each new episode: one for every eight, as in the authors' runs."""
+    """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
+    update_interval, there are as many as it takes. Paper: 8."""
+    update_interval: Annotated[int, Range(minimum=1)] = 800
+    """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
+    an iteration's gradient steps are rounded to whole ones. The authors take one for eight episodes, each of up to a
+    hundred steps or so."""
     role_size: Annotated[int, Range(minimum=1)] = 3
     """Numbers that make a role."""
     role_hidden: Annotated[int, Range(minimum=1)] = 12

@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -27,8 +28,6 @@ Unit = Range(minimum=0, maximum=1)
 class TeamConfig(Config):
     """The agents."""
 
-    num_envs: Annotated[int, Range(minimum=1)] = 1
-    """Environments played side by side in every iteration."""
     agent: Literal["gru", "mlp"] = "gru"
     """Network of one agent: recurrent, or feed-forward."""
     hidden_size: Annotated[int, Range(minimum=1)] = 64
@@ -62,19 +61,42 @@ class EpsilonConfig(TeamConfig):
     """Environment steps over which it falls linearly."""
 
 
-def gradient_steps(num_envs: int, updates_per_episode: float) -> int:
-    """Gradient steps of an iteration, which adds one episode of each environment to a replay.
+class ReplayRates(NamedTuple):
+    """What a replay learner's rates, stated in environment steps, come to on a task.
+
+    Attributes:
+        num_envs: B, environments played side by side.
+        gradient_steps: gradient steps of an iteration.
+        episodes: episodes that the replay keeps.
+    """
+
+    num_envs: int
+    gradient_steps: int
+    episodes: int
+
+
+def replay_rates(config: Any, time_limit: int, drawn: Mapping[str, int]) -> ReplayRates:
+    """Environments, gradient steps and episodes of a learner with `num_envs`, `update_interval` and `replay_capacity`.
+
+    Episodes count with their time limit, since an iteration's work is fixed before it is played.
+
+    Args:
+        config: the learner's options.
+        time_limit: T, the task's.
+        drawn: how many episodes of T steps a batch takes, by the option that says so.
 
     Raises:
-        ConfigurationError: if that is no whole number of at least 1.
+        ConfigurationError: if the replay would not hold a batch, or an iteration's episodes.
     """
-    steps = num_envs * updates_per_episode
-    if steps < 0.5 or not math.isclose(steps, round(steps)):
-        raise ConfigurationError(
-            f"updates_per_episode is {updates_per_episode}; it must be a whole number of gradient steps for "
-            f"the {num_envs} episodes of an iteration."
-        )
-    return round(steps)
+    num_envs = max(config.num_envs, math.ceil(config.update_interval / time_limit))
+    episodes = config.replay_capacity // time_limit
+    for name, needed in {"an iteration": num_envs, **drawn}.items():
+        if episodes < needed:
+            raise ConfigurationError(
+                f"replay_capacity is {config.replay_capacity}; it must be at least {needed * time_limit} environment "
+                f"steps here, {needed} episodes of {time_limit}, for {name}."
+            )
+    return ReplayRates(num_envs, round(num_envs * time_limit / config.update_interval), episodes)
 
 
 class AgentMemory(NamedTuple):

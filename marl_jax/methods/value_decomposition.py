@@ -32,9 +32,10 @@ from marl_jax.methods.team import (
     EpsilonConfig,
     NotNegative,
     Positive,
+    ReplayRates,
     TeamMethod,
     Unit,
-    gradient_steps,
+    replay_rates,
 )
 from marl_jax.networks import (
     QMIX,
@@ -56,14 +57,16 @@ class ValueConfig(EpsilonConfig):
     """What the family has in common; defaults are PyMARL's (`default.yaml`, `qmix.yaml`)."""
 
     num_envs: Annotated[int, Range(minimum=1)] = 1
-    """Environments played side by side; every iteration adds one episode of each to the replay."""
-    updates_per_episode: Annotated[float, Range(above=0)] = 1.0
-    """Gradient steps for each new episode, whatever num_envs is: an iteration takes num_envs times as many, which must
-    be a whole number. 1 in PyMARL with one environment, 0.125 with eight; 2 in QPLEX's own runs."""
+    """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
+    update_interval, there are as many as it takes."""
+    update_interval: Annotated[int, Range(minimum=1)] = 100
+    """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
+    an iteration's gradient steps are rounded to whole ones. PyMARL takes one for each episode with one environment,
+    and one for eight with eight; QPLEX's own runs take two for each."""
     batch_size: Annotated[int, Range(minimum=1)] = 32
     """Episodes drawn for a gradient step; learning starts when there are as many."""
-    replay_capacity: Annotated[int, Range(minimum=1)] = 5000
-    """Episodes kept."""
+    replay_capacity: Annotated[int, Range(minimum=1)] = 500_000
+    """Environment steps kept, in whole episodes that count with their time limit: PyMARL's 5000 of 100 steps."""
     gamma: Annotated[float, Unit] = 0.99
     """Discount factor."""
     double_q: bool = True
@@ -80,16 +83,6 @@ class ValueConfig(EpsilonConfig):
     """Learning rate."""
     max_grad_norm: Annotated[float, NotNegative] = 10.0
     """Global norm to which gradients are clipped; 0 for never."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        gradient_steps(self.num_envs, self.updates_per_episode)
-        for name in ("batch_size", "num_envs"):
-            if self.replay_capacity < getattr(self, name):
-                raise ConfigurationError(
-                    f"replay_capacity is {self.replay_capacity}; it must be at least {name}, "
-                    f"{getattr(self, name)}."
-                )
 
 
 class ValueState(NamedTuple):
@@ -167,10 +160,25 @@ class ValueDecomposition(TeamMethod):
 
     Config: ClassVar[type[ValueConfig]]
 
+    def __post_init__(self) -> None:
+        # Refuses a replay that is too small.
+        _ = self.rates
+
+    @property
+    def rates(self) -> ReplayRates:
+        """Environments, gradient steps of an iteration, and episodes kept."""
+        drawn = {"batch_size": self.config.batch_size}
+        return replay_rates(self.config, self.sizes.time_limit, drawn)
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        return self.rates.num_envs
+
     @property
     def replay(self) -> EpisodeReplay:
-        """The last `replay_capacity` episodes."""
-        return EpisodeReplay(self.config.replay_capacity)
+        """The last `replay_capacity` steps' episodes."""
+        return EpisodeReplay(self.rates.episodes)
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -298,7 +306,7 @@ class ValueDecomposition(TeamMethod):
     def update(
         self, state: ValueState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
     ) -> tuple[ValueState, Metrics]:
-        """Takes num_envs times updates_per_episode gradient steps, each on episodes drawn anew."""
+        """Takes a gradient step for every `update_interval` steps played, each on episodes drawn anew."""
         assert replay is not None
         state = state._replace(
             episodes=state.episodes + self.num_envs,
@@ -315,8 +323,8 @@ class ValueDecomposition(TeamMethod):
             learned = jax.tree.map(lambda new, old: jnp.where(enough, new, old), learned, state)
             return self._follow(learned, enough), metrics
 
-        steps = gradient_steps(self.num_envs, self.config.updates_per_episode)
-        state, metrics = jax.lax.scan(step, state, jax.random.split(key, steps))
+        keys = jax.random.split(key, self.rates.gradient_steps)
+        state, metrics = jax.lax.scan(step, state, keys)
         metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
         return state, {**metrics, "epsilon": self.epsilon(state)}
 

@@ -17,11 +17,12 @@ from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.replay import EpisodeReplay
 from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
 from tests.methods.test_maddpg import KEY, stored, train, transitions
-from tests.probes import ACTIONS, AGENTS, Aim, Lock, Probe, Roles
+from tests.probes import ACTIONS, AGENTS, LIMIT, Aim, Lock, Probe, Roles
 
 SMALL: dict[str, Any] = {
     "hidden_size": 6,
     "num_envs": 4,
+    "update_interval": 4 * LIMIT,
     "batch_size": 5,
     "gamma": 0.9,
     "layer_norm": False,

@@ -14,7 +14,13 @@ from marl_jax.methods.value_decomposition import ValueDecomposition
 from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
 from tests.probes import AGENTS, LIMIT
 
-SMALL: dict[str, Any] = {"agent": "mlp", "hidden_size": 6, "batch_size": 3, "replay_capacity": 3}
+SMALL: dict[str, Any] = {
+    "agent": "mlp",
+    "hidden_size": 6,
+    "batch_size": 3,
+    "update_interval": LIMIT,
+    "replay_capacity": 3 * LIMIT,
+}
 MIXER: dict[str, Any] = {"mixer_embed": 4, "hypernet_size": 5}
 QPLEX: dict[str, Any] = {**MIXER, "agent_index": True}
 KEY = jax.random.key(3)

@@ -21,9 +21,7 @@ ON_POLICY: dict[str, Any] = {
 COUNTS: dict[str, Any] = {"curiosity_weight": 1.0, "influence_weight": 0.01}
 OFF_POLICY: dict[str, Any] = {
     "num_envs": 16,
-    "updates_per_episode": 0.5,
     "batch_size": 256,
-    "replay_capacity": 5000,
     "hidden_size": 32,
     "critic_lr": 1e-2,
     "actor_lr": 3e-3,
@@ -48,7 +46,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def opened(name: str, world: type[Probe], seeds: int, **options: Any) -> int:
     """How many seeds' greedy policies open it after 4,800 episodes."""
-    returns = greedy_returns(name, world(), 300, seeds, OPTIONS[name] | options)
+    limit, options = world().time_limit, OPTIONS[name] | options
+    if "critic_lr" in options:
+        # A gradient step for every other episode, and all episodes are kept.
+        options |= {"update_interval": 2 * limit, "replay_capacity": 5000 * limit}
+    returns = greedy_returns(name, world(), 300, seeds, options)
     return int(np.sum(returns == 10.0))
 
 

@@ -16,7 +16,8 @@ SMALL: dict[str, Any] = {
     "agent": "gru",
     "hidden_size": 6,
     "batch_size": 3,
-    "replay_capacity": 3,
+    "update_interval": LIMIT,
+    "replay_capacity": 3 * LIMIT,
     "gamma": 0.9,
 }
 MIXER: dict[str, Any] = {"mixer_embed": 4, "hypernet_size": 5, "central_hidden": 7}

@@ -14,13 +14,14 @@ from marl_jax.methods.base import Sizes
 from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.replay import EpisodeReplay
 from tests.methods.learners import SIZES, drawn_state, fast_jit, greedy_returns, make_batch
-from tests.probes import ACTIONS, AGENTS, Masked, Probe, Roles, TakeOrWait
+from tests.probes import ACTIONS, AGENTS, LIMIT, Masked, Probe, Roles, TakeOrWait
 
 SMALL: dict[str, Any] = {
     "hidden_size": 6,
     "critic_size": 8,
     "attention_heads": 2,
     "num_envs": 3,
+    "update_interval": LIMIT,
     "batch_size": 5,
     "gamma": 0.9,
     "reward_scale": 4.0,
@@ -162,7 +163,7 @@ def test_eoi_pays_for_being_recognised_on_top(standardise: bool) -> None:
 def test_a_step_moves_what_it_should() -> None:
     # The classifier by its own loss, targets a little, and nothing before there is enough to draw.
     replay, _ = transitions()
-    method = make("eoi_maac", classifier_batch=3, target_update_rate=0.25, replay_capacity=3)
+    method = make("eoi_maac", classifier_batch=3, target_update_rate=0.25, replay_capacity=12)
     state = initial("eoi_maac")
     learned, metrics = fast_jit(method._step)(state, method._reward_scale(replay), replay, KEY)
     for part in ("actor", "critic", "classifier"):
@@ -185,7 +186,7 @@ def test_a_step_moves_what_it_should() -> None:
         ({"observe_last_action": True}, "observe_last_action is True"),
         ({"agent": "gru"}, "agent is 'gru'; it must be one of: mlp"),
         ({"attention_heads": 3}, "critic_size is 8; it must be a multiple of attention_heads, 3"),
-        ({"updates_per_episode": 0.5}, "updates_per_episode is 0.5; it must be a whole number"),
+        ({"update_interval": 0.5}, "update_interval is 0.5; it must be a whole number"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options: Any, message: str) -> None:
@@ -203,9 +204,9 @@ def test_a_single_agent_has_nobody_to_attend_to() -> None:
 
 SOLVER: dict[str, Any] = {
     "num_envs": 16,
-    "updates_per_episode": 0.25,
+    "update_interval": 4 * LIMIT,
     "batch_size": 256,
-    "replay_capacity": 256,
+    "replay_capacity": 256 * LIMIT,
     "hidden_size": 16,
     "critic_size": 16,
     "attention_heads": 2,

@@ -15,9 +15,15 @@ from marl_jax.methods.base import Sizes
 from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.replay import EpisodeReplay
 from tests.methods.learners import SIZES, drawn_state, fast_jit, greedy_returns, make_batch
-from tests.probes import ACTIONS, AGENTS, FEATURES, Aim, Masked, Probe, Roles, TakeOrWait
+from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT, Aim, Masked, Probe, Roles, TakeOrWait
 
-SMALL: dict[str, Any] = {"hidden_size": 6, "num_envs": 4, "batch_size": 5, "gamma": 0.9}
+SMALL: dict[str, Any] = {
+    "hidden_size": 6,
+    "num_envs": 4,
+    "update_interval": 4 * LIMIT,
+    "batch_size": 5,
+    "gamma": 0.9,
+}
 KEY = jax.random.key(3)
 
 
@@ -228,7 +234,12 @@ def test_shared_critics_are_refused_where_agents_are_paid_differently() -> None:
         ("maddpg", {"local_critics": (2,)}, r"local_critics is \(2,\); the task has agents 0 to 1"),
         ("maddpg", {"agent": "gru"}, "agent is 'gru'; it must be one of: mlp"),
         ("ddpg", {"relaxation": "hard"}, "relaxation is 'hard'; it must be one of: soft, straight"),
-        ("ddpg", {"updates_per_episode": 0.3}, "updates_per_episode is 0.3; it must be a whole"),
+        # Ten steps are three episodes of four.
+        (
+            "ddpg",
+            {"batch_size": 10, "num_envs": 1, "update_interval": 4, "replay_capacity": 11},
+            "replay_capacity is 11; it must be at least 12 environment steps here, 3 episodes of 4, for batch_size.",
+        ),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(name: str, options: Any, message: str) -> None:
@@ -247,9 +258,9 @@ def test_continuous_actions_are_refused_by_methods_that_cannot_choose_them() -> 
 
 SOLVER: dict[str, Any] = {
     "num_envs": 16,
-    "updates_per_episode": 0.25,
+    "update_interval": 4 * LIMIT,
     "batch_size": 64,
-    "replay_capacity": 2000,
+    "replay_capacity": 2000 * LIMIT,
     "hidden_size": 16,
     "actor_lr": 3e-3,
     "exploration_noise": 0.3,

@@ -32,11 +32,11 @@ SMALL: dict[str, Any] = {
     "agent": "mlp",
     "hidden_size": 5,
     "num_envs": 1,
-    "updates_per_episode": 1.0,
+    "update_interval": LIMIT,
     "batch_size": 3,
-    "replay_capacity": 3,
+    "replay_capacity": 3 * LIMIT,
 }
-AUTHORS = read_preset("authors", "roma")["method"]
+AUTHORS = read_preset("authors", "roma").options["method"]
 KEY = jax.random.key(3)
 PARTS = {
     "utility": ("agent", "body"),
@@ -381,7 +381,7 @@ def test_the_authors_preset_sets_every_departure() -> None:
     same = {
         "role_size", "greedy_roles", "identifiability_weight",
     }  # fmt: skip
-    own = set(RoleConfig.__annotations__) - {"num_envs", "updates_per_episode"}
+    own = set(RoleConfig.__annotations__) - {"num_envs", "update_interval"}
     differ = {name for name in own if getattr(paper, name) != getattr(authors, name)}
     assert differ == own - same
     assert (paper.hypernet_layers, authors.hypernet_layers) == (2, 1)  # type: ignore[attr-defined]
@@ -457,9 +457,9 @@ PROBE: dict[str, Any] = {
     "agent": "mlp",
     "hidden_size": 2,
     "num_envs": 16,
-    "updates_per_episode": 0.25,
+    "update_interval": 4 * Skills.steps,
     "batch_size": 32,
-    "replay_capacity": 1000,
+    "replay_capacity": 1000 * Skills.steps,
     "optimizer": "adam",
     "lr": 5e-3,
     "gamma": 0.9,

@@ -12,14 +12,26 @@ import pytest
 from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
+from marl_jax.methods.team import ReplayRates
+from marl_jax.methods.value_decomposition import ValueConfig, VDNMethod
 from marl_jax.training import RunState, Trainer, TrainingConfig
-from tests.probes import AGENTS, Context, Delayed, Masked, Probe, Roles, Steady, SteadyThenOver
+from tests.probes import (
+    AGENTS,
+    LIMIT,
+    Context,
+    Delayed,
+    Masked,
+    Probe,
+    Roles,
+    Steady,
+    SteadyThenOver,
+)
 
 SOLVER: dict[str, Any] = {
     "num_envs": 16,
-    "updates_per_episode": 0.25,
+    "update_interval": 4 * LIMIT,
     "batch_size": 32,
-    "replay_capacity": 512,
+    "replay_capacity": 512 * LIMIT,
     "agent": "mlp",
     "hidden_size": 16,
     "optimizer": "adam",
@@ -220,8 +232,8 @@ def same(one: Any, other: Any) -> bool:
     )
 
 
-def test_gradient_steps_for_each_episode_are_what_is_asked_for() -> None:
-    options = {"num_envs": 4, "updates_per_episode": 0.5, "batch_size": 6}
+def test_gradient_steps_are_as_many_as_the_interval_says() -> None:
+    options = {"num_envs": 4, "update_interval": 2 * LIMIT, "batch_size": 6}
     states = Frozen(options).run(4)
     # 4, 8, 12, 16 episodes: none before there are 6, then two for each 4.
     assert [count(state) for state in states] == [0, 0, 2, 4, 6]
@@ -231,7 +243,7 @@ def test_gradient_steps_for_each_episode_are_what_is_asked_for() -> None:
 
 
 def test_targets_are_copied_every_so_many_episodes() -> None:
-    options = {"num_envs": 4, "updates_per_episode": 0.25, "batch_size": 4}
+    options = {"num_envs": 4, "update_interval": 4 * LIMIT, "batch_size": 4}
     states = Frozen({**options, "target_update_interval": 8}).run(4)
     for before, after, copied in zip(states, states[1:], [0, 1, 0, 1], strict=False):
         assert same(after.target, after.params) == bool(copied)
@@ -239,7 +251,7 @@ def test_targets_are_copied_every_so_many_episodes() -> None:
 
 
 def test_soft_targets_move_a_little() -> None:
-    options = {"num_envs": 4, "updates_per_episode": 0.25, "batch_size": 4}
+    options = {"num_envs": 4, "update_interval": 4 * LIMIT, "batch_size": 4}
     before, after = Frozen({**options, "target_update": "soft", "target_update_rate": 0.25}).run(1)
     jax.tree.map(
         lambda old, new, found: np.testing.assert_allclose(
@@ -272,17 +284,50 @@ def test_exploration_is_uniform_over_legal_actions_at_first_and_greedy_in_evalua
 
 
 @pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        # One episode of 100 steps is what a gradient step takes, and 5,000 of them are kept.
+        ({"num_envs": 1}, ReplayRates(1, 1, 5000)),
+        ({"num_envs": 8, "update_interval": 400}, ReplayRates(8, 2, 5000)),
+        # 150 / 100 is rounded to 2, 140 / 100 to 1.
+        ({"update_interval": 100, "time_limit": 150}, ReplayRates(1, 2, 3333)),
+        ({"update_interval": 100, "time_limit": 140}, ReplayRates(1, 1, 3571)),
+        # Seven episodes of 16 steps are the fewest that reach 100.
+        ({"time_limit": 16}, ReplayRates(7, 1, 31_250)),
+        ({"num_envs": 4, "time_limit": 300, "replay_capacity": 10_000}, ReplayRates(4, 12, 33)),
+    ],
+)
+def test_rates_in_environment_steps(options: dict[str, Any], expected: ReplayRates) -> None:
+    config = {"agent": "mlp", **options}
+    sizes = Sizes(AGENTS, 3, 4, 8, config.pop("time_limit", 100))
+    assert VDNMethod(ValueConfig(**config), sizes).rates == expected
+
+
+@pytest.mark.parametrize(
     ("options", "sentence"),
     [
         (
-            {"num_envs": 6, "updates_per_episode": 0.25},
-            "updates_per_episode is 0.25; it must be a whole number of gradient steps for the 6 episodes of an "
-            "iteration.",
+            {"replay_capacity": 3199},
+            "replay_capacity is 3199; it must be at least 3200 environment steps here, 32 episodes of 100, for "
+            "batch_size.",
         ),
         (
-            {"num_envs": 4, "replay_capacity": 8},
-            "replay_capacity is 8; it must be at least batch_size, 32.",
+            {"num_envs": 40, "replay_capacity": 3200},
+            "replay_capacity is 3200; it must be at least 4000 environment steps here, 40 episodes of 100, for an "
+            "iteration.",
         ),
+    ],
+)
+def test_a_replay_too_small_is_refused(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        VDNMethod(ValueConfig(**options), Sizes(AGENTS, 3, 4, 8, 100))
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"update_interval": 0}, "update_interval is 0; it must be at least 1."),
         (
             {"agent": "mlp", "head_sizes": (80, 25)},
             "head_sizes is (80, 25); it must be empty unless agent is 'gru'.",
