@@ -117,10 +117,11 @@ class LearnedReward:
         return reward
 
     def of_taken(self, eta: Params, experience: Experience) -> Float[Array, "T B N"]:
-        """The intrinsic reward of the actions taken."""
+        """The intrinsic reward of the actions taken, 0 once an agent is dead: what it then sees and does means nothing."""
         action = experience.batch.action
         table = self.table(eta, experience.inputs[:-1])
-        return jnp.sum(table * jax.nn.one_hot(action, table.shape[-1], dtype=table.dtype), axis=-1)
+        taken = jnp.sum(table * jax.nn.one_hot(action, table.shape[-1], dtype=table.dtype), axis=-1)
+        return jnp.where(experience.alive > 0, taken, 0.0)
 
     def proxy_reward(self, eta: Params, experience: Experience) -> Float[Array, "T B N"]:
         """R + lambda r_in (Eq. 2)."""

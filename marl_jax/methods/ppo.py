@@ -178,8 +178,8 @@ class Lessons(NamedTuple):
         action: what they did.
         log_prob: its log-probability then.
         advantage: how good it was.
-        value: the values then, in the networks' units.
-        target: what they should have been, likewise.
+        value: what the critic put out then.
+        target: what it should put out.
         mask: 1 where a policy learns.
         value_mask: 1 where values learn.
         weight: what a policy's loss is multiplied with (HAPPO's M); 1 otherwise.
@@ -523,7 +523,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         value_norm = state.value_norm
         if self.config.value_normalisation:
             value_norm = value_norm.update(returns, value_mask, self.config.value_norm_decay)
-        lessons = self._lessons(experience, returns, value_norm, value_mask)
+        lessons = self._lessons(experience, returns, state.value_norm, value_norm, value_mask)
         rates = self.rates(state.env_steps)
         before = Learner(state.params, state.optimizer)
         after, learned = self.learn(before, lessons, rates, key)
@@ -602,6 +602,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         self,
         experience: Experience,
         returns: Float[Array, "T B N K"],
+        before: ValueNorm,
         value_norm: ValueNorm,
         value_mask: Float[Array, "T B N"],
     ) -> Lessons:
@@ -613,7 +614,8 @@ class PPO(TeamMethod, Generic[PartStateT]):
             action=batch.action,
             log_prob=batch.extras,
             advantage=self.normalised_advantage(experience, returns),
-            value=self._normalise(value_norm, experience.value[:-1]),
+            # What the network put out, from which it departs whatever returns are measured in now.
+            value=self._normalise(before, experience.value[:-1]),
             target=self._normalise(value_norm, returns),
             mask=experience.chooses,
             value_mask=value_mask,
