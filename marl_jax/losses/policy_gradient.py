@@ -118,9 +118,13 @@ def approximate_kl(
 def explained_variance(
     value: Float[Array, "*shape"], target: Float[Array, "*shape"], mask: Float[Array, "*shape"]
 ) -> Float[Array, ""]:
-    """1 - Var(G - V) / Var(G) over the masked entries: 1 if V foretells G, 0 if it is worth no more than a constant."""
+    """1 - Var(G - V) / Var(G) over the masked entries: 1 if V foretells G, 0 if it is worth no more than a constant.
+
+    It is 0 where targets are all equal, since there is nothing to explain.
+    """
 
     def variance(x: jax.Array) -> jax.Array:
         return masked_mean((x - masked_mean(x, mask)) ** 2, mask)
 
-    return 1.0 - variance(target - value) / jnp.maximum(variance(target), 1e-8)
+    whole, left = variance(target), variance(target - value)
+    return jnp.where(whole > 0, 1.0 - left / jnp.where(whole > 0, whole, 1.0), 0.0)

@@ -3,25 +3,13 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from marl_jax.losses import masked_mean
+from marl_jax.losses import explained_variance, masked_mean
 from marl_jax.types import Metrics
 
 
 def spread(x: Float[Array, "*shape"], mask: Float[Array, "*shape"]) -> Float[Array, ""]:
     """Standard deviation of `x` where `mask` is 1."""
     return jnp.sqrt(masked_mean((x - masked_mean(x, mask)) ** 2, mask))
-
-
-def explained_variance(
-    value: Float[Array, "*shape"], returns: Float[Array, "*shape"], mask: Float[Array, "*shape"]
-) -> Float[Array, ""]:
-    """1 - Var(G - V) / Var(G) where `mask` is 1: 1 for a perfect critic, 0 for a constant one, below 0 for a worse one.
-
-    It is 0 where the returns are all equal, since there is nothing to explain.
-    """
-    variance = spread(returns, mask) ** 2
-    left = spread(returns - value, mask) ** 2
-    return jnp.where(variance > 0, 1.0 - left / jnp.where(variance > 0, variance, 1.0), 0.0)
 
 
 def critic_fit(

@@ -10,7 +10,7 @@ importance-weighted objective (Eq. 8). Then
 
     dJ/deta = alpha < grad J(theta'), dg/deta >
 
-and g is linear in the advantages: g = mean_t A_t(eta) grad log pi(u_t). So dJ/deta is the gradient of mean_t c_t A_t(eta)
+and g is linear in the advantages: g = mean_t A_t(eta) grad log pi(u_t). So dJ/deta is the gradient of mean_t c_t A_t
 with c_t = alpha < grad J(theta'), grad log pi(u_t) >, which one forward-mode derivative of the unrolled policies gives
 for all steps at once.
 
@@ -33,6 +33,7 @@ from marl_jax.losses import (
     normalise,
     policy_gradient_loss,
 )
+from marl_jax.methods.diagnostics import spread
 from marl_jax.methods.mappo import MAPPOConfig
 from marl_jax.methods.ppo import PPO, Experience, Learner, Lesson, PPOState
 from marl_jax.methods.team import NotNegative, Positive
@@ -60,6 +61,9 @@ class LIIRConfig(MAPPOConfig):
     meta_gradient: Literal["step", "all"] = "step"
     """Through what the meta-gradient goes. step: one plain gradient step of the whole batch (Eq. 7). all: through all
     of PPO's gradient steps of an iteration, Adam and clipping included, which takes several times as long."""
+    meta_share: Annotated[float, Range(above=0, maximum=1)] = 0.25
+    """Share of an iteration's episodes that the meta-gradient through a plain step is taken on. With all of them (1) it
+    costs three more passes over the policies, forwards and backwards."""
     inner_lr: Annotated[float, Positive] = 1.0
     """Size alpha of that plain step."""
 
@@ -142,37 +146,43 @@ class LearnedReward:
         c, experience = self.core.config, lesson.experience
         if not c.intrinsic_weight:
             return state, {}
-        objective, gradient = self.meta_gradient(state.params, lesson)
+        objective, gradient = self.meta_gradient(state.params, self._share(lesson))
         descent = jax.tree.map(jnp.negative, gradient)
         updates, optimizer = self.optimizer.update(descent, state.optimizer, state.params)
         learned = RewardState(optax.apply_updates(state.params, updates), optimizer)  # type: ignore[arg-type]
 
         mask = experience.alive
         r_in = self.of_taken(state.params, experience)
-
-        def deviation(x: jax.Array) -> jax.Array:
-            return jnp.sqrt(masked_mean((x - masked_mean(x, mask)) ** 2, mask))
-
-        reward = jnp.stack([experience.batch.reward] * 2, axis=-1)
-        advantage = (self.core.returns(experience, reward) - experience.value[:-1])[..., 1]
         return learned, {
             "outer_objective": objective,
             "meta_grad_norm": optax.tree.norm(gradient),
             "intrinsic_reward_mean": masked_mean(r_in, mask),
             "intrinsic_reward_abs": masked_mean(jnp.abs(r_in), mask),
             "intrinsic_ratio": c.intrinsic_weight
-            * deviation(r_in)
-            / jnp.maximum(deviation(advantage), 1e-8),
+            * spread(r_in, mask)
+            / jnp.maximum(spread(self.extrinsic_advantage(experience), mask), 1e-8),
         }
+
+    def _share(self, lesson: Lesson) -> Lesson:
+        """The episodes that the meta-gradient is taken on."""
+        c = self.core.config
+        if c.meta_gradient == "all":
+            return lesson
+        episodes = max(1, round(c.meta_share * lesson.experience.played.shape[1]))
+        share = jax.tree.map(lambda x: x[:, :episodes], lesson.experience)
+        return lesson._replace(experience=share)
+
+    def extrinsic_advantage(self, experience: Experience) -> Float[Array, "T B N"]:
+        """The advantage of the task's reward, which the outer objective is about."""
+        reward = jnp.stack([experience.batch.reward] * 2, axis=-1)
+        return (self.core.returns(experience, reward) - experience.value[:-1])[..., 1]
 
     def proxy_advantage(self, eta: Params, lesson: Lesson) -> Float[Array, "T B N"]:
         """The advantage that the policies follow, as a function of eta; values count as constants."""
         experience = lesson.experience
         proxy = self.proxy_reward(eta, experience)
         reward = jnp.stack([proxy, experience.batch.reward], axis=-1)
-        return self.core.normalised_advantage(
-            experience, self.core.returns(experience, reward)
-        )
+        return self.core.normalised_advantage(experience, self.core.returns(experience, reward))
 
     def log_prob(self, actor: Params, experience: Experience) -> Float[Array, "T B N"]:
         """Of the actions taken, under other parameters of the policies."""
@@ -183,7 +193,7 @@ class LearnedReward:
         return jnp.where(experience.chooses > 0, taken, 0.0)
 
     def inner_step(self, eta: Params, lesson: Lesson) -> Params:
-        """theta' of Eq. 6: the policies after a plain step along the proxy advantages."""
+        """Theta' of Eq. 6: the policies after a plain step along the proxy advantages."""
         advantage = self.proxy_advantage(eta, lesson)
 
         def loss(actor: Params) -> jax.Array:
@@ -197,10 +207,7 @@ class LearnedReward:
     def outer_objective(self, actor: Params, lesson: Lesson) -> Float[Array, ""]:
         """J of updated policies on what the old ones did (Eq. 8), each agent with its own ratio."""
         experience = lesson.experience
-        reward = jnp.stack([experience.batch.reward] * 2, axis=-1)
-        returns = self.core.returns(experience, reward)
-        advantage = (returns - experience.value[:-1])[..., 1]
-        advantage = normalise(advantage, experience.alive)
+        advantage = normalise(self.extrinsic_advantage(experience), experience.alive)
         old = jnp.where(experience.chooses > 0, experience.batch.extras, 0.0)
         return importance_weighted_objective(
             self.log_prob(actor, experience), old, advantage, experience.chooses

@@ -30,6 +30,7 @@ from jaxtyping import Array, Float
 
 from envs.configuration import ConfigurationError, Range
 from marl_jax.losses import (
+    explained_variance,
     importance_weighted_objective,
     lambda_returns,
     masked_mean,
@@ -44,7 +45,7 @@ from marl_jax.methods.actor_critic import (
     append_final_action,
     sweep_critic,
 )
-from marl_jax.methods.diagnostics import critic_fit, explained_variance, spread
+from marl_jax.methods.diagnostics import critic_fit, spread
 from marl_jax.methods.liir_critics import LIIRCritic, SeparateNetworks, SharedTrunk
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import Params

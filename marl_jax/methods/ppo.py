@@ -28,6 +28,7 @@ from marl_jax.losses import (
     masked_mean,
     normalise,
 )
+from marl_jax.methods.diagnostics import critic_fit
 from marl_jax.methods.team import (
     AgentMemory,
     NotNegative,
@@ -108,7 +109,7 @@ class PPOConfig(TeamConfig):
     """Weight of the values' halved squared errors."""
     value_normalisation: bool = True
     """Whether values are learned in units of the returns' running mean and deviation (ValueNorm)."""
-    value_norm_decay: Annotated[float, Range(minimum=0, maximum=0.9999999)] = 0.99
+    value_norm_decay: Annotated[float, Range(minimum=0, maximum=0.9999999)] = 0.9
     """What of the running mean an iteration leaves. Yu et al.: 0.99999 for each gradient step."""
     value_clip: Annotated[float, NotNegative] = 0.0
     """How far a value may depart from its old one before the loss says no more, in normalised units; 0 for no limit."""
@@ -343,7 +344,9 @@ class Critic:
             )
             return init_per_agent(network, key, self.num_agents, sharing)
 
-        return jax.vmap(draw)(jax.random.split(key, self.num_values)) if self.separate else draw(key)
+        return (
+            jax.vmap(draw)(jax.random.split(key, self.num_values)) if self.separate else draw(key)
+        )
 
     def __call__(self, params: Params, x: Float[Array, "T B M C"]) -> Float[Array, "T B N K"]:
         """All values along whole episodes."""
@@ -631,18 +634,13 @@ class PPO(TeamMethod, Generic[PartStateT]):
         returns: Float[Array, "T B N K"],
         mask: Float[Array, "T B N"],
     ) -> Metrics:
-        """How well values foretell returns: 1 perfectly, 0 no better than their mean."""
-        value = experience.value[:-1]
-        names = ("", *(f"_{name}" for name in self.part.values[1:]))
-        explained = {
-            f"explained_variance{name}": explained_variance(value[..., k], returns[..., k], mask)
-            for k, name in enumerate(names)
-        }
-        return {
-            **explained,
-            "value_mean": masked_mean(value[..., 0], mask),
-            "return_mean": masked_mean(returns[..., 0], mask),
-        }
+        """How well values foretell returns."""
+        value, names = experience.value[:-1], self.part.values
+        fit = critic_fit(value[..., 0], returns[..., 0], mask)
+        for k, name in enumerate(names[1:], 1):
+            explained = explained_variance(value[..., k], returns[..., k], mask)
+            fit[f"{name}_explained_variance"] = explained
+        return fit
 
     # Learning.
 
@@ -692,7 +690,9 @@ class PPO(TeamMethod, Generic[PartStateT]):
             metrics = jax.eval_shape(learn, learner, chosen)[1]
             nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
             # Without the work where it does not count, if seeds run one after the other.
-            return jax.lax.cond(counts, learn, lambda learner, _: (learner, nothing), learner, chosen)
+            return jax.lax.cond(
+                counts, learn, lambda learner, _: (learner, nothing), learner, chosen
+            )
 
         # What is left over after the last full one counts if it is at least half of one.
         counts = (2 * jnp.sum(played[orders], axis=-1) >= size).at[:, 0].set(True)

@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 
-from marl_jax.methods.diagnostics import critic_fit, explained_variance, spread
+from marl_jax.losses import explained_variance
+from marl_jax.methods.diagnostics import critic_fit, spread
 
 MASK = jnp.array([1.0, 1.0, 1.0, 1.0, 0.0])
 RETURNS = jnp.array([0.0, 2.0, 4.0, 6.0, 1e6])  # mean 3, variance 5 where the mask is 1
