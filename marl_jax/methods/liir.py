@@ -121,7 +121,7 @@ class LearnedReward:
         return reward
 
     def of_taken(self, eta: Params, experience: Experience) -> Float[Array, "T B N"]:
-        """The intrinsic reward of the actions taken, 0 once an agent is dead: what it then sees and does means nothing."""
+        """The intrinsic reward of the actions taken; 0 once an agent is dead, when what it does means nothing."""
         action = experience.batch.action
         table = self.table(eta, experience.inputs[:-1])
         taken = jnp.sum(table * jax.nn.one_hot(action, table.shape[-1], dtype=table.dtype), axis=-1)
@@ -149,7 +149,7 @@ class LearnedReward:
         objective, gradient = self.meta_gradient(state.params, self._share(lesson))
         descent = jax.tree.map(jnp.negative, gradient)
         updates, optimizer = self.optimizer.update(descent, state.optimizer, state.params)
-        learned = RewardState(optax.apply_updates(state.params, updates), optimizer)  # type: ignore[arg-type]
+        learned = RewardState(optax.apply_updates(state.params, updates), optimizer)
 
         mask = experience.alive
         r_in = self.of_taken(state.params, experience)

@@ -55,10 +55,10 @@ class MAPPO(PPO[tuple[()]]):
 class HAPPOConfig(MAPPOConfig):
     """Hyper-parameters of HAPPO."""
 
-    sharing: Literal["independent"] = "independent"  # type: ignore[assignment]
+    sharing: Literal["independent"] = "independent"
     """Agents have parameters of their own."""
-    normalise_advantage: Literal["batch", "agent"] = "agent"  # type: ignore[assignment]
-    """Over what advantages of living agents get mean 0 and deviation 1: over the iteration, or every agent by itself."""
+    normalise_advantage: Literal["batch", "agent"] = "agent"
+    """Over what living agents' advantages get mean 0 and deviation 1: over the iteration, or every agent by itself."""
     fixed_order: bool = False
     """Whether agents always learn in the order of their numbers; else in a new random one in every iteration."""
 

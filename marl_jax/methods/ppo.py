@@ -49,7 +49,7 @@ from marl_jax.value_normalisation import ValueNorm
 class PPOConfig(TeamConfig):
     """Hyper-parameters of the core."""
 
-    num_envs: Annotated[int, Range(minimum=1)] | None = None  # type: ignore[assignment]
+    num_envs: Annotated[int, Range(minimum=1)] | None = None
     """Environments played side by side; every iteration learns from one episode of each. None: as many as make
     batch_steps."""
     batch_steps: Annotated[int, Range(minimum=1)] = 3200
@@ -60,7 +60,7 @@ class PPOConfig(TeamConfig):
     activation: Literal["relu", "tanh"] = "relu"
     """Activation of feed-forward agents and critics."""
     initialization: Literal["orthogonal", "torch"] = "orthogonal"
-    """How weights are drawn: orthogonal, with gain sqrt 2 (1 in a GRU), and biases of 0; or as PyTorch draws a layer."""
+    """How weights are drawn: orthogonal, with gain sqrt 2 (1 in a GRU), and biases of 0; or as PyTorch does it."""
     policy_gain: Annotated[float, Positive] = 0.01
     """Gain of the policies' last layer, if orthogonal: first policies are nearly uniform."""
     critic_input: Literal["own", "state", "joint"] = "state"
@@ -447,7 +447,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
             return self._agent_inputs(batch.observation, batch.last_action)
         alive = batch.alive[..., None] | (not c.mask_dead_inputs)
         views = jnp.where(alive, batch.observation, 0.0)
-        steps, envs, n = views.shape[:3]
+        steps, envs = views.shape[:2]
         clock = jnp.arange(steps, dtype=views.dtype) / self.sizes.time_limit
         clock = jnp.broadcast_to(clock[:, None, None], (steps, envs, 1))
         shared = jnp.concatenate([batch.global_state, clock], axis=-1)[:, :, None]
