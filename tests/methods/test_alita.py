@@ -24,6 +24,7 @@ SMALL: dict[str, Any] = {
     "num_envs": 4,
     "update_interval": 4 * LIMIT,
     "batch_size": 5,
+    "replay_capacity": 5000 * LIMIT,
     "gamma": 0.9,
     "layer_norm": False,
     "autoencoder_hidden": (4, 2, 4),

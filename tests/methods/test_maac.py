@@ -23,6 +23,7 @@ SMALL: dict[str, Any] = {
     "num_envs": 3,
     "update_interval": LIMIT,
     "batch_size": 5,
+    "replay_capacity": 5000 * LIMIT,
     "gamma": 0.9,
     "reward_scale": 4.0,
 }

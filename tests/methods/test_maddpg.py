@@ -22,6 +22,7 @@ SMALL: dict[str, Any] = {
     "num_envs": 4,
     "update_interval": 4 * LIMIT,
     "batch_size": 5,
+    "replay_capacity": 5000 * LIMIT,
     "gamma": 0.9,
 }
 KEY = jax.random.key(3)
