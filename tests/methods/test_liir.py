@@ -1,37 +1,19 @@
-"""LIIR: its meta-gradient against finite differences, the authors' variant, who learns what."""
+"""LIIR on the PPO core: its meta-gradient against finite differences, who is paid what, what stays MAPPO without it."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from marl_jax.methods.liir import LIIR
-from tests.methods.learners import (
-    SIZES,
-    SMALL,
-    differing,
-    fast_jit,
-    init,
-    make,
-    make_batch,
-    update,
-)
+from envs.configuration import ConfigurationError
+from marl_jax.methods.ppo import Learner, Lesson
+from tests.methods.learners import differing, fast_jit
+from tests.methods.ppo_learners import KEY, drawn_state, episodes, make, update
 
-
-class Exposed(LIIR):
-    """LIIR whose intrinsic parameters after an update are those before minus the gradient it used."""
-
-    @property
-    def intrinsic_optimizer(self) -> optax.GradientTransformation:
-        return optax.sgd(1.0)
-
-
-def exposed(**options: Any) -> Exposed:
-    return Exposed(LIIR.Config.from_mapping({**SMALL, "hidden_size": 4, **options}, "liir"), SIZES)
+LIIR: dict[str, Any] = {"intrinsic_hidden": (3,), "intrinsic_weight": 0.5, "critic_hidden": ()}
 
 
 def to_float64(tree: Any) -> Any:
@@ -40,274 +22,239 @@ def to_float64(tree: Any) -> Any:
     )
 
 
-CLIPPED = {
-    "optimizer": "rmsprop",
-    "max_grad_norm": 0.01,
-    "actor_lr": 0.02,
-    "inner_update": "optimizer",
+def lesson(method: Any, state: Any, batch: Any) -> Lesson:
+    """What `update` gives the part, but for the learner after it, which no gradient depends on."""
+    experience = method.experience(state, batch)
+    _, reward, _ = method.part.rewards(state.part, experience, state.env_steps)
+    returns = method.returns(experience, reward)
+    norm = state.value_norm.update(returns, experience.played, method.config.value_norm_decay)
+    given = method._lessons(experience, returns, state.value_norm, norm, experience.played)
+    rates, learner = method.rates(state.env_steps), Learner(state.params, state.optimizer)
+    return Lesson(experience, given, learner, learner, rates, state.env_steps, KEY)
+
+
+# --- The meta-gradient ---
+
+ALL = {
+    "meta_gradient": "all",
+    "epochs": 2,
+    "num_envs": 3,
+    "minibatches": 3,
+    "lr": 0.05,
+    "lr_final": 0.05,
 }
-PLAIN = {"optimizer": "sgd", "max_grad_norm": 0.0, "actor_lr": 0.5}
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {**CLIPPED, "advantage": "one_step", "normalise_advantage": True, "agent": "gru"},
+        {"agent": "gru", "hidden_size": 3, "gae_lambda": 0.8},
+        {**ALL, "hidden_size": 3, "hidden_layers": 1, "max_grad_norm": 0.05},
         pytest.param(
-            {
-                **CLIPPED,
-                "advantage": "td_lambda",
-                "normalise_advantage": False,
-                "agent": "mlp",
-                "sharing": "independent",
-                "likelihood_ratio": "joint",
-            },
-            marks=pytest.mark.slow,
+            {"sharing": "independent", "normalise_advantage": "agent"}, marks=pytest.mark.slow
         ),
         pytest.param(
-            {
-                **CLIPPED,
-                "optimizer": "adam",
-                "advantage": "td_lambda",
-                "normalise_advantage": True,
-                "agent": "mlp",
-                "critic": "shared_trunk",
-            },
-            marks=pytest.mark.slow,
+            {"sharing": "independent", **ALL, "max_grad_norm": 0.0}, marks=pytest.mark.slow
         ),
-        pytest.param(
-            {
-                **PLAIN,
-                "inner_update": "sgd",
-                "advantage": "td_lambda",
-                "normalise_advantage": True,
-                "agent": "gru",
-                "sharing": "independent",
-            },
-            marks=pytest.mark.slow,
-        ),
-        {
-            **PLAIN,
-            "inner_update": "optimizer",
-            "advantage": "one_step",
-            "normalise_advantage": False,
-            "agent": "mlp",
-        },
+        pytest.param({"agent": "gru", **ALL, "hidden_size": 3}, marks=pytest.mark.slow),
+        pytest.param({**ALL, "normalise_advantage": "minibatch"}, marks=pytest.mark.slow),
     ],
-    ids=["clipped-gru", "clipped-independent", "adam-trunk", "sgd-independent", "sgd-optimizer"],
+    ids=[
+        "step-gru",
+        "all-clipped",
+        "step-independent",
+        "all-independent",
+        "all-gru",
+        "all-minibatch",
+    ],
 )
-def test_the_meta_gradient_is_that_of_the_objective_after_the_policy_step(
+def test_the_meta_gradient_is_that_of_the_objective_after_the_policies_have_learned(
     options: dict[str, Any],
 ) -> None:
-    """Central differences, in float64, of J(theta'(eta)) against what `update` moves eta by."""
+    """Central differences, in float64, of J(theta'(eta)), with eta acting through the rewards from the start."""
     with jax.enable_x64(True):
-        method = exposed(intrinsic_weight=0.5, **options)
-        batches = [to_float64(make_batch(seed=seed)) for seed in (0, 1)]
-        state = to_float64(init(method))
-        step = fast_jit(method.update)
-        key = jax.random.key(0)
-        # The second update, so that the optimiser has a past.
-        state, _ = step(state, batches[0], None, key)
-        state = state._replace(
-            params={
-                **state.params,
-                "intrinsic": jax.tree.map(lambda x: 3.0 * x, state.params["intrinsic"]),
-            }
-        )
-        after, metrics = step(state, batches[1], None, key)
-        if options["max_grad_norm"] > 0:
-            assert metrics["actor_grad_norm"] > 1.2 * options["max_grad_norm"], "nothing is clipped"
-        eta, rest = state.params["intrinsic"]["reward"], state.params["intrinsic"]
-        moved = ravel_pytree(eta)[0] - ravel_pytree(after.params["intrinsic"]["reward"])[0]
-        flat, unravel = ravel_pytree(eta)
+        method = make("liir", **{**LIIR, "activation": "tanh", "inner_lr": 0.5, **options})
+        # The policy has departed a little from the one that acted.
+        batch, state = to_float64(episodes()), to_float64(drawn_state(method))
+        part = method.part
+        eta, unravel = ravel_pytree(state.part.params)
 
-        def objective(flat: jax.Array) -> jax.Array:
-            data = method.prepare(state, batches[1], key)
-            _, values = method.train_critics(data)
-            policy = method.policy_step(data, values, {**rest, "reward": unravel(flat)})
-            return method.outer_objective(data, values, policy.actor)
+        @fast_jit
+        def analytic(state: Any) -> Any:
+            objective, gradient = part.meta_gradient(
+                state.part.params, lesson(method, state, batch)
+            )
+            return objective, ravel_pytree(gradient)[0]
 
+        def after(eta: jax.Array) -> jax.Array:
+            now = state._replace(part=state.part._replace(params=unravel(eta)))
+            given = lesson(method, now, batch)
+            if method.config.meta_gradient == "all":
+                learner, _ = method.learn(given.before, given.lessons, given.rates, KEY)
+                return part.outer_objective(learner.params["actor"], given)
+            # Eq. 6, written once more.
+            experience = given.experience
+
+            def loss(actor: Any) -> jax.Array:
+                log_prob = part.log_prob(actor, experience)
+                mask = experience.chooses
+                return -jnp.sum(given.lessons.advantage * log_prob * mask) / jnp.sum(mask)
+
+            actor = given.before.params["actor"]
+            actor = jax.tree.map(lambda x, g: x - 0.5 * g, actor, jax.grad(loss)(actor))
+            return part.outer_objective(actor, given)
+
+        objective, gradient = analytic(state)
         width = 1e-5
-        around = jnp.eye(flat.size)[None] * jnp.array([width, -width])[:, None, None] + flat
-        high, low = fast_jit(jax.vmap(jax.vmap(objective)))(around)
+        around = jnp.eye(eta.size)[None] * jnp.array([width, -width])[:, None, None] + eta
+        high, low = fast_jit(jax.vmap(jax.vmap(after)))(around)
         expected = (high - low) / (2 * width)
-        error = jnp.linalg.norm(-moved - expected) / jnp.linalg.norm(expected)
         assert expected.dtype == jnp.float64
-        assert jnp.linalg.norm(expected) > 1e-6
-        assert error < 1e-5
-        # J itself is what the update reports.
-        middle = (high[0] + low[0]) / 2
-        np.testing.assert_allclose(metrics["outer_objective"], middle, rtol=1e-6)
+        assert jnp.linalg.norm(expected) > 1e-4
+        assert jnp.linalg.norm(gradient - expected) / jnp.linalg.norm(expected) < 1e-5
+        np.testing.assert_allclose(objective, (high[0] + low[0]) / 2, rtol=1e-6)
 
 
-def test_with_one_step_advantages_and_plain_steps_it_is_equation_9() -> None:
-    """dJ/dr_in(t) = alpha lambda < grad J(theta'), grad log pi(u_t) > / number of samples."""
-    method = make(
-        "liir", **PLAIN, inner_update="sgd", normalise_advantage=False, intrinsic_weight=0.5
-    )
-    state, batch = init(method), make_batch()
+def test_the_objective_by_hand() -> None:
+    """Mean over living agents that choose of A pi' / pi, A the task's normalised advantage."""
+    method = make("liir", **LIIR, sharing="shared")
+    state, batch = drawn_state(method), episodes()
 
     @fast_jit
-    def both_ways() -> Any:
-        data = method.prepare(state, batch, jax.random.key(0))
-        _, values = method.train_critics(data)
-        step = method.policy_step(data, values, state.params["intrinsic"])
-        _, direction = method.outer_gradient(data, values, step)
-        result = method.meta_gradient(data, values, step, direction)
+    def look(state: Any) -> Any:
+        given = lesson(method, state, batch)
+        actor = state.params["actor"]
+        log_prob = part.log_prob(actor, given.experience)
+        reward = jnp.stack([given.experience.batch.reward] * 2, axis=-1)
+        returns = method.returns(given.experience, reward)
+        return part.outer_objective(actor, given), given.experience, returns, log_prob
 
-        # grad log pi of each sample on its own.
-        each = jax.jacrev(lambda actor: method._actor_log_prob(data, actor))(state.params["actor"])
-        products = jax.tree.map(
-            lambda g, j: jnp.sum(j * g, axis=tuple(range(3, j.ndim))), direction, each
-        )
-        inner = sum(jax.tree.leaves(products))
-
-        def equation_9(intrinsic: Any) -> jax.Array:
-            r_in = method._taken_reward(data, intrinsic)
-            return 0.5 * 0.5 * jnp.sum(data.mask * inner * r_in) / data.mask.sum()
-
-        return result, jax.grad(equation_9)(state.params["intrinsic"])
-
-    # alpha = lambda = 1/2. The optimiser descends, so its gradient is that of -J.
-    result, expected = both_ways()
-    for one, other in zip(jax.tree.leaves(result), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, -other, rtol=1e-4, atol=1e-8)
-        assert jnp.any(other != 0)
+    part = method.part
+    objective, experience, returns, log_prob = look(state)
+    advantage = np.asarray(returns - experience.value[:-1])[..., 1]
+    alive, chooses = np.asarray(experience.alive) > 0, np.asarray(experience.chooses) > 0
+    advantage = (advantage - advantage[alive].mean()) / advantage[alive].std()
+    ratio = np.exp(np.asarray(log_prob) - np.asarray(batch.extras))
+    np.testing.assert_allclose(objective, (advantage * ratio)[chooses].mean(), rtol=1e-3)
 
 
-def test_a_dead_parameter_under_clipping_makes_no_nan() -> None:
-    """RMSprop's root has an infinite slope where there has never been a gradient."""
-    method = exposed(**CLIPPED, intrinsic_weight=0.5)
-    state, batch = init(method), make_batch()
-    # A feature that is always 0: its weights never get a gradient.
-    batch = batch._replace(observation=batch.observation.at[..., 0].set(0.0))
-    after, metrics = fast_jit(method.update)(state, batch, None, jax.random.key(0))
-    assert metrics["actor_grad_norm"] > method.config.max_grad_norm
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(after))
-    assert float(metrics["intrinsic_grad_norm"]) > 0
+def test_agents_without_a_choice_have_a_finite_meta_gradient() -> None:
+    """Their gradients are 0, whose norm and root have no slope."""
+    method = make("liir", **LIIR, **{**ALL, "sharing": "independent"})
+    batch = episodes()
+    alone = jnp.arange(batch.num_actions) == batch.action[..., None]
+    mask = batch.action_mask.at[:-1, :, 1].set(alone[:, :, 1])
+    _, metrics = update(method, drawn_state(method), batch._replace(action_mask=mask))
+    assert np.isfinite(metrics["meta_grad_norm"])
+    assert metrics["meta_grad_norm"] > 0
 
 
-def test_the_authors_variant_multiplies_two_averages_and_descends() -> None:
-    method = exposed(**PLAIN, meta_gradient="batch", intrinsic_weight=0.5, advantage="td_lambda")
-    state = init(method)
-    batch = make_batch(lengths=(2, 2), terminated=(True, True), steps=2)
-    batch = batch._replace(action_mask=jnp.ones_like(batch.action_mask))  # everybody counts
-    after, _ = fast_jit(method.update)(state, batch, None, jax.random.key(0))
-    moved = jax.tree.map(jnp.subtract, state.params["intrinsic"], after.params["intrinsic"])
+# --- Payment ---
 
-    # < mean of grad log pi without the floor, grad J at the policy after its step >
-    x = method._agent_inputs(batch.observation, batch.last_action)
 
-    def mean_log_prob(actor: Any) -> jax.Array:
-        log_probs = jax.nn.log_softmax(method.agent.unroll(actor, x)[1][:-1])
-        return jnp.take_along_axis(log_probs, batch.action[..., None], axis=-1).mean()
+def test_who_is_paid_what() -> None:
+    """R + lambda 10 tanh(x / 10) of the action taken, the reward alone for the dead."""
+    method = make("liir", **LIIR)
+    state, batch = drawn_state(method), episodes()
 
     @fast_jit
-    def by_hand() -> Any:
-        data = method.prepare(state, batch, jax.random.key(0))
-        _, values = method.train_critics(data)
-        first = jax.grad(mean_log_prob)(state.params["actor"])
-        second = jax.grad(lambda actor: method.outer_objective(data, values, actor))(
-            after.params["actor"]
-        )
-        products = jax.tree.map(lambda a, b: jnp.sum(a * b), first, second)
-        scalar = sum(jax.tree.leaves(products))
+    def look(state: Any) -> Any:
+        experience = method.experience(state, batch)
+        _, reward, _ = method.part.rewards(state.part, experience, state.env_steps)
+        raw = method.part.network.apply(state.part.params, experience.inputs[:-1])
+        return experience, reward, raw, method.intrinsic_reward_table(state, batch)
 
-        def mean_return(intrinsic: Any) -> jax.Array:
-            # G_1 = p_1 and G_0 = p_0 + 0.99 (0.2 V_1 + 0.8 G_1), with p = r + lambda r_in.
-            p = method._proxy_reward(data, intrinsic)
-            start = p[0] + 0.99 * (0.2 * values.target_proxy[1] + 0.8 * p[1])
-            return (start + p[1]).mean() / 2
-
-        gradient = jax.grad(mean_return)(state.params["intrinsic"])
-        return scalar, jax.tree.map(lambda g: scalar * g, gradient)
-
-    scalar, expected = by_hand()
-    assert abs(scalar) > 1e-6
-    for one, other in zip(jax.tree.leaves(moved), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-7)
+    experience, reward, raw, table = look(state)
+    np.testing.assert_allclose(table, 10.0 * np.tanh(np.asarray(raw) / 10.0), rtol=1e-4, atol=1e-6)
+    taken = np.take_along_axis(np.asarray(table), np.asarray(batch.action)[..., None], axis=-1)[
+        ..., 0
+    ]
+    taken = np.where(np.asarray(experience.alive) > 0, taken, 0.0)
+    assert abs(taken).max() > 0.1
+    np.testing.assert_allclose(reward[..., 0], batch.reward + 0.5 * taken, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(reward[..., 1], batch.reward, rtol=1e-6)
 
 
-def test_each_optimizer_owns_its_parameters() -> None:
-    method = make("liir")
-    params = init(method).params
-    assert set(params) == {"actor", "critic", "intrinsic"}
-    assert set(params["critic"]) == {"proxy", "extrinsic"}
-    assert set(params["intrinsic"]) == {"reward"}
-    trunk = make("liir", critic="shared_trunk")
-    params = init(trunk).params
-    assert set(params["critic"]) == {"proxy", "trunk"}
-    assert set(params["intrinsic"]) == {"reward", "extrinsic"}
-    assert set(init(trunk).target_critic) == {"proxy", "trunk", "extrinsic"}
-
-
-def test_the_trunk_learns_from_the_proxy_value_alone() -> None:
-    method = make("liir", critic="shared_trunk")
-    state, batch = init(method), make_batch()
-    data = fast_jit(method.prepare)(state, batch, jax.random.key(0))
-
-    def rewards_and_values(critic: Any) -> jax.Array:
-        intrinsic = state.params["intrinsic"]
-        rewards = method.intrinsic_rewards(critic, intrinsic, data.critic_inputs)
-        return rewards.sum() + method.extrinsic_value(critic, intrinsic, data.critic_inputs).sum()
-
-    gradient = fast_jit(jax.grad(rewards_and_values))(state.params["critic"])
-    assert differing(gradient, jax.tree.map(jnp.zeros_like, gradient)) == []
-    value = fast_jit(jax.grad(lambda c: method.proxy_value(c, data.critic_inputs).sum()))
-    assert any(jnp.any(x != 0) for x in jax.tree.leaves(value(state.params["critic"])["trunk"]))
-
-
-def test_without_intrinsic_reward_nothing_but_the_networks_of_the_values_is_learned() -> None:
-    """lambda = 0: no path from eta to the policy, so eta gets no gradient and the policy ignores it."""
-    method = exposed(**CLIPPED, intrinsic_weight=0.0)
-    state, batch = init(method), make_batch()
-    run = fast_jit(method.update)
-    after, _ = run(state, batch, None, jax.random.key(0))
-    assert differing(after.params["intrinsic"], state.params["intrinsic"]) == []
-    other = state._replace(
-        params={
-            **state.params,
-            "intrinsic": jax.tree.map(lambda x: x + 1.0, state.params["intrinsic"]),
-        }
+def test_without_weight_nothing_is_learned_of_it_and_the_policies_learn_as_mappos_do() -> None:
+    """A critic that says both values twice is MAPPO's."""
+    options = {"critic_input": "joint", "critic_hidden": (), "epochs": 2, "minibatches": 3}
+    liir = make("liir", **{**LIIR, **options, "intrinsic_weight": 0.0})
+    mappo = make("mappo", **options)
+    plain, batch = drawn_state(mappo), episodes()
+    state = drawn_state(liir)
+    # Outputs are agents' values one after the other, two for each.
+    twice = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=-1), plain.params["critic"])
+    assert jax.tree.map(jnp.shape, twice) == jax.tree.map(jnp.shape, state.params["critic"])
+    state = state._replace(params={"actor": plain.params["actor"], "critic": twice})
+    with_part, metrics = update(liir, state, batch)
+    without, plain_metrics = update(mappo, plain, batch)
+    assert not differing(with_part.part, state.part)
+    assert "meta_grad_norm" not in metrics
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
+        with_part.params["actor"],
+        without.params["actor"],
     )
-    other_after, _ = run(other, batch, None, jax.random.key(0))
-    assert differing(after.params["actor"], other_after.params["actor"]) == []
-    assert differing(after.params["critic"], other_after.params["critic"]) == []
+    for name in ("actor_loss", "entropy", "approx_kl", "explained_variance"):
+        np.testing.assert_allclose(metrics[name], plain_metrics[name], rtol=1e-4, atol=1e-6)
 
 
-def test_the_target_of_the_shared_trunk_keeps_an_old_extrinsic_value() -> None:
-    method = make("liir", critic="shared_trunk", target_update_interval=8)
-    state, batch = init(method), make_batch()
-    first = state.target_critic
-    state, _ = update(method, state, batch)
-    assert differing(state.target_critic, first) == []
-    assert differing(state.params["intrinsic"]["extrinsic"], first["extrinsic"]) != []
-    state, _ = update(method, state, batch)
-    assert differing(state.target_critic["extrinsic"], state.params["intrinsic"]["extrinsic"]) == []
+# --- How it learns ---
 
-    # And the targets come from the copy.
+
+def test_its_optimiser_does_not_swallow_a_gradient_of_a_ten_millionth() -> None:
+    method = make("liir", **LIIR, intrinsic_lr=0.25)
+    eta = {"x": jnp.zeros(3)}
+    optimizer = method.part.optimizer
+    updates, _ = optimizer.update({"x": jnp.array([1e-7, -1e-7, 0.0])}, optimizer.init(eta), eta)
+    np.testing.assert_allclose(updates["x"], [-0.25, 0.25, 0.0], rtol=0.01)
+
+
+def test_it_climbs_and_logs_what_a_reader_must_watch() -> None:
+    method = make("liir", **LIIR, intrinsic_lr=1e-3)
+    state, batch = drawn_state(method), episodes()
+
     @fast_jit
-    def values(state: Any) -> Any:
-        return method.train_critics(method.prepare(state, batch, jax.random.key(0)))[1]
+    def look(state: Any) -> Any:
+        given = lesson(method, state, batch)
+        objective, gradient = method.part.meta_gradient(state.part.params, given)
+        learned, metrics = method.part.learn(state.part, given)
+        risen, _ = method.part.meta_gradient(learned.params, given)
+        reward = jnp.stack([given.experience.batch.reward] * 2, axis=-1)
+        advantage = method.returns(given.experience, reward) - given.experience.value[:-1]
+        r_in = method.part.of_taken(state.part.params, given.experience)
+        return objective, risen, gradient, metrics, advantage, r_in, given.experience.alive
 
-    changed = jax.tree.map(lambda x: x + 1.0, state.target_critic["extrinsic"])
-    target = {**state.target_critic, "extrinsic": changed}
-    before, after = values(state), values(state._replace(target_critic=target))
-    assert differing(before.extrinsic_target, after.extrinsic_target) != []
-    assert differing(before.extrinsic, after.extrinsic) == []
+    objective, risen, gradient, metrics, advantage, r_in, alive = look(state)
+    assert risen > objective
+    living = np.asarray(alive) > 0
+    spreads = [np.asarray(x)[living].std() for x in (0.5 * r_in, advantage[..., 1])]
+    np.testing.assert_allclose(metrics["intrinsic_ratio"], spreads[0] / spreads[1], rtol=1e-3)
+    norm = np.sqrt(sum(np.sum(np.square(x)) for x in jax.tree.leaves(gradient)))
+    np.testing.assert_allclose(metrics["meta_grad_norm"], norm, rtol=1e-4)
+    np.testing.assert_allclose(metrics["outer_objective"], objective, rtol=1e-4)
+    magnitude = np.abs(np.asarray(r_in)[living]).mean()
+    np.testing.assert_allclose(metrics["intrinsic_reward_abs"], magnitude, rtol=1e-4)
 
 
-def test_intrinsic_rewards_are_bounded_and_those_of_the_actions_taken() -> None:
-    method = make("liir", intrinsic_bound=0.25)
-    state, batch = init(method), make_batch()
-    big = jax.tree.map(lambda x: 30.0 * x, state.params["intrinsic"])
-    state = state._replace(params={**state.params, "intrinsic": big})
-    data = fast_jit(method.prepare)(state, batch, jax.random.key(0))
-    table = method.intrinsic_reward_table(state, batch)
-    assert table.shape == (4, 3, 2, 3)
-    assert 0.2 < jnp.max(jnp.abs(table)) <= 0.25
-    taken = np.take_along_axis(np.asarray(table), np.asarray(batch.action)[..., None], -1)[..., 0]
-    np.testing.assert_allclose(method._taken_reward(data, big), taken, rtol=1e-6)
-    np.testing.assert_allclose(
-        method._proxy_reward(data, big), batch.reward + 0.01 * taken, rtol=1e-6
-    )
+@pytest.mark.parametrize("sharing", ["shared", "independent"])
+def test_agents_learn_rewards_together_or_each_its_own(sharing: str) -> None:
+    method = make("liir", **LIIR, sharing=sharing)
+    state = jax.eval_shape(method.init, KEY)
+    first = jax.tree.leaves(state.part.params)[-1].shape
+    assert (len(first) == 3) == (sharing == "independent")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"intrinsic_weight": -0.1}, "intrinsic_weight is -0.1; it must be at least 0."),
+        ({"intrinsic_eps": 0.0}, "intrinsic_eps is 0.0; it must be above 0."),
+        ({"intrinsic_hidden": (0,)}, "intrinsic_hidden is 0; it must be at least 1."),
+        ({"inner_lr": 0.0}, "inner_lr is 0.0; it must be above 0."),
+        ({"meta_gradient": "some"}, "meta_gradient is 'some'; it must be one of: step, all."),
+    ],
+)
+def test_bad_options_get_one_sentence(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{sentence}"):
+        make("liir", **options)
