@@ -401,3 +401,35 @@ class Skills(Probe):
         """The optimum."""
         kind, number = state.memory.T
         return (kind + number + state.step_count) % ACTIONS
+
+
+class Fallen(Probe):
+    """Four steps: each agent must name the number that it sees; agent 1 dies after the first.
+
+    What the world stores of the dead means nothing, and here it misleads: agent 1 still sees a number, acts, and is
+    paid, three times as much as the living, for naming the *next* one. Agents that share a policy and cannot tell who
+    they are learn that instead if they learn from the dead. The living agent's reward sums up to 1.
+    """
+
+    def _shown(self, state: ProbeState) -> jax.Array:
+        return state.memory
+
+    def _alive(self, state: ProbeState) -> jax.Array:
+        return jnp.array([True, False]) | (state.step_count == 0)
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        dead = ~self._alive(state)
+        right = action == jnp.where(dead, (state.memory + 1) % ACTIONS, state.memory)
+        last = state.step_count == LIMIT - 1
+        return state.memory, jnp.where(dead, 3.0, 1.0) * right / LIMIT, last
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum of the living."""
+        return state.memory
+
+
+class FallenUnnoticed(Fallen):
+    """As `Fallen`, but the world does not say who is dead."""
+
+    def _observe(self, state: ProbeState) -> Observation:
+        return super()._observe(state)._replace(alive=jnp.ones((AGENTS,), bool))

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from marl_jax.losses import (
+    approximate_kl,
     clipped_surrogate_loss,
     clipped_value_loss,
     counterfactual_advantage,
+    explained_variance,
     importance_weighted_objective,
     masked_mean,
     normalise,
@@ -108,3 +110,52 @@ def test_the_clipped_value_loss() -> None:
     mask = jnp.array([1.0, 1.0, 0.0])
     loss = clipped_value_loss(value, zero, one, 0.2, mask)
     np.testing.assert_allclose(loss, 0.5 * (0.8**2 + 2.0**2) / 2, rtol=1e-6)
+
+
+def test_hubers_value_loss() -> None:
+    # Errors 1, -3 and 10 with delta 2, no limit on changes: 1/2, 2 (3 - 1) = 4, 2 (10 - 1) = 18.
+    value, target = jnp.array([1.0, -3.0, 10.0, 1e4]), jnp.zeros(4)
+    mask = jnp.array([1.0, 1.0, 1.0, 0.0])
+
+    def loss(value: jax.Array) -> jax.Array:
+        return clipped_value_loss(value, jnp.zeros(4), target, jnp.inf, mask, 2.0)
+
+    np.testing.assert_allclose(loss(value), 22.5 / 3, rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(loss)(value), [1 / 3, -2 / 3, 2 / 3, 0.0], rtol=1e-6)
+
+
+def test_hubers_value_loss_clips_the_value_first() -> None:
+    # Old value 0, clip 0.5, target 4, delta 2. At 3 the clipped value is 3.5 away: 2 (3.5 - 1) = 5, and flat; at -3
+    # the value itself is 7 away: 2 (7 - 1) = 12.
+    def loss(value: jax.Array) -> jax.Array:
+        return clipped_value_loss(value, jnp.zeros(2), jnp.full(2, 4.0), 0.5, jnp.ones(2), 2.0)
+
+    value = jnp.array([3.0, -3.0])
+    np.testing.assert_allclose(loss(value), (5.0 + 12.0) / 2, rtol=1e-6)
+    np.testing.assert_allclose(jax.grad(loss)(value), [0.0, -1.0], rtol=1e-6)
+
+
+def test_the_approximate_divergence() -> None:
+    # r = 2 and 1/2: (1 - log 2 + (-1/2 + log 2)) / 2 = 1/4.
+    log_ratio, mask = jnp.log(jnp.array([2.0, 0.5, 9.0])), jnp.array([1.0, 1.0, 0.0])
+    np.testing.assert_allclose(approximate_kl(log_ratio, mask), 0.25, rtol=1e-6)
+
+
+def test_the_approximate_divergence_is_right_in_the_mean() -> None:
+    # Weighted with the old policy it is the divergence itself, as the ratios then have mean 1.
+    old, new = jnp.array([0.5, 0.3, 0.2]), jnp.array([0.2, 0.3, 0.5])
+    terms = [approximate_kl(jnp.log(new / old)[i], jnp.ones(())) for i in range(3)]
+    np.testing.assert_allclose(
+        np.dot(old, np.array(terms)), np.sum(old * np.log(old / new)), rtol=1e-5
+    )
+
+
+def test_explained_variance() -> None:
+    # Targets 1, 3, 5 have variance 8/3; the errors 0, 1, 2 have 2/3.
+    target, mask = jnp.array([1.0, 3.0, 5.0, 50.0]), jnp.array([1.0, 1.0, 1.0, 0.0])
+    value = jnp.array([1.0, 2.0, 3.0, -7.0])
+    np.testing.assert_allclose(explained_variance(value, target, mask), 0.75, rtol=1e-6)
+    # A constant error costs nothing, a constant value explains nothing, the opposite is worse than that.
+    np.testing.assert_allclose(explained_variance(target + 4.0, target, mask), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(explained_variance(jnp.zeros(4), target, mask), 0.0, atol=1e-6)
+    np.testing.assert_allclose(explained_variance(-target, target, mask), -3.0, rtol=1e-6)
