@@ -134,14 +134,20 @@ def make_settings(
 def read_task_defaults(method: str, env: str, own_preset: bool = True) -> dict[str, dict[str, Any]]:
     """The options of `experiments/configs/ENV/METHOD.toml` by section; none if there is no such file.
 
-    With `own_preset` they go over those of the preset that the file names (`preset = "grid"`), if it does.
+    Over them go those of a file one level down: `smax/METHOD.toml` serves all scenarios, `smax/3m/METHOD.toml` one.
+    With `own_preset` a file's options go over those of the preset that it names (`preset = "grid"`), if it does.
 
     Raises:
         ConfigurationError: if that preset puts another learner in the method's place, which has a file of its own.
     """
-    file = _configs() / env / f"{method}.toml"
-    if not file.is_file():
-        return {}
+    folders = [_configs()]
+    for name in env.split("/"):
+        folders.append(folders[-1] / name)
+    files = [folder / f"{method}.toml" for folder in folders[1:]]
+    return _merge([_read_task_file(f, method, own_preset) for f in files if f.is_file()])
+
+
+def _read_task_file(file: Traversable, method: str, own_preset: bool) -> dict[str, dict[str, Any]]:
     table: dict[str, Any] = tomllib.loads(file.read_text())
     preset = table.pop("preset", None)
     _check_names(f"section of {file.name}", table, SECTIONS)
