@@ -170,9 +170,7 @@ class LearnedReward:
         experience = lesson.experience
         proxy = self.proxy_reward(eta, experience)
         reward = jnp.stack([proxy, experience.batch.reward], axis=-1)
-        return self.core.normalised_advantage(
-            experience, self.core.returns(experience, reward)
-        )
+        return self.core.normalised_advantage(experience, self.core.returns(experience, reward))
 
     def log_prob(self, actor: Params, experience: Experience) -> Float[Array, "T B N"]:
         """Of the actions taken, under other parameters of the policies."""

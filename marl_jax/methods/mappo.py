@@ -115,7 +115,9 @@ class HAPPO(PPO[tuple[()]]):
             lessons,
             critic_key,
         )
-        both = Learner({**actors.params, **critics.params}, {**actors.optimizer, **critics.optimizer})
+        both = Learner(
+            {**actors.params, **critics.params}, {**actors.optimizer, **critics.optimizer}
+        )
         return both, {**jax.tree.map(jnp.mean, metrics), **valued}
 
     def _lessons_of(

@@ -38,6 +38,7 @@ from marl_jax.methods.team import (
 )
 from marl_jax.networks import MLP, GRUAgent, MLPAgent, Params, TeamAgent, init_per_agent
 from marl_jax.networks.agents import apply_per_agent
+from marl_jax.optimizers import clip_by_global_norm
 from marl_jax.replay import ReplayState
 from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
@@ -343,7 +344,9 @@ class Critic:
             )
             return init_per_agent(network, key, self.num_agents, sharing)
 
-        return jax.vmap(draw)(jax.random.split(key, self.num_values)) if self.separate else draw(key)
+        return (
+            jax.vmap(draw)(jax.random.split(key, self.num_values)) if self.separate else draw(key)
+        )
 
     def __call__(self, params: Params, x: Float[Array, "T B M C"]) -> Float[Array, "T B N K"]:
         """All values along whole episodes."""
@@ -463,7 +466,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         # The root of 0 has no slope, which a gradient through a whole iteration (LIIR) would meet.
         steps = [optax.scale_by_adam(eps=1e-5, eps_root=1e-20)]
         if self.config.max_grad_norm > 0:
-            steps.insert(0, optax.clip_by_global_norm(self.config.max_grad_norm))
+            steps.insert(0, clip_by_global_norm(self.config.max_grad_norm))
         return optax.chain(*steps)
 
     @property
@@ -692,7 +695,9 @@ class PPO(TeamMethod, Generic[PartStateT]):
             metrics = jax.eval_shape(learn, learner, chosen)[1]
             nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
             # Without the work where it does not count, if seeds run one after the other.
-            return jax.lax.cond(counts, learn, lambda learner, _: (learner, nothing), learner, chosen)
+            return jax.lax.cond(
+                counts, learn, lambda learner, _: (learner, nothing), learner, chosen
+            )
 
         # What is left over after the last full one counts if it is at least half of one.
         counts = (2 * jnp.sum(played[orders], axis=-1) >= size).at[:, 0].set(True)
