@@ -1,11 +1,12 @@
 """Optimisers against PyTorch's formulas, worked out by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from marl_jax.optimizers import make_optimizer
+from marl_jax.optimizers import clip_by_global_norm, make_optimizer
 
 
 def run(optimizer: optax.GradientTransformation, grads: list[list[float]]) -> np.ndarray:
@@ -50,3 +51,16 @@ def test_clipping_comes_before_rmsprop() -> None:
     # Clipped to (0.6, 0.8): v = 0.0036, 0.0064; had the update been clipped, its norm would be 0.1.
     updates = run(make_optimizer("rmsprop", 0.1, 1.0), [[3, 4]])
     np.testing.assert_allclose(updates, [[-0.06 / 0.06001, -0.08 / 0.08001]], rtol=1e-5)
+
+
+def test_clipping_has_a_slope_everywhere() -> None:
+    """(3, 4) becomes (0.6, 0.8); 0 stays 0, and what changes with x around it changes as much."""
+    clip = clip_by_global_norm(1.0)
+
+    def clipped(x: jax.Array) -> jax.Array:
+        return clip.update(x, optax.EmptyState())[0]
+
+    np.testing.assert_allclose(clipped(jnp.array([3.0, 4.0])), [0.6, 0.8], rtol=1e-6)
+    np.testing.assert_allclose(clipped(jnp.array([0.3, 0.4])), [0.3, 0.4], rtol=1e-6)
+    np.testing.assert_allclose(clipped(jnp.zeros(2)), 0.0)
+    np.testing.assert_allclose(jax.jacobian(clipped)(jnp.zeros(2)), np.eye(2), rtol=1e-6)

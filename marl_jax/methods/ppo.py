@@ -39,6 +39,7 @@ from marl_jax.methods.team import (
 )
 from marl_jax.networks import MLP, GRUAgent, MLPAgent, Params, TeamAgent, init_per_agent
 from marl_jax.networks.agents import apply_per_agent
+from marl_jax.optimizers import clip_by_global_norm
 from marl_jax.replay import ReplayState
 from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
@@ -466,7 +467,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         # The root of 0 has no slope, which a gradient through a whole iteration (LIIR) would meet.
         steps = [optax.scale_by_adam(eps=1e-5, eps_root=1e-20)]
         if self.config.max_grad_norm > 0:
-            steps.insert(0, optax.clip_by_global_norm(self.config.max_grad_norm))
+            steps.insert(0, clip_by_global_norm(self.config.max_grad_norm))
         return optax.chain(*steps)
 
     @property

@@ -419,8 +419,9 @@ def test_passes_go_over_every_episode_once() -> None:
     np.testing.assert_array_equal(counts, 2.0)
 
 
-def test_one_seed_alone_learns_what_it_learns_among_others() -> None:
-    method, batch = make("liir"), episodes()
+@pytest.mark.parametrize("name", ["mappo", pytest.param("liir", marks=pytest.mark.slow)])
+def test_one_seed_alone_learns_what_it_learns_among_others(name: str) -> None:
+    method, batch = make(name), episodes()
     states = [drawn_state(method, seed) for seed in range(3)]
 
     @fast_jit
