@@ -138,6 +138,14 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
         """
         return np.ones((self.num_agents, self.agents_view_size), bool)
 
+    @property
+    def body_features(self) -> np.ndarray:
+        """[N, F] bool: which of an agent's own features its own moves alone can change, such as where it is.
+
+        Methods that count where a step brings an agent count these; all of its own, unless a world knows better.
+        """
+        return self.own_features
+
     def __repr__(self) -> str:
         options = ", ".join(
             f"{field.name}={getattr(self.config, field.name)!r}"

@@ -350,6 +350,12 @@ class PushBox(MultiAgentEnv[State]):
         width = self.agents_view_size // 6
         return np.repeat([[1, 1, 0, 0, 1, 1], [0, 0, 1, 1, 1, 1]], width, axis=1).astype(bool)
 
+    @property
+    def body_features(self) -> np.ndarray:
+        """An agent's own cell: a step's outcome, to EDTI's code, does not hold the box."""
+        width = self.agents_view_size // 6
+        return np.repeat([[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0]], width, axis=1).astype(bool)
+
     def _make_viewer(self) -> Viewer[State]:
         from envs.push_box.viewer import PushBoxViewer
 

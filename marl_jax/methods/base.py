@@ -20,6 +20,7 @@ class Sizes(NamedTuple):
         time_limit: T.
         continuous: whether an action is A numbers in place of one of A choices.
         own_features: [N][F], see `MultiAgentEnv.own_features`; [1][1] stands for all.
+        body_features: [N][F], see `MultiAgentEnv.body_features`; [1][1] stands for all.
     """
 
     num_agents: int
@@ -29,6 +30,7 @@ class Sizes(NamedTuple):
     time_limit: int
     continuous: bool = False
     own_features: tuple[tuple[bool, ...], ...] = ((True,),)
+    body_features: tuple[tuple[bool, ...], ...] = ((True,),)
 
     @classmethod
     def of(cls, env: MultiAgentEnv[Any]) -> "Sizes":
@@ -41,6 +43,7 @@ class Sizes(NamedTuple):
             env.time_limit,
             env.continuous_actions,
             tuple(tuple(map(bool, row)) for row in env.own_features),
+            tuple(tuple(map(bool, row)) for row in env.body_features),
         )
 
 
