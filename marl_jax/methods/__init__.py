@@ -10,12 +10,14 @@ from marl_jax.methods.base import Method, Sizes
 from marl_jax.methods.credit_assignment import CIA, CIAQPLEX, GRE
 from marl_jax.methods.diversity import CDS, MAVEN, SCDS
 from marl_jax.methods.individuality import EOI
+from marl_jax.methods.influence import EDTI, EITI
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
 from marl_jax.methods.liir import LIIR
 from marl_jax.methods.maac import DIAYN, EOIMAAC, MAAC
 from marl_jax.methods.maddpg import DDPG, MADDPG
 from marl_jax.methods.mappo import HAPPO, IPPO, MAPPO
 from marl_jax.methods.roma import ROMA, ROMAQPLEX, ROMAVDN
+from marl_jax.methods.social_influence import SocialInfluence
 from marl_jax.methods.team import TeamMethod
 from marl_jax.methods.value_decomposition import IQL, QMIXMethod, QPLEXMethod, VDNMethod
 
@@ -29,6 +31,8 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "cw_qmix": CWQMIX,
     "ddpg": DDPG,
     "diayn": DIAYN,
+    "edti": EDTI,
+    "eiti": EITI,
     "eoi": EOI,
     "eoi_maac": EOIMAAC,
     "gre": GRE,
@@ -49,6 +53,7 @@ _METHODS: dict[str, type[TeamMethod]] = {
     "roma_qplex": ROMAQPLEX,
     "roma_vdn": ROMAVDN,
     "scds": SCDS,
+    "social_influence": SocialInfluence,
     "vdn": VDNMethod,
 }
 

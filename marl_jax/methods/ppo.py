@@ -8,6 +8,7 @@ over minibatches of whole episodes, from whose starts recurrent networks are unr
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -157,6 +158,7 @@ class Experience(NamedTuple):
         played: 1 on the steps of episodes.
         alive: 1 where an agent also lives.
         chooses: 1 where it also has a choice, so that there is a policy to learn.
+        logits: what the agents' networks put out then; nothing is computed where no part asks for it.
     """
 
     batch: EpisodeBatch
@@ -166,6 +168,7 @@ class Experience(NamedTuple):
     played: Float[Array, "T B N"]
     alive: Float[Array, "T B N"]
     chooses: Float[Array, "T B N"]
+    logits: Float[Array, "T B N A"]
 
 
 class Lessons(NamedTuple):
@@ -218,6 +221,8 @@ class Learner(NamedTuple):
 
 
 PartStateT = TypeVar("PartStateT")
+LearnerT = TypeVar("LearnerT")
+LessonsT = TypeVar("LessonsT", bound="Divisible")
 
 
 class PPOState(NamedTuple, Generic[PartStateT]):
@@ -401,7 +406,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         if c.agent == "gru":
             network = GRUAgent(outputs, c.hidden_size, c.head_sizes, **drawn)
         else:
-            activation = _ACTIVATIONS[c.activation]
+            activation = ACTIVATIONS[c.activation]
             network = MLPAgent(outputs, c.hidden_size, c.hidden_layers, activation, **drawn)
         return TeamAgent(network, self.sizes.num_agents, c.sharing)
 
@@ -419,7 +424,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         else:
             network = MLP(
                 (*c.critic_hidden, outputs),
-                activation=_ACTIVATIONS[c.activation],
+                activation=ACTIVATIONS[c.activation],
                 initialization=c.initialization,
                 gains=(2**0.5, 1.0) if c.initialization == "orthogonal" else (1.0, 1.0),
             )
@@ -551,13 +556,10 @@ class PPO(TeamMethod, Generic[PartStateT]):
         chooses = alive & (jnp.sum(batch.action_mask[:-1], axis=-1) > 1)
         seen = self._critic_inputs(batch)
         value = self._denormalise(state.value_norm, self.critic(state.params["critic"], seen))
-        return Experience(
-            batch,
-            self._agent_inputs(batch.observation, batch.last_action),
-            seen,
-            value,
-            *(x.astype(value.dtype) for x in (played, alive, chooses)),
-        )
+        inputs = self._agent_inputs(batch.observation, batch.last_action)
+        logits = self.agent.unroll(state.params["actor"], inputs[:-1])[1]
+        played, alive, chooses = (x.astype(value.dtype) for x in (played, alive, chooses))
+        return Experience(batch, inputs, seen, value, played, alive, chooses, logits)
 
     def returns(
         self, experience: Experience, reward: Float[Array, "T B N K"]
@@ -655,11 +657,18 @@ class PPO(TeamMethod, Generic[PartStateT]):
         return self.over_minibatches(step, learner, lessons, key)
 
     def over_minibatches(
-        self, step: "GradientStep", learner: Learner, lessons: Lessons, key: jax.Array
-    ) -> tuple[Learner, Metrics]:
-        """Takes a gradient step on each minibatch of each pass; metrics are means over those."""
+        self,
+        step: Callable[[LearnerT, LessonsT], tuple[LearnerT, Metrics]],
+        learner: LearnerT,
+        lessons: LessonsT,
+        key: jax.Array,
+    ) -> tuple[LearnerT, Metrics]:
+        """Takes a gradient step on each minibatch of each pass; metrics are means over those.
+
+        Whatever learns, and from whatever lessons: their `value_mask` and the key decide what each minibatch holds.
+        """
         c = self.config
-        num = lessons.action.shape[1]
+        num = lessons.value_mask.shape[1]
         if c.minibatches == 1:
             learner, metrics = jax.lax.scan(
                 lambda learner, _: step(learner, lessons), learner, length=c.epochs
@@ -675,7 +684,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
                 order = order[jnp.argsort(~played[order], stable=True)]
             return order[: size * c.minibatches].reshape(c.minibatches, size)
 
-        def learn(learner: Learner, chosen: Int[Array, " K"]) -> tuple[Learner, Metrics]:
+        def learn(learner: LearnerT, chosen: Int[Array, " K"]) -> tuple[LearnerT, Metrics]:
             return step(learner, jax.tree.map(lambda x: x[:, chosen], lessons))
 
         orders = jax.vmap(new_order)(jax.random.split(key, c.epochs))
@@ -684,8 +693,8 @@ class PPO(TeamMethod, Generic[PartStateT]):
             return learner, jax.tree.map(jnp.mean, metrics)
 
         def maybe(
-            learner: Learner, now: tuple[Int[Array, " K"], Bool[Array, ""]]
-        ) -> tuple[Learner, Metrics]:
+            learner: LearnerT, now: tuple[Int[Array, " K"], Bool[Array, ""]]
+        ) -> tuple[LearnerT, Metrics]:
             chosen, counts = now
             metrics = jax.eval_shape(learn, learner, chosen)[1]
             nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
@@ -797,11 +806,12 @@ def _for_each(
     return optimizer
 
 
-class GradientStep(Protocol):
-    """A gradient step on a minibatch."""
+class Divisible(Protocol):
+    """Lessons that minibatches are made of: a tree of arrays, episodes or steps along their second axis."""
 
-    def __call__(self, learner: Learner, part: Lessons, /) -> tuple[Learner, Metrics]:
-        """The learner after it, and what to log."""
+    @property
+    def value_mask(self) -> Float[Array, "T B N"]:
+        """1 where values learn."""
         ...
 
 
@@ -815,4 +825,4 @@ class Loss(Protocol):
         ...
 
 
-_ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
+ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}

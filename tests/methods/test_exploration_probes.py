@@ -8,13 +8,28 @@ import pytest
 from tests.methods.learners import greedy_returns
 from tests.probes import Lock, Probe, Vault
 
-# Fitted on the lock; learning rates, networks and budget are the same for every method of a family.
+# Fitted on the lock; learning rates, networks and budget are the same for every method of a family. The rest of the
+# on-policy recipe is that of EITI's authors.
 ON_POLICY: dict[str, Any] = {
     "num_envs": 16,
+    "agent": "mlp",
     "hidden_size": 32,
     "hidden_layers": 1,
+    "activation": "tanh",
+    "sharing": "independent",
+    "observe_last_action": False,
+    "observe_identity": False,
+    "critic_hidden": (32,),
+    "normalise_advantage": "agent",
+    "minibatches": 1,
+    "minibatch_unit": "steps",
     "lr": 3e-3,
+    "lr_final": 3e-3,
+    "value_weight": 0.5,
+    "value_normalisation": False,
+    "value_clip": 0.2,
     "entropy_weight": 0.05,
+    "entropy_weight_final": 0.05,
     "epochs": 8,
     "gamma": 0.99,
 }

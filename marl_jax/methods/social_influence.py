@@ -1,0 +1,231 @@
+"""Social Influence: paid for changing what others are expected to do, on the PPO core.
+
+Paper: Jaques et al. 2019, "Social Influence as Intrinsic Motivation for Multi-Agent Deep Reinforcement Learning".
+Authors' code: github.com/eugenevinitsky/sequential_social_dilemma_games.
+"""
+
+import dataclasses
+from typing import Annotated, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from envs.configuration import Range
+from marl_jax.distributions import masked_categorical
+from marl_jax.losses import masked_mean, social_influence
+from marl_jax.methods.influence import InfluenceConfig, intrinsic_ratio, require_a_team
+from marl_jax.methods.ppo import ACTIVATIONS, PPO, Experience, Lesson
+from marl_jax.methods.team import NotNegative, Positive
+from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.types import Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class SocialInfluenceConfig(InfluenceConfig):
+    """Hyper-parameters of Social Influence: EITI's independent PPO, and its authors' for the rest (`train.py`)."""
+
+    influence_weight: Annotated[float, NotNegative] = 1.0
+    """Weight of the influence reward."""
+    influence_anneal_steps: Annotated[int, NotNegative] = 0
+    """Environment steps over which the weight rises linearly from 0; 0 for full weight at once. The authors' rises over
+    many millions."""
+    influence_clip: Annotated[float, Positive] = 10.0
+    """The influence reward of a step is at most this, in nats."""
+    model_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (32, 32, 32)
+    """Units of the hidden layers of the model of other agents, which is feed-forward."""
+    model_weight: Annotated[float, Positive] = 0.0667
+    """Weight of its loss. It learns in the policies' minibatches with their learning rate, by an optimiser of its own,
+    to which the weight matters only where it clips."""
+
+
+class ModelState(NamedTuple):
+    """What the model of other agents learns.
+
+    Attributes:
+        params: its parameters.
+        optimizer: its optimiser's state.
+    """
+
+    params: Params
+    optimizer: optax.OptState
+
+
+class ModelLessons(NamedTuple):
+    """What it learns from; with single steps, T is 1 and B counts steps.
+
+    Attributes:
+        inputs: what the agents see.
+        action: what they did.
+        following: what they did next.
+        mask: 1 where an agent (first N) can learn what another one (last N) did next.
+        value_mask: 1 where values learn, which orders the minibatches.
+    """
+
+    inputs: Float[Array, "T B N I"]
+    action: Int[Array, "T B N"]
+    following: Int[Array, "T B N"]
+    mask: Float[Array, "T B N N"]
+    value_mask: Float[Array, "T B N"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ActionInfluence:
+    """Agents are paid for how much their actions change what others are expected to do next, and learn to expect it.
+
+    Attributes:
+        core: who learns with it.
+        values: names of the values.
+    """
+
+    core: "PPO[ModelState]"
+    values: tuple[str, ...] = ("value",)
+
+    @property
+    def network(self) -> MLP:
+        """From what one agent sees, and what all do, to the logits of what each does next."""
+        c, s = self.core.config, self.core.sizes
+        hidden = (*c.model_hidden, s.num_agents * s.num_actions)
+        orthogonal = c.initialization == "orthogonal"
+        return MLP(
+            hidden,
+            activation=ACTIVATIONS[c.activation],
+            initialization=c.initialization,
+            gains=(2**0.5, 1.0) if orthogonal else (1.0, 1.0),
+        )
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        """One like the agents'."""
+        return self.core.optimizer["actor"]
+
+    def init(self, key: jax.Array) -> ModelState:
+        """Draws the model."""
+        s = self.core.sizes
+        size = self.core.agent_input_size + s.num_agents * s.num_actions
+        params = init_per_agent(
+            lambda k: self.network.init(k, jnp.zeros((size,))),
+            key,
+            s.num_agents,
+            self.core.config.sharing,
+        )
+        return ModelState(params, self.optimizer.init(params))
+
+    def rewards(
+        self, state: ModelState, experience: Experience, env_steps: Int[Array, ""]
+    ) -> tuple[ModelState, Float[Array, "T B N 1"], Metrics]:
+        """Task, and influence on what others do next; at an episode's last step there is no next."""
+        c, batch = self.core.config, experience.batch
+        influence = self.influence(state.params, experience)
+        others = self._learnable(experience)
+        mask = jnp.max(others, axis=-1)
+        bonus = jnp.minimum(jnp.sum(influence * others, axis=-1), c.influence_clip)
+        weight = jnp.asarray(c.influence_weight, bonus.dtype)
+        if c.influence_anneal_steps:
+            weight *= jnp.minimum(env_steps / c.influence_anneal_steps, 1.0)
+        reward = (batch.reward + weight * bonus)[..., None]
+        advantage = (self.core.returns(experience, reward) - experience.value[:-1])[..., 0]
+        return (
+            state,
+            reward,
+            {
+                "influence": masked_mean(bonus, mask),
+                "intrinsic_ratio": intrinsic_ratio(advantage, weight * bonus, experience.alive),
+            },
+        )
+
+    def learn(self, state: ModelState, lesson: Lesson) -> tuple[ModelState, Metrics]:
+        """The passes of the policies once more, for the model."""
+        experience, lessons = lesson.experience, lesson.lessons
+        action = experience.batch.action
+        shape = lessons.action.shape
+        model_lessons = ModelLessons(
+            inputs=lessons.inputs,
+            action=lessons.action,
+            following=jnp.concatenate([action[1:], action[-1:]]).reshape(shape),
+            mask=self._learnable(experience).reshape(*shape, shape[-1]),
+            value_mask=lessons.value_mask,
+        )
+
+        def step(state: ModelState, part: ModelLessons) -> tuple[ModelState, Metrics]:
+            (_, loss), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.params, part)
+            updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
+            updates = jax.tree.map(lambda x: -lesson.rates.lr * x, updates)
+            params = optax.apply_updates(state.params, updates)
+            metrics = {"model_loss": loss, "model_grad_norm": optax.tree.norm(gradient)}
+            return ModelState(params, optimizer), metrics
+
+        return self.core.over_minibatches(step, state, model_lessons, lesson.key)
+
+    def predict(
+        self, params: Params, inputs: Float[Array, "*b N I"], actions: Float[Array, "*b N N A"]
+    ) -> Float[Array, "*b N N A"]:
+        """Logits of every agent's next action (last N), as each agent (first N) expects them.
+
+        Args:
+            params: the model.
+            inputs: what each agent sees.
+            actions: what all agents (last N) do, one-hot, as each agent (first N) is told.
+        """
+        seen = jnp.concatenate([inputs, actions.reshape(*actions.shape[:-2], -1)], axis=-1)
+        sharing = self.core.config.sharing
+        logits: jax.Array = apply_per_agent(self.network.apply, params, seen, sharing=sharing)
+        return logits.reshape(actions.shape)
+
+    def influence(self, params: Params, experience: Experience) -> Float[Array, "T B N N"]:
+        """Of every agent (first N) on the next action of every other; nobody influences itself."""
+        batch, inputs = experience.batch, experience.inputs[:-1]
+        policy = masked_categorical(experience.logits, batch.action_mask[:-1]).probs
+        joint = self._joint(batch.action)
+        oneself = jnp.eye(batch.num_agents, dtype=bool)
+
+        def had_it_been(option: Float[Array, " A"]) -> Float[Array, "T B N N A"]:
+            return self.predict(params, inputs, jnp.where(oneself[..., None], option, joint))
+
+        logits = jax.vmap(had_it_been, out_axes=-3)(jnp.eye(batch.num_actions))
+        return social_influence(logits, policy, batch.action) * ~oneself
+
+    def loss(self, params: Params, lessons: ModelLessons) -> tuple[Float[Array, ""], jax.Array]:
+        """Cross-entropy of the others' next actions: weighed, and summed over separate models; and its mean."""
+        joint = self._joint(lessons.action)
+        log_probs = jax.nn.log_softmax(self.predict(params, lessons.inputs, joint))
+        right = jnp.sum(log_probs * self._joint(lessons.following), axis=-1)
+        own_mean = masked_mean
+        if self.core.config.sharing == "independent":
+            own_mean = jax.vmap(masked_mean, in_axes=2)
+        return (
+            -self.core.config.model_weight * jnp.sum(own_mean(right, lessons.mask)),
+            -masked_mean(right, lessons.mask),
+        )
+
+    def _joint(self, action: Int[Array, "*b N"]) -> Float[Array, "*b N N A"]:
+        """All agents' actions (last N), as every agent (first N) sees them."""
+        one_hot = jax.nn.one_hot(action, self.core.sizes.num_actions)
+        return jnp.broadcast_to(one_hot[..., None, :, :], (*action.shape, *one_hot.shape[-2:]))
+
+    def _learnable(self, experience: Experience) -> Float[Array, "T B N N"]:
+        """1 where an agent (first N) lives, and another one (last N) does so at the next step too."""
+        alive = experience.alive
+        follows = jnp.concatenate([alive[1:], jnp.zeros_like(alive[:1])])
+        return alive[..., :, None] * follows[..., None, :] * (1.0 - jnp.eye(alive.shape[-1]))
+
+
+@dataclasses.dataclass(frozen=True)
+class SocialInfluence(PPO[ModelState]):
+    """Social Influence (Jaques et al. 2019): paid for how much an action changes what others are expected to do next.
+
+    Every agent predicts the others' next actions from what it sees and what all do. The authors' models and policies
+    are recurrent and see images; these models are feed-forward, and policies as `agent` has it.
+    """
+
+    Config: ClassVar = SocialInfluenceConfig
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_a_team(self.sizes)
+
+    @property
+    def part(self) -> ActionInfluence:
+        """The influence reward."""
+        return ActionInfluence(self)
