@@ -117,7 +117,7 @@ class PPOConfig(TeamConfig):
     """How far a value may depart from its old one before the loss says no more, in normalised units; 0 for no limit."""
     huber_delta: Annotated[float, NotNegative] = 0.0
     """Error, in normalised units, from which on a value's loss is linear (Yu et al.: 10); 0 for never."""
-    entropy_weight: Annotated[float, NotNegative] = 0.1
+    entropy_weight: Annotated[float, NotNegative] = 0.15
     """Weight of the policies' entropy at the start, in nats."""
     entropy_weight_final: Annotated[float, NotNegative] = 0.01
     """Weight of the policies' entropy in the end."""
