@@ -334,7 +334,9 @@ def test_the_target_of_the_shared_trunk_keeps_an_old_extrinsic_value() -> None:
     assert differing(before.extrinsic, after.extrinsic) == []
 
 
-@pytest.mark.parametrize("critic", ["separate", "shared_trunk"])
+@pytest.mark.parametrize(
+    "critic", ["shared_trunk", pytest.param("separate", marks=pytest.mark.slow)]
+)
 def test_the_meta_gradients_norm_and_the_ratio_of_spreads_stand_alone(critic: str) -> None:
     method = make("liir_paper", critic=critic, intrinsic_weight=0.5, advantage="one_step")
     state, batch = init(method), make_batch()
