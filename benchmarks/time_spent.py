@@ -1,4 +1,4 @@
-"""Where the time of a value method's training goes on a CPU: environment, replay, agents, mixer, optimiser.
+"""Where the time of training goes on a CPU: environment, replay, agents, critic or mixer, optimiser.
 
 `python benchmarks/time_spent.py --method qmix --env turn` profiles one seed's training loop, adds up its operations by
 the part of the program that they come from, and apart from that products of matrices and everything else (gates,
@@ -19,6 +19,7 @@ import jax
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import make_trainer
+from marl_jax.methods.ppo import PPO
 from marl_jax.methods.value_decomposition import ValueDecomposition
 from marl_jax.settings import make_settings
 
@@ -28,6 +29,9 @@ PARTS = {
     "playing: environment and acting": r"/play/",
     "replay": r"/replay/",
     "optimiser": r"/optimizer/",
+    "what is paid (intrinsic reward, meta-gradient)": r"/part/",
+    "critic, backwards": r"transpose\(.*/critic/|/critic/.*transpose\(",
+    "critic, forwards": r"/critic/",
     "agents, backwards": r"transpose\(.*(GRU|MLP)Agent",
     "agents, forwards": r"(GRU|MLP)Agent",
     "mixer and joint values": r"QMIX|QPLEX|Mixer|QTRAN|\bvalue\b",
@@ -40,7 +44,7 @@ class Arguments:
     """Command line."""
 
     method: str = "qmix"
-    """Value method to profile."""
+    """Method to profile: a value method, or one on the PPO core."""
     env: str = "turn"
     """Task to profile it on."""
     preset: str | None = None
@@ -51,11 +55,13 @@ class Arguments:
 
 def main() -> int:
     """Profiles, and prints a table; returns the exit status."""
-    args = command.parse(Arguments, "Where the time of a value method's training goes.")
+    args = command.parse(Arguments, "Where the time of training goes.")
     settings = make_settings(args.method, args.env, 1, 0, preset=args.preset)
     trainer = make_trainer(settings)
-    if not isinstance(trainer.method, ValueDecomposition):
-        raise ConfigurationError(f"--method is {args.method}; it must be a value method.")
+    if not isinstance(trainer.method, ValueDecomposition | PPO):
+        raise ConfigurationError(
+            f"--method is {args.method}; it must be a value method or one on the PPO core."
+        )
     if args.iterations < 1:
         raise ConfigurationError(f"--iterations is {args.iterations}; it must be at least 1.")
     steps = args.iterations * trainer.steps_per_iteration

@@ -356,10 +356,11 @@ class Critic:
 
     def __call__(self, params: Params, x: Float[Array, "T B M C"]) -> Float[Array, "T B N K"]:
         """All values along whole episodes."""
-        if self.separate:
-            values = jax.vmap(lambda p: self._heads(p, x), out_axes=-1)(params)
-            return values[..., 0, :]
-        return self._heads(params, x)
+        with jax.named_scope("critic"):
+            if self.separate:
+                values = jax.vmap(lambda p: self._heads(p, x), out_axes=-1)(params)
+                return values[..., 0, :]
+            return self._heads(params, x)
 
     def _heads(self, params: Params, x: Float[Array, "T B M C"]) -> Float[Array, "T B N _"]:
         sharing: Literal["independent", "shared"] = "independent" if self.independent else "shared"
@@ -526,7 +527,9 @@ class PPO(TeamMethod, Generic[PartStateT]):
         """Several passes over this iteration's episodes."""
         del replay
         experience = self.experience(state, fresh)
-        part, reward, paid = self.part.rewards(state.part, experience, state.env_steps)
+        # The scopes show in profiles (`benchmarks/time_spent.py`).
+        with jax.named_scope("part"):
+            part, reward, paid = self.part.rewards(state.part, experience, state.env_steps)
         returns = self.returns(experience, reward)
         value_mask = experience.alive if self.config.mask_dead_values else experience.played
         value_norm = state.value_norm
@@ -537,7 +540,8 @@ class PPO(TeamMethod, Generic[PartStateT]):
         before = Learner(state.params, state.optimizer)
         after, learned = self.learn(before, lessons, rates, key)
         lesson = Lesson(experience, lessons, before, after, rates, state.env_steps, key)
-        part, taught = self.part.learn(part, lesson)
+        with jax.named_scope("part"):
+            part, taught = self.part.learn(part, lesson)
         env_steps = state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32)
         metrics = {
             **learned,
@@ -722,11 +726,12 @@ class PPO(TeamMethod, Generic[PartStateT]):
         grads, metrics = jax.grad(loss, has_aux=True)(learner.params, lessons, rates)
         params, moments = {}, {}
         for name, before in learner.params.items():
-            updates, moments[name] = optimizer[name].update(
-                grads[name], learner.optimizer[name], before
-            )
-            updates = jax.tree.map(lambda x: -rates.lr * x, updates)
-            params[name] = optax.apply_updates(before, updates)
+            with jax.named_scope("optimizer"):
+                updates, moments[name] = optimizer[name].update(
+                    grads[name], learner.optimizer[name], before
+                )
+                updates = jax.tree.map(lambda x: -rates.lr * x, updates)
+                params[name] = optax.apply_updates(before, updates)
             metrics[f"{name}_grad_norm"] = optax.tree.norm(grads[name])
         return Learner(params, moments), metrics
 
