@@ -51,6 +51,8 @@ class InfluenceConfig(IPPOConfig):
     normalise_advantage: Literal["batch", "agent", "minibatch"] = "agent"
     """Over what advantages of living agents get mean 0 and deviation 1: over the iteration; over the iteration, every
     agent by itself; or over a minibatch. The authors' one minibatch is the iteration."""
+    epochs: Annotated[int, Range(minimum=1)] = 4
+    """Passes over an iteration's episodes."""
     minibatches: Annotated[int, Range(minimum=1)] = 1
     """Parts of each pass, one gradient step each."""
     minibatch_unit: Literal["episodes", "steps"] = "steps"

@@ -61,7 +61,7 @@ class LIIRConfig(MAPPOConfig):
     meta_gradient: Literal["step", "all"] = "step"
     """Through what the meta-gradient goes. step: one plain gradient step of the whole batch (Eq. 7). all: through all
     of PPO's gradient steps of an iteration, Adam and clipping included, which takes several times as long."""
-    meta_share: Annotated[float, Range(above=0, maximum=1)] = 0.25
+    meta_share: Annotated[float, Range(above=0, maximum=1)] = 0.125
     """Share of an iteration's episodes that the meta-gradient through a plain step is taken on. With all of them (1) it
     costs three more passes over the policies, forwards and backwards."""
     inner_lr: Annotated[float, Positive] = 1.0

@@ -71,7 +71,7 @@ class PPOConfig(TeamConfig):
     then puts out all agents' values, which is faster."""
     critic: Literal["mlp", "gru"] = "mlp"
     """Network of the critic: feed-forward, or recurrent."""
-    critic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (128, 128)
+    critic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (64, 64)
     """Units of the critic's hidden layers; of a recurrent critic, its only number is that of its memory."""
     critic_trunk: Literal["shared", "separate"] = "shared"
     """Where a method learns several values: heads of one network, or a network each."""
@@ -90,20 +90,20 @@ class PPOConfig(TeamConfig):
     agent by itself; or over a minibatch."""
     clip: Annotated[float, Positive] = 0.2
     """How far the probability ratio may depart from 1."""
-    epochs: Annotated[int, Range(minimum=1)] = 4
-    """Passes over an iteration's episodes."""
-    minibatches: Annotated[int, Range(minimum=1)] = 4
+    epochs: Annotated[int, Range(minimum=1)] = 2
+    """Passes over an iteration's episodes. On Turn as many gradient steps of fewer passes learn as much, faster."""
+    minibatches: Annotated[int, Range(minimum=1)] = 8
     """Parts of each pass, one gradient step each."""
     minibatch_unit: Literal["episodes", "steps"] = "episodes"
     """What a minibatch is made of: whole episodes; or, with feed-forward networks, single steps. Minibatches of steps
     keep their size, so where episodes end early there are fewer, at least one."""
     lr: Annotated[float, Positive] = 1e-3
     """Learning rate at the start (Adam)."""
-    lr_final: Annotated[float, NotNegative] = 1e-3
+    lr_final: Annotated[float, NotNegative] = 2e-4
     """Learning rate in the end."""
-    lr_anneal_start: Annotated[int, NotNegative] = 0
+    lr_anneal_start: Annotated[int, NotNegative] = 1_200_000
     """Environment steps after which the learning rate begins to change linearly."""
-    lr_anneal_end: Annotated[int, Range(minimum=1)] = 1_000_000
+    lr_anneal_end: Annotated[int, Range(minimum=1)] = 2_400_000
     """Environment steps after which it has its final value."""
     max_grad_norm: Annotated[float, NotNegative] = 0.5
     """Norm to which the gradients of policies and of values are clipped, each by itself; 0 for never."""
