@@ -34,7 +34,7 @@ def assert_same_state(a: object, b: object) -> None:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of LIIR, three seeds, four chunks."""
     out = tmp_path_factory.mktemp("finished") / "run"
-    marl_jax.train("liir", "turn", seeds=3, out=str(out), **tiny.options(4))
+    marl_jax.train("liir", "turn", seeds=3, out=str(out), **tiny.options(4, "liir"))
     return out
 
 
@@ -152,7 +152,7 @@ def test_a_failed_seed_does_not_take_its_neighbours_along(finished: Path, tmp_pa
     shutil.copytree(finished, run)
     for step in ("3", "4"):
         shutil.rmtree(run / "checkpoints" / step)
-    marl_jax.train("liir", "turn", seeds=3, out=str(tmp_path / "half"), **tiny.options(2))
+    marl_jax.train("liir", "turn", seeds=3, out=str(tmp_path / "half"), **tiny.options(2, "liir"))
     _, state, _ = marl_jax.load(tmp_path / "half")
     actor = state.method.params["actor"]
     poisoned = jax.tree.map(lambda x: x.at[1].set(math.nan), actor)
@@ -171,7 +171,7 @@ def test_a_failed_seed_does_not_take_its_neighbours_along(finished: Path, tmp_pa
 def test_a_seed_alone_and_among_others(finished: Path, tmp_path: Path) -> None:
     """Bit for bit: on a CPU the seeds of a device run one after the other."""
     alone = marl_jax.train(
-        "liir", "turn", seeds=1, seed=2, out=str(tmp_path / "run"), **tiny.options(4)
+        "liir", "turn", seeds=1, seed=2, out=str(tmp_path / "run"), **tiny.options(4, "liir")
     )
     assert rows_of(tmp_path / "run") == [row for row in rows_of(finished) if row["seed"] == 2]
     _, state, _ = marl_jax.load(finished)

@@ -102,12 +102,16 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
     # Their agents share parameters.
     shared = {"cds", "maven", "roma", "roma_qplex", "roma_vdn", "scds"}
     of_preset = {
-        "authors": ("roma",),
+        "authors": ("liir", "liir_paper", "roma"),
         "fast": fitting,
         "grid": tuple(method for method in fitting if method not in shared),
         "grid_maac": ("diayn", "eoi_maac", "maac"),
+        "grid_ppo": ("happo", "ippo", "liir", "mappo"),
+        "jaxmarl": ("ippo", "mappo"),
+        "paper": ("liir",),
         "pymarl": fitting,
         "sparse_ppo": ("edti", "eiti", "ippo", "social_influence"),
+        "yu": ("happo", "ippo", "mappo"),
     }
     assert tuple(of_preset) == settings_module.presets()
     for name, fit in of_preset.items():

@@ -22,6 +22,7 @@ TINY: dict[str, Any] = {
     "hidden_size": 4,
     "critic_hidden": (4,),
     "batch_size": 2,
+    "minibatches": 1,
 }
 
 

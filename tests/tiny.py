@@ -15,6 +15,7 @@ ENV = {"time_limit": 5}
 METHOD: dict[str, Any] = {
     "num_envs": 2,
     "update_interval": 5,
+    "minibatches": 1,
     "hidden_size": 4,
     "critic_hidden": (4,),
     "agent": "mlp",

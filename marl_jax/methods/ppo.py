@@ -91,13 +91,13 @@ class PPOConfig(TeamConfig):
     clip: Annotated[float, Positive] = 0.2
     """How far the probability ratio may depart from 1."""
     epochs: Annotated[int, Range(minimum=1)] = 2
-    """Passes over an iteration's episodes. On Turn as many gradient steps of fewer passes learn as much, faster."""
-    minibatches: Annotated[int, Range(minimum=1)] = 8
+    """Passes over an iteration's episodes."""
+    minibatches: Annotated[int, Range(minimum=1)] = 4
     """Parts of each pass, one gradient step each."""
     minibatch_unit: Literal["episodes", "steps"] = "episodes"
     """What a minibatch is made of: whole episodes; or, with feed-forward networks, single steps. Minibatches of steps
     keep their size, so where episodes end early there are fewer, at least one."""
-    lr: Annotated[float, Positive] = 1e-3
+    lr: Annotated[float, Positive] = 1.5e-3
     """Learning rate at the start (Adam)."""
     lr_final: Annotated[float, NotNegative] = 2e-4
     """Learning rate in the end."""
