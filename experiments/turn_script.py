@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.turn import Turn
+from envs.turn import State, Turn
 from envs.turn.env import EAT, SIZE, STARTS, STAY
 from experiments import command
 from marl_jax import ConfigurationError
@@ -161,7 +161,7 @@ def act(memory: Memory, view: jax.Array) -> tuple[Memory, jax.Array]:
     weights = jnp.where(memory.action < 0, memory.weights, _predict(memory, partner))
     consistent = (apple == _ENTRY).astype(weights.dtype)
     weights *= consistent
-    # What was held impossible has happened, once in 1,000 steps: begin again with all that explains the view.
+    # What was held impossible has happened (about once in 1,000 steps): begin again with all that explains the view.
     weights = jnp.where(weights.sum() > 1e-9, weights, jnp.stack([consistent, consistent]))
     weights /= weights.sum()
 
@@ -220,11 +220,11 @@ def returns(key: jax.Array, num_episodes: int) -> NDArray[np.float64]:
         memories = jax.vmap(start)(jnp.arange(2))
 
         def step(
-            carry: tuple[object, jax.Array, Memory], _: None
-        ) -> tuple[tuple[object, jax.Array, Memory], jax.Array]:
+            carry: tuple[State, jax.Array, Memory], _: None
+        ) -> tuple[tuple[State, jax.Array, Memory], jax.Array]:
             state, views, memories = carry
             memories, actions = jax.vmap(act)(memories, views)
-            state, timestep = env.step(state, actions)  # type: ignore[arg-type]
+            state, timestep = env.step(state, actions)
             return (state, timestep.observation.agents_view, memories), timestep.reward.mean()
 
         carry = (state, first.observation.agents_view, memories)
