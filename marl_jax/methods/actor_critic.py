@@ -38,6 +38,7 @@ from marl_jax.methods.team import (
 )
 from marl_jax.networks import Params
 from marl_jax.optimizers import OptimizerName, make_optimizer
+from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -277,8 +278,9 @@ class ActorCritic(TeamMethod):
     def entropy_weight(self, state: ActorCriticState) -> Float[Array, ""]:
         """Weight of the entropy after `state.env_steps` environment steps."""
         c = self.config
-        fraction = jnp.minimum(state.env_steps / c.entropy_anneal_steps, 1.0)
-        return c.entropy_weight + fraction * (c.entropy_weight_final - c.entropy_weight)
+        return linear(
+            c.entropy_weight, c.entropy_weight_final, 0, c.entropy_anneal_steps, state.env_steps
+        )
 
     def _actor_loss(
         self,

@@ -12,6 +12,15 @@ def spread(x: Float[Array, "*shape"], mask: Float[Array, "*shape"]) -> Float[Arr
     return jnp.sqrt(masked_mean((x - masked_mean(x, mask)) ** 2, mask))
 
 
+def intrinsic_ratio(
+    intrinsic: Float[Array, "*shape"],
+    advantage: Float[Array, "*shape"],
+    mask: Float[Array, "*shape"],
+) -> Float[Array, ""]:
+    """Spread of what is paid on top of the task's reward, over that of the advantage: near 0 it does not act."""
+    return spread(intrinsic, mask) / jnp.maximum(spread(advantage, mask), 1e-8)
+
+
 def critic_fit(
     value: Float[Array, "*shape"], returns: Float[Array, "*shape"], mask: Float[Array, "*shape"]
 ) -> Metrics:

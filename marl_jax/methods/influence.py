@@ -16,6 +16,7 @@ from envs.configuration import ConfigurationError, Range
 from marl_jax.hashing import count_keys, count_table, row_hash, row_keys
 from marl_jax.losses import masked_mean, transition_influence
 from marl_jax.methods.base import Sizes
+from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.mappo import IPPOConfig
 from marl_jax.methods.ppo import PPO, Experience, Lesson
 from marl_jax.methods.team import NotNegative, Positive
@@ -127,17 +128,6 @@ def require_a_team(sizes: Sizes) -> None:
         raise ConfigurationError("the task has 1 agent; influence needs at least 2.")
 
 
-def intrinsic_ratio(
-    advantage: Float[Array, "T B N"], intrinsic: Float[Array, "T B N"], mask: Float[Array, "T B N"]
-) -> Float[Array, ""]:
-    """Standard deviation of an intrinsic reward over that of the advantage which the policies follow."""
-
-    def deviation(x: jax.Array) -> jax.Array:
-        return jnp.sqrt(masked_mean((x - masked_mean(x, mask)) ** 2, mask))
-
-    return deviation(intrinsic) / jnp.maximum(deviation(advantage), 1e-8)
-
-
 @dataclasses.dataclass(frozen=True)
 class TransitionInfluence:
     """EITI's part: agents are paid for rarely visited states and for the influence on others' transitions.
@@ -184,7 +174,7 @@ class TransitionInfluence:
             {
                 "curiosity": masked_mean(curiosity, mask),
                 "influence_bonus": masked_mean(bonus, mask),
-                "intrinsic_ratio": intrinsic_ratio(advantage, curiosity + bonus, mask),
+                "intrinsic_ratio": intrinsic_ratio(curiosity + bonus, advantage, mask),
                 # Of a part: hashes spread evenly, and to read a large table takes longer than to learn.
                 "table_load": jnp.mean(state.joint_outcomes[: 1 << 16, 0] > 0),
             },

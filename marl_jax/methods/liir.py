@@ -33,7 +33,7 @@ from marl_jax.losses import (
     normalise,
     policy_gradient_loss,
 )
-from marl_jax.methods.diagnostics import spread
+from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.mappo import MAPPOConfig
 from marl_jax.methods.ppo import PPO, Experience, Learner, Lesson, PPOState
 from marl_jax.methods.team import NotNegative, Positive
@@ -158,9 +158,9 @@ class LearnedReward:
             "meta_grad_norm": optax.tree.norm(gradient),
             "intrinsic_reward_mean": masked_mean(r_in, mask),
             "intrinsic_reward_abs": masked_mean(jnp.abs(r_in), mask),
-            "intrinsic_ratio": c.intrinsic_weight
-            * spread(r_in, mask)
-            / jnp.maximum(spread(self.extrinsic_advantage(experience), mask), 1e-8),
+            "intrinsic_ratio": intrinsic_ratio(
+                c.intrinsic_weight * r_in, self.extrinsic_advantage(experience), mask
+            ),
         }
 
     def _share(self, lesson: Lesson) -> Lesson:

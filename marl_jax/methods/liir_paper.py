@@ -45,7 +45,7 @@ from marl_jax.methods.actor_critic import (
     append_final_action,
     sweep_critic,
 )
-from marl_jax.methods.diagnostics import critic_fit, spread
+from marl_jax.methods.diagnostics import critic_fit, intrinsic_ratio
 from marl_jax.methods.liir_critics import LIIRCritic, SeparateNetworks, SharedTrunk
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import Params
@@ -275,12 +275,13 @@ class LIIRPaper(ActorCritic):
         """What the intrinsic reward is, and its spread beside that of the advantage that the policy follows."""
         intrinsic = data.state.params["intrinsic"]
         r_in = self._taken_reward(data, intrinsic)
-        paid = spread(self.config.intrinsic_weight * r_in, data.mask)
-        advantage = spread(self._raw_proxy_advantage(data, values, intrinsic), data.mask)
+        advantage = self._raw_proxy_advantage(data, values, intrinsic)
         return {
             "intrinsic_reward_mean": masked_mean(r_in, data.mask),
             "intrinsic_reward_abs": masked_mean(jnp.abs(r_in), data.mask),
-            "intrinsic_ratio": paid / jnp.maximum(advantage, 1e-8),
+            "intrinsic_ratio": intrinsic_ratio(
+                self.config.intrinsic_weight * r_in, advantage, data.mask
+            ),
         }
 
     def prepare(self, state: ActorCriticState, batch: EpisodeBatch, key: jax.Array) -> UpdateData:

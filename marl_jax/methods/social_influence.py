@@ -15,7 +15,8 @@ from jaxtyping import Array, Float, Int
 from envs.configuration import Range
 from marl_jax.distributions import masked_categorical
 from marl_jax.losses import masked_mean, social_influence
-from marl_jax.methods.influence import InfluenceConfig, intrinsic_ratio, require_a_team
+from marl_jax.methods.diagnostics import intrinsic_ratio
+from marl_jax.methods.influence import InfluenceConfig, require_a_team
 from marl_jax.methods.ppo import ACTIVATIONS, PPO, Experience, Lesson
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
@@ -131,7 +132,7 @@ class ActionInfluence:
             reward,
             {
                 "influence": masked_mean(bonus, mask),
-                "intrinsic_ratio": intrinsic_ratio(advantage, weight * bonus, experience.alive),
+                "intrinsic_ratio": intrinsic_ratio(weight * bonus, advantage, experience.alive),
             },
         )
 

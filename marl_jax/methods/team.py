@@ -17,6 +17,7 @@ from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.base import Sizes
 from marl_jax.networks import GRUAgent, MLPAgent, Params, Sharing, TeamAgent, init_per_agent
 from marl_jax.replay import EpisodeReplay, ReplayState
+from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
 
 Positive = Range(above=0)
@@ -187,8 +188,7 @@ class TeamMethod(abc.ABC):
     def epsilon(self, state: Any) -> Float[Array, ""]:
         """The exploration rate after `state.env_steps` environment steps."""
         c = self.config
-        fraction = jnp.minimum(state.env_steps / c.epsilon_anneal_steps, 1.0)
-        return c.epsilon_start + fraction * (c.epsilon_finish - c.epsilon_start)
+        return linear(c.epsilon_start, c.epsilon_finish, 0, c.epsilon_anneal_steps, state.env_steps)
 
     def _one_hot(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch A"]:
         return jax.nn.one_hot(action, self.sizes.num_actions)
