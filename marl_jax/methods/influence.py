@@ -28,9 +28,9 @@ from marl_jax.types import EpisodeBatch, Metrics
 class InfluenceConfig(IPPOConfig):
     """Independent PPO as EITI's authors run it (README, `ppo2/ppo2.py`)."""
 
-    num_envs: Annotated[int, Range(minimum=1)] | None = 32
-    """Environments played side by side; every iteration learns from one episode of each. None: as many as make
-    batch_steps. The authors learn from 2048 steps of each, whatever the episodes' length."""
+    batch_steps: Annotated[int, Range(minimum=1)] = 9600
+    """Environment steps of an iteration, if its episodes last until the time limit; rounded to whole episodes: 32 of
+    Push-Box. The authors learn from 2048 steps of 32 environments, whatever the episodes' length."""
     agent: Literal["gru", "mlp"] = "mlp"
     """Network of one agent: feed-forward; or recurrent, with minibatches of episodes and hidden_layers left alone."""
     hidden_size: Annotated[int, Range(minimum=1)] = 32
@@ -141,7 +141,7 @@ class TransitionInfluence:
         values: names of the values.
     """
 
-    core: "PPO[Counts]"
+    core: "EITI"
     values: tuple[str, ...] = ("value",)
 
     @property
@@ -262,6 +262,8 @@ class EITI(PPO[Counts]):
 
     Config: ClassVar = EITIConfig
 
+    config: EITIConfig
+
     def __post_init__(self) -> None:
         super().__post_init__()
         require_a_team(self.sizes)
@@ -288,6 +290,7 @@ class EDTIConfig(EITIConfig):
 class DecisionInfluence(TransitionInfluence):
     """EDTI's part: influence counts as much as the state is worth to which it brings the other."""
 
+    core: "EDTI"
     values: tuple[str, ...] = ("value", "extrinsic", "curiosity")
 
     def bonus(
@@ -310,6 +313,8 @@ class EDTI(EITI):
     """EDTI (Wang et al. 2020): influence counts as much as the state is worth to which it brings the other."""
 
     Config: ClassVar = EDTIConfig
+
+    config: EDTIConfig
 
     @property
     def part(self) -> DecisionInfluence:

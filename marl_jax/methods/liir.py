@@ -5,8 +5,8 @@ follows (Eq. 6). The intrinsic reward follows the team's own return through a po
 *updated* policy earns more.
 
 The meta-gradient, exactly and without second derivatives of the recurrent network. Let g(eta) be the policy gradient of
-the whole batch under the proxy advantages, theta' = theta + alpha g(eta) a plain step, and J(theta') the
-importance-weighted objective (Eq. 8). Then
+a batch under the proxy advantages (`meta_share` says of how many of an iteration's episodes), theta' = theta + alpha
+g(eta) a plain step, and J(theta') the importance-weighted objective (Eq. 8). Then
 
     dJ/deta = alpha < grad J(theta'), dg/deta >
 
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from envs.configuration import Range
+from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import masked_categorical
 from marl_jax.losses import (
     importance_weighted_objective,
@@ -59,13 +59,21 @@ class LIIRConfig(MAPPOConfig):
     intrinsic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (64, 64)
     """Units of the hidden layers of the intrinsic reward's network."""
     meta_gradient: Literal["step", "all"] = "step"
-    """Through what the meta-gradient goes. step: one plain gradient step of the whole batch (Eq. 7). all: through all
-    of PPO's gradient steps of an iteration, Adam and clipping included, which takes several times as long."""
+    """Through what the meta-gradient goes. step: one plain gradient step (Eq. 7) of a share of the batch, meta_share.
+    all: through all of PPO's gradient steps of an iteration, Adam and clipping included, which takes several times as
+    long (docs/results/ppo.md)."""
     meta_share: Annotated[float, Range(above=0, maximum=1)] = 0.125
     """Share of an iteration's episodes that the meta-gradient through a plain step is taken on. With all of them (1) it
-    costs three more passes over the policies, forwards and backwards."""
+    costs three more passes over the policies, forwards and backwards. No matter under meta_gradient "all"."""
     inner_lr: Annotated[float, Positive] = 1.0
-    """Size alpha of that plain step."""
+    """Size alpha of that plain step. No matter under meta_gradient "all"."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.meta_gradient == "step" and self.normalise_advantage == "minibatch":
+            raise ConfigurationError(
+                "normalise_advantage is 'minibatch'; it must be 'batch' or 'agent' unless meta_gradient is 'all'."
+            )
 
 
 class RewardState(NamedTuple):
@@ -88,7 +96,7 @@ class LearnedReward:
         core: who learns with it.
     """
 
-    core: "PPO[RewardState]"
+    core: "LIIR"
     values: tuple[str, ...] = ("proxy", "extrinsic")
 
     @property
@@ -243,6 +251,8 @@ class LIIR(PPO[RewardState]):
     """Learning individual intrinsic reward (Du et al. 2019), by a true meta-gradient, on MAPPO's core."""
 
     Config: ClassVar = LIIRConfig
+
+    config: LIIRConfig
 
     @property
     def part(self) -> LearnedReward:

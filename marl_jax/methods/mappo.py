@@ -73,6 +73,8 @@ class HAPPO(PPO[tuple[()]]):
 
     Config: ClassVar = HAPPOConfig
 
+    config: HAPPOConfig
+
     def learn(
         self, learner: Learner, lessons: Lessons, rates: Rates, key: jax.Array
     ) -> tuple[Learner, Metrics]:
@@ -96,10 +98,13 @@ class HAPPO(PPO[tuple[()]]):
                 own,
                 key,
             )
-            team = jax.tree.map(lambda x, new: x.at[index].set(new), team, after)
+            # Adam's momentum would move an agent that was dead all along.
+            learns = jnp.any(own.mask > 0)
+            after = jax.tree.map(lambda new, old: jnp.where(learns, new, old), after, before)
             ratio = jnp.exp(self._own_log_prob(after.params["actor"], own) - own.log_prob)
             # Padding may hold anything; its ratio is that of nothing.
             weight = weight * jnp.where(own.mask > 0, ratio, 1.0)[..., 0]
+            team = jax.tree.map(lambda x, new: x.at[index].set(new), team, after)
             return (team, weight), {**metrics, "ratio_product": jnp.mean(weight)}
 
         actors = Learner(*({"actor": x["actor"]} for x in learner))

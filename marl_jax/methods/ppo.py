@@ -38,13 +38,16 @@ from marl_jax.methods.team import (
     TeamMethod,
     Unit,
 )
-from marl_jax.networks import MLP, GRUAgent, MLPAgent, Params, TeamAgent, init_per_agent
+from marl_jax.networks import MLP, GRUAgent, MLPAgent, Params, Sharing, TeamAgent, init_per_agent
 from marl_jax.networks.agents import apply_per_agent
 from marl_jax.optimizers import clip_by_global_norm
 from marl_jax.replay import ReplayState
 from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
 from marl_jax.value_normalisation import ValueNorm
+
+ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
+"""Activations by the name that options give them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +56,7 @@ class PPOConfig(TeamConfig):
 
     num_envs: Annotated[int, Range(minimum=1)] | None = None
     """Environments played side by side; every iteration learns from one episode of each. None: as many as make
-    batch_steps."""
+    batch_steps, which counts only then."""
     batch_steps: Annotated[int, Range(minimum=1)] = 3200
     """Environment steps of an iteration, if its episodes last until the time limit; rounded to whole episodes that the
     minibatches divide."""
@@ -64,7 +67,7 @@ class PPOConfig(TeamConfig):
     initialization: Literal["orthogonal", "torch"] = "orthogonal"
     """How weights are drawn: orthogonal, with gain sqrt 2 (1 in a GRU), and biases of 0; or as PyTorch does it."""
     policy_gain: Annotated[float, Positive] = 0.01
-    """Gain of the policies' last layer, if orthogonal: first policies are nearly uniform."""
+    """Gain of the policies' last layer, if orthogonal (else 1): first policies are nearly uniform."""
     critic_input: Literal["own", "state", "joint"] = "state"
     """What a value is a function of. own: what its agent sees. state: the global state, the clock, and what its agent
     sees (Yu et al.'s agent-specific state). joint: the global state, the clock, and what all agents see; one network
@@ -72,11 +75,12 @@ class PPOConfig(TeamConfig):
     critic: Literal["mlp", "gru"] = "mlp"
     """Network of the critic: feed-forward, or recurrent."""
     critic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (64, 64)
-    """Units of the critic's hidden layers; of a recurrent critic, its only number is that of its memory."""
+    """Units of the critic's hidden layers; a recurrent critic has one layer and a memory, both of the last number."""
     critic_trunk: Literal["shared", "separate"] = "shared"
-    """Where a method learns several values: heads of one network, or a network each."""
+    """Where a method learns several values (LIIR, EDTI): heads of one network, or a network each."""
     mask_dead_inputs: bool = True
-    """Whether a central critic sees nothing of a dead agent but which one it is (Yu et al.'s death masking)."""
+    """Whether a central critic sees zeros in place of a dead agent's inputs, but for its identity where agents observe
+    theirs (Yu et al.'s death masking)."""
     mask_dead_values: bool = False
     """Whether values of dead agents are left out of the loss. Yu et al.'s scripts learn them."""
     share_reward: bool = True
@@ -86,14 +90,14 @@ class PPOConfig(TeamConfig):
     gae_lambda: Annotated[float, Unit] = 0.95
     """Lambda of the generalised advantages."""
     normalise_advantage: Literal["batch", "agent", "minibatch"] = "batch"
-    """Over what advantages of living agents get mean 0 and deviation 1: over the iteration; over the iteration, every
-    agent by itself; or over a minibatch."""
+    """Over what advantages get mean 0 and deviation 1: over an iteration's living agents; over those, every agent by
+    itself; or over the steps of a minibatch at which an agent has a choice."""
     clip: Annotated[float, Positive] = 0.2
     """How far the probability ratio may depart from 1."""
     epochs: Annotated[int, Range(minimum=1)] = 2
     """Passes over an iteration's episodes."""
     minibatches: Annotated[int, Range(minimum=1)] = 4
-    """Parts of each pass, one gradient step each."""
+    """Parts of each pass, one gradient step each. What does not fill a part is left out of that pass."""
     minibatch_unit: Literal["episodes", "steps"] = "episodes"
     """What a minibatch is made of: whole episodes; or, with feed-forward networks, single steps. Minibatches of steps
     keep their size, so where episodes end early there are fewer, at least one."""
@@ -111,7 +115,7 @@ class PPOConfig(TeamConfig):
     """Weight of the values' halved squared errors."""
     value_normalisation: bool = True
     """Whether values are learned in units of the returns' running mean and deviation (ValueNorm)."""
-    value_norm_decay: Annotated[float, Range(minimum=0, maximum=0.9999999)] = 0.9
+    value_norm_decay: Annotated[float, Range(minimum=0, maximum=0.999999)] = 0.9
     """What of the running mean an iteration leaves. Yu et al.: 0.99999 for each gradient step."""
     value_clip: Annotated[float, NotNegative] = 0.0
     """How far a value may depart from its old one before the loss says no more, in normalised units; 0 for no limit."""
@@ -134,15 +138,8 @@ class PPOConfig(TeamConfig):
                 raise ConfigurationError(
                     f"{name}_anneal_end is {end}; it must be above {name}_anneal_start, which is {start}."
                 )
-        default = {f.name: f.default for f in dataclasses.fields(self)}
-        if self.agent == "gru" and self.hidden_layers != default["hidden_layers"]:
-            raise ConfigurationError(
-                f"hidden_layers is {self.hidden_layers}; it must be left alone unless agent is 'mlp'."
-            )
-        if self.critic == "gru" and len(self.critic_hidden) != 1:
-            raise ConfigurationError(
-                f"critic_hidden is {self.critic_hidden}; it must be one number if critic is 'gru'."
-            )
+        if self.critic == "gru" and not self.critic_hidden:
+            raise ConfigurationError("critic_hidden is empty; it must not be if critic is 'gru'.")
         if self.minibatch_unit == "steps" and "gru" in (self.agent, self.critic):
             raise ConfigurationError(
                 "minibatch_unit is 'steps'; it must be 'episodes' unless agent and critic are 'mlp'."
@@ -251,19 +248,15 @@ class Lesson(NamedTuple):
     Attributes:
         experience: the episodes.
         lessons: what the policies learned from; the advantages are normalised.
-        before: agents and critic before it.
-        after: and after it.
+        before: agents and critic before that.
         rates: of the schedules.
-        env_steps: environment steps before the episodes.
         key: a random key, the one that ordered the minibatches.
     """
 
     experience: Experience
     lessons: Lessons
     before: Learner
-    after: Learner
     rates: Rates
-    env_steps: Int[Array, ""]
     key: jax.Array
 
 
@@ -324,16 +317,21 @@ class Critic:
         num_agents: N.
         num_values: K.
         joint: whether one evaluation gives all agents' values.
-        independent: whether every agent has parameters of its own.
-        separate: whether every value has.
+        sharing: whether agents share parameters.
+        separate: whether every value has parameters of its own.
     """
 
     network: MLP | GRUAgent
     num_agents: int
     num_values: int
     joint: bool
-    independent: bool
+    sharing: Sharing
     separate: bool
+
+    @property
+    def independent(self) -> bool:
+        """Whether every agent has parameters of its own."""
+        return self.sharing == "independent"
 
     def init(self, key: jax.Array, input_size: int) -> Params:
         """Draws the parameters."""
@@ -345,14 +343,11 @@ class Critic:
                     return self.network.init(key, x)
                 return self.network.init(key, jnp.zeros((self.network.memory_size,)), x)
 
-            sharing: Literal["independent", "shared"] = (
-                "independent" if self.independent else "shared"
-            )
-            return init_per_agent(network, key, self.num_agents, sharing)
+            return init_per_agent(network, key, self.num_agents, self.sharing)
 
-        return (
-            jax.vmap(draw)(jax.random.split(key, self.num_values)) if self.separate else draw(key)
-        )
+        if not self.separate:
+            return draw(key)
+        return jax.vmap(draw)(jax.random.split(key, self.num_values))
 
     def __call__(self, params: Params, x: Float[Array, "T B M C"]) -> Float[Array, "T B N K"]:
         """All values along whole episodes."""
@@ -363,12 +358,11 @@ class Critic:
             return self._heads(params, x)
 
     def _heads(self, params: Params, x: Float[Array, "T B M C"]) -> Float[Array, "T B N _"]:
-        sharing: Literal["independent", "shared"] = "independent" if self.independent else "shared"
         if isinstance(self.network, MLP):
-            out = apply_per_agent(self.network.apply, params, x, sharing=sharing)
+            out = apply_per_agent(self.network.apply, params, x, sharing=self.sharing)
         else:
             members = 1 if self.joint else self.num_agents
-            out = TeamAgent(self.network, members, sharing).unroll(params, x)[1]
+            out = TeamAgent(self.network, members, self.sharing).unroll(params, x)[1]
         return out.reshape(*x.shape[:2], self.num_agents, -1)
 
 
@@ -377,6 +371,8 @@ class PPO(TeamMethod, Generic[PartStateT]):
     """PPO of a team. Values go on past a time limit."""
 
     Config: ClassVar[type[PPOConfig]] = PPOConfig
+
+    config: PPOConfig
 
     def __post_init__(self) -> None:
         c = self.config
@@ -406,13 +402,14 @@ class PPO(TeamMethod, Generic[PartStateT]):
     def agent(self) -> TeamAgent:
         """The policies' networks."""
         c, outputs = self.config, self.sizes.num_actions
-        drawn = {"initialization": c.initialization, "output_gain": c.policy_gain}
+        gain = c.policy_gain if c.initialization == "orthogonal" else 1.0
         network: GRUAgent | MLPAgent
         if c.agent == "gru":
-            network = GRUAgent(outputs, c.hidden_size, c.head_sizes, **drawn)
+            network = GRUAgent(outputs, c.hidden_size, c.head_sizes, c.initialization, gain)
         else:
             activation = ACTIVATIONS[c.activation]
-            network = MLPAgent(outputs, c.hidden_size, c.hidden_layers, activation, **drawn)
+            layers = c.hidden_layers
+            network = MLPAgent(outputs, c.hidden_size, layers, activation, c.initialization, gain)
         return TeamAgent(network, self.sizes.num_agents, c.sharing)
 
     @property
@@ -425,7 +422,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         outputs = (n if joint else 1) * (1 if separate else num_values)
         network: MLP | GRUAgent
         if c.critic == "gru":
-            network = GRUAgent(outputs, c.critic_hidden[0], initialization=c.initialization)
+            network = GRUAgent(outputs, c.critic_hidden[-1], initialization=c.initialization)
         else:
             network = MLP(
                 (*c.critic_hidden, outputs),
@@ -433,8 +430,8 @@ class PPO(TeamMethod, Generic[PartStateT]):
                 initialization=c.initialization,
                 gains=(2**0.5, 1.0) if c.initialization == "orthogonal" else (1.0, 1.0),
             )
-        independent = c.critic_input == "own" and c.sharing == "independent"
-        return Critic(network, n, num_values, joint, independent, separate)
+        sharing: Sharing = c.sharing if c.critic_input == "own" else "shared"
+        return Critic(network, n, num_values, joint, sharing, separate)
 
     # What networks see.
 
@@ -539,7 +536,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         rates = self.rates(state.env_steps)
         before = Learner(state.params, state.optimizer)
         after, learned = self.learn(before, lessons, rates, key)
-        lesson = Lesson(experience, lessons, before, after, rates, state.env_steps, key)
+        lesson = Lesson(experience, lessons, before, rates, key)
         with jax.named_scope("part"):
             part, taught = self.part.learn(part, lesson)
         env_steps = state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32)
@@ -831,6 +828,3 @@ class Loss(Protocol):
     ) -> tuple[Float[Array, ""], Metrics]:
         """The loss, and what to log."""
         ...
-
-
-ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}

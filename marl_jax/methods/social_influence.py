@@ -80,7 +80,7 @@ class ActionInfluence:
         values: names of the values.
     """
 
-    core: "PPO[ModelState]"
+    core: "SocialInfluence"
     values: tuple[str, ...] = ("value",)
 
     @property
@@ -221,6 +221,8 @@ class SocialInfluence(PPO[ModelState]):
     """
 
     Config: ClassVar = SocialInfluenceConfig
+
+    config: SocialInfluenceConfig
 
     def __post_init__(self) -> None:
         super().__post_init__()
