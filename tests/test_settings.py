@@ -126,6 +126,136 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         make_settings("vdn", "turn", 1, 0, preset="fats")
 
 
+ON_POLICY = {
+    "agent": "gru",
+    "hidden_size": 64,
+    "head_sizes": (),
+    "initialization": "orthogonal",
+    "policy_gain": 0.01,
+    "critic": "gru",
+    "critic_hidden": (64,),
+    "observe_identity": True,
+    "observe_last_action": True,
+    "batch_steps": 8 * 400,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "clip": 0.2,
+    "minibatches": 1,
+    "lr": 5e-4,
+    "lr_final": 5e-4,
+    "max_grad_norm": 10.0,
+    "value_weight": 1.0,
+    "value_normalisation": True,
+    "value_clip": 0.2,
+    "huber_delta": 10.0,
+    "mask_dead_inputs": True,
+    "mask_dead_values": False,
+    "entropy_weight": 0.01,
+    "entropy_weight_final": 0.01,
+}
+JAXMARL = {
+    "agent": "gru",
+    "hidden_size": 128,
+    "head_sizes": (128,),
+    "initialization": "orthogonal",
+    "policy_gain": 0.01,
+    "critic": "gru",
+    "critic_hidden": (128,),
+    "observe_identity": False,
+    "observe_last_action": False,
+    "batch_steps": 128 * 128,
+    "gamma": 0.99,
+    "gae_lambda": 0.95,
+    "normalise_advantage": "minibatch",
+    "epochs": 4,
+    "minibatches": 4,
+    "lr_final": 0.0,
+    "lr_anneal_start": 0,
+    "lr_anneal_end": 10_000_000,
+    "max_grad_norm": 0.25,
+    "value_weight": 0.5,
+    "value_normalisation": False,
+    "huber_delta": 0.0,
+    "mask_dead_values": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("preset", "method", "values"),
+    [
+        # 0.99999 to the power of 15, and of 5.
+        (
+            "yu",
+            "mappo",
+            ON_POLICY
+            | {
+                "sharing": "shared",
+                "critic_input": "state",
+                "epochs": 15,
+                "normalise_advantage": "batch",
+                "value_norm_decay": 0.99985,
+            },
+        ),
+        (
+            "yu",
+            "ippo",
+            ON_POLICY
+            | {
+                "sharing": "shared",
+                "epochs": 15,
+                "normalise_advantage": "batch",
+                "value_norm_decay": 0.99985,
+            },
+        ),
+        (
+            "yu",
+            "happo",
+            ON_POLICY
+            | {
+                "sharing": "independent",
+                "critic_input": "state",
+                "fixed_order": False,
+                "epochs": 5,
+                "normalise_advantage": "agent",
+                "value_norm_decay": 0.99995,
+            },
+        ),
+        (
+            "jaxmarl",
+            "mappo",
+            JAXMARL
+            | {
+                "critic_input": "state",
+                "mask_dead_inputs": False,
+                "clip": 0.2,
+                "value_clip": 0.2,
+                "lr": 2e-3,
+                "entropy_weight": 0.0,
+                "entropy_weight_final": 0.0,
+            },
+        ),
+        (
+            "jaxmarl",
+            "ippo",
+            JAXMARL
+            | {
+                "clip": 0.05,
+                "value_clip": 0.05,
+                "lr": 4e-3,
+                "entropy_weight": 0.01,
+                "entropy_weight_final": 0.01,
+            },
+        ),
+    ],
+)
+def test_presets_hold_the_numbers_of_their_sources(
+    preset: str, method: str, values: dict[str, Any]
+) -> None:
+    """on-policy's and HARL's scripts for SMAC; JaxMARL's for SMAX, whose values are clipped as far as its ratios."""
+    options = dataclasses.asdict(make_settings(method, "turn", 1, 0, preset=preset).method_options)
+    assert {name: options[name] for name in values} == values
+
+
 MIXED = """# What all share: lr. Another sentence.
 [training]
 eval_episodes = 3
