@@ -108,8 +108,10 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         "grid_maac": ("diayn", "eoi_maac", "maac"),
         "grid_ppo": ("happo", "ippo", "liir", "mappo"),
         "jaxmarl": ("ippo", "mappo"),
+        "mpe_ppo": ("happo", "ippo", "liir", "mappo"),
         "paper": ("liir",),
         "pymarl": fitting,
+        "smax_ppo": ("happo", "ippo", "liir", "mappo"),
         "sparse_ppo": ("edti", "eiti", "ippo", "social_influence"),
         "yu": ("happo", "ippo", "mappo"),
     }
