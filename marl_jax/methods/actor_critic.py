@@ -250,7 +250,7 @@ class ActorCritic(TeamMethod):
 
     def _agent_mask(self, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """1 where an agent lives and can choose: an agent with one legal action has nothing to learn."""
-        chooses = jnp.sum(batch.action_mask[:-1], axis=-1) > 1
+        chooses = batch.alive[:-1] & (jnp.sum(batch.action_mask[:-1], axis=-1) > 1)
         return (batch.valid[..., None] & chooses).astype(batch.reward.dtype)
 
     def _probs(

@@ -194,6 +194,15 @@ def test_the_agent_mask_leaves_out_padding_and_agents_without_a_choice() -> None
     np.testing.assert_array_equal(result[:, 0], [[0, 1], [1, 0], [0, 0]])
 
 
+def test_the_agent_mask_leaves_out_the_dead_from_the_step_at_whose_start_they_are_dead() -> None:
+    batch = make_batch(lengths=(3,), terminated=(True,), steps=3)
+    # Agent 1 dies in the second step, whose action it has still chosen. The dead may do anything.
+    alive = jnp.array([[1, 1], [1, 1], [1, 0], [1, 0]])[:, None] > 0  # [T+1, B, N]
+    mask = jnp.ones((4, 1, AGENTS, ACTIONS), bool)
+    result = make("coma")._agent_mask(batch._replace(action_mask=mask, alive=alive))
+    np.testing.assert_array_equal(result[:, 0], [[1, 1], [1, 1], [1, 0]])
+
+
 def test_an_agent_without_a_choice_has_no_part_in_the_policy_gradient() -> None:
     method = make("coma", normalise_advantage=True, sharing="independent")
     batch = make_batch()
