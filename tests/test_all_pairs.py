@@ -70,7 +70,6 @@ def test_every_world_runs(env: str) -> None:
 def test_recurrent_and_independent(method: str) -> None:
     options = tiny.options(1, method)
     options["method_options"] |= {"agent": "gru", "sharing": "independent"}
-    options["method_options"].pop("hidden_layers", None)
     result = marl_jax.train(method, "turn", seeds=1, **options)
     assert not result.failures
 

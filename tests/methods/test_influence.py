@@ -304,7 +304,7 @@ def test_padding_teaches_nothing() -> None:
 def test_agents_may_be_recurrent(name: str) -> None:
     """Counts and models need observations and actions only."""
     known = methods.method_class(name).Config.__dataclass_fields__
-    options = {k: v for k, v in SMALL.items() if k in known and k != "hidden_layers"}
+    options = {k: v for k, v in SMALL.items() if k in known}
     options |= {"agent": "gru", "critic": "gru", "minibatch_unit": "episodes", "minibatches": 3}
     config = methods.method_class(name).Config.from_mapping(options, name)
     method: Any = methods.method_class(name)(config, SIZES)

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
@@ -12,6 +13,7 @@ from envs.configuration import ConfigurationError
 from marl_jax.methods.ppo import Learner, Lesson
 from tests.methods.learners import differing, fast_jit
 from tests.methods.ppo_learners import KEY, drawn_state, episodes, make, update
+from tests.probes import AGENTS, LIMIT
 
 LIIR: dict[str, Any] = {"intrinsic_hidden": (3,), "intrinsic_weight": 0.5, "critic_hidden": ()}
 
@@ -23,14 +25,14 @@ def to_float64(tree: Any) -> Any:
 
 
 def lesson(method: Any, state: Any, batch: Any) -> Lesson:
-    """What `update` gives the part, but for the learner after it, which no gradient depends on."""
+    """What `update` gives the part."""
     experience = method.experience(state, batch)
     _, reward, _ = method.part.rewards(state.part, experience, state.env_steps)
     returns = method.returns(experience, reward)
     norm = state.value_norm.update(returns, experience.played, method.config.value_norm_decay)
     given = method._lessons(experience, returns, state.value_norm, norm, experience.played)
     rates, learner = method.rates(state.env_steps), Learner(state.params, state.optimizer)
-    return Lesson(experience, given, learner, learner, rates, state.env_steps, KEY)
+    return Lesson(experience, given, learner, rates, KEY)
 
 
 # --- The meta-gradient ---
@@ -211,7 +213,7 @@ def test_its_optimiser_does_not_swallow_a_gradient_of_a_ten_millionth() -> None:
 
 
 def test_it_climbs_and_logs_what_a_reader_must_watch() -> None:
-    method = make("liir", **LIIR, intrinsic_lr=1e-3)
+    method = make("liir", **LIIR, intrinsic_lr=1e-3, meta_share=1.0)
     state, batch = drawn_state(method), episodes()
 
     @fast_jit
@@ -235,6 +237,31 @@ def test_it_climbs_and_logs_what_a_reader_must_watch() -> None:
     np.testing.assert_allclose(metrics["outer_objective"], objective, rtol=1e-4)
     magnitude = np.abs(np.asarray(r_in)[living]).mean()
     np.testing.assert_allclose(metrics["intrinsic_reward_abs"], magnitude, rtol=1e-4)
+
+
+def test_the_meta_gradient_is_taken_on_a_share_of_the_episodes() -> None:
+    """The first two of three, as if there were no other."""
+    method = make("liir", **LIIR, meta_share=0.6)
+    state, batch = drawn_state(method), episodes()
+
+    @fast_jit
+    def look(state: Any) -> Any:
+        given = lesson(method, state, batch)
+        first = lesson(method, state, jax.tree.map(lambda x: x[:, :2], batch))
+        found = method.part.learn(state.part, given)[1]["meta_grad_norm"]
+        gradients = [method.part.meta_gradient(state.part.params, x)[1] for x in (first, given)]
+        return found, *map(optax.tree.norm, gradients)
+
+    found, expected, of_all = look(state)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert abs(of_all / expected - 1.0) > 0.01
+
+
+def test_the_meta_gradient_takes_at_least_one_episode() -> None:
+    method = make("liir", **LIIR, meta_share=0.1)
+    state = drawn_state(method)
+    share = jax.eval_shape(lambda s: method.part._share(lesson(method, s, episodes())), state)
+    assert share.experience.played.shape == (LIMIT, 1, AGENTS)
 
 
 @pytest.mark.parametrize("sharing", ["shared", "independent"])

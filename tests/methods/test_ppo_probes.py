@@ -27,6 +27,7 @@ SOLVER: dict[str, Any] = {
     # One-step advantages: only the critic's knowledge tells what an early action was worth.
     "gae_lambda": 0.0,
     "epochs": 4,
+    "minibatches": 4,
     "entropy_weight": 0.05,
     "entropy_weight_final": 0.005,
     "entropy_anneal_end": 3000,

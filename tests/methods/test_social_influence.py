@@ -127,12 +127,11 @@ def test_the_model_learns_the_others_next_actions_only() -> None:
     @fast_jit
     def both(state: Any) -> Any:
         experience = method.experience(state, batch)
-        norm = experience.played
-        reward = batch.reward[..., None]
-        lessons = method._lessons(experience, reward, state.value_norm, norm)
+        reward, norm = batch.reward[..., None], state.value_norm
+        lessons = method._lessons(experience, reward, norm, norm, experience.played)
         learner = Learner(state.params, state.optimizer)
         rates = Rates(jnp.array(0.01), jnp.array(0.0))
-        lesson = Lesson(experience, lessons, learner, learner, rates, state.env_steps, KEY)
+        lesson = Lesson(experience, lessons, learner, rates, KEY)
         expected = jax.grad(lambda p: 0.1 * cross_entropy(p)[0])(params)
         return method.part.learn(state.part, lesson), expected, cross_entropy(params)[1]
 
