@@ -170,6 +170,10 @@ def test_counts_and_influence_against_dictionaries(world: Any, player: str) -> N
         assert float(batches[-1].reward.max()) == 1000.0
 
 
+def test_an_iteration_of_push_box_has_32_episodes() -> None:
+    assert methods.make("eiti", PushBox()).num_envs == 32  # type: ignore[attr-defined]
+
+
 def test_a_box_that_is_drawn_anew_is_no_outcome_of_a_step() -> None:
     """Two environments: the agents stay, and the box is drawn in another cell in each."""
     world = PushBox(observation="cells")

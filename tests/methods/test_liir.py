@@ -280,6 +280,10 @@ def test_agents_learn_rewards_together_or_each_its_own(sharing: str) -> None:
         ({"intrinsic_hidden": (0,)}, "intrinsic_hidden is 0; it must be at least 1."),
         ({"inner_lr": 0.0}, "inner_lr is 0.0; it must be above 0."),
         ({"meta_gradient": "some"}, "meta_gradient is 'some'; it must be one of: step, all."),
+        (
+            {"normalise_advantage": "minibatch"},
+            "normalise_advantage is 'minibatch'; it must be 'batch' or 'agent' unless meta_gradient is 'all'.",
+        ),
     ],
 )
 def test_bad_options_get_one_sentence(options: dict[str, Any], sentence: str) -> None:

@@ -143,6 +143,20 @@ def test_happos_critic_learns_what_mappos_does_after_all_agents() -> None:
     assert set(plain_metrics) <= set(metrics)
 
 
+def test_an_agent_of_happo_that_is_dead_all_along_stays_as_it_is() -> None:
+    """Even if its optimiser has a momentum."""
+    method, batch = make("happo", epochs=3), episodes()
+    state, _ = update(method, drawn_state(method), batch)
+    dead = batch._replace(alive=batch.alive.at[..., 1].set(False))
+    after, _ = update(method, state, dead)
+    living, dead_one = (
+        [jax.tree.map(lambda x, i=agent: x[i], s.params["actor"]) for s in (state, after)]
+        for agent in (0, 1)
+    )
+    assert differing(*living)
+    assert not differing(*dead_one)
+
+
 def test_happo_of_one_agent_is_mappo() -> None:
     sizes = Sizes(1, ACTIONS, FEATURES, AGENTS * FEATURES, LIMIT)
     batch = episodes()

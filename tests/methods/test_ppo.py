@@ -469,7 +469,7 @@ def test_one_seed_alone_learns_what_it_learns_among_others(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("ippo", {"agent": "gru", "critic": "gru", "head_sizes": (3,)}),
+        ("ippo", {"agent": "gru", "critic": "gru", "critic_hidden": (5, 3), "head_sizes": (3,)}),
         ("mappo", {"agent": "gru", "critic_input": "joint", "minibatches": 3}),
         ("mappo", {"critic_input": "state", "minibatch_unit": "steps", "minibatches": 2}),
         ("liir", {"critic_trunk": "separate", "critic": "gru", "critic_input": "joint"}),
@@ -498,6 +498,13 @@ def test_every_kind_of_network_has_an_update(
     assert all(x.shape == () for x in metrics.values())
 
 
+def test_the_policies_gain_is_of_orthogonal_weights_only() -> None:
+    gains = [
+        make("mappo", initialization=x).agent.network.output_gain for x in ("orthogonal", "torch")
+    ]
+    assert gains == [0.01, 1.0]
+
+
 # --- Bad input ---
 
 
@@ -519,6 +526,10 @@ def test_every_kind_of_network_has_an_update(
         (
             {"entropy_anneal_start": 50, "entropy_anneal_end": 20},
             "entropy_anneal_end is 20; it must be above entropy_anneal_start, which is 50.",
+        ),
+        (
+            {"critic": "gru", "critic_hidden": ()},
+            "critic_hidden is empty; it must not be if critic is 'gru'.",
         ),
         (
             {"agent": "gru", "minibatch_unit": "steps"},
