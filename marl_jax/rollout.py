@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from envs.base import MultiAgentEnv
+from envs.base import MultiAgentEnv, Observation
 from marl_jax.methods.base import Method
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -64,14 +64,7 @@ def rollout(
     carry = (env_state, first.observation, first.extras, memory, jnp.ones((num_envs,), bool))
     keys = jax.random.split(act_key, env.time_limit)
     (_, _, env_extras, _, _), batch = jax.lax.scan(step, carry, keys)
-    view = first.observation
-    batch = batch._replace(
-        observation=_in_front(view.agents_view, batch.observation),
-        global_state=_in_front(view.global_state, batch.global_state),
-        action_mask=_in_front(view.action_mask, batch.action_mask),
-        alive=_in_front(view.alive, batch.alive),
-    )
-    return batch, env_extras
+    return _begin_with(first.observation, batch), env_extras
 
 
 def retrace(env: MultiAgentEnv[Any], key: jax.Array, action: Int[Array, "T B N"]) -> Any:
@@ -99,6 +92,16 @@ def retrace(env: MultiAgentEnv[Any], key: jax.Array, action: Int[Array, "T B N"]
 def _reset(env: MultiAgentEnv[Any], key: jax.Array, num_envs: int) -> Any:
     """The states and time steps of B episodes at their start."""
     return jax.vmap(env.reset)(jax.random.split(key, num_envs))
+
+
+def _begin_with(view: Observation, batch: EpisodeBatch) -> EpisodeBatch:
+    """T+1 observations, the first one among them, in place of the T after each step."""
+    return batch._replace(
+        observation=_in_front(view.agents_view, batch.observation),
+        global_state=_in_front(view.global_state, batch.global_state),
+        action_mask=_in_front(view.action_mask, batch.action_mask),
+        alive=_in_front(view.alive, batch.alive),
+    )
 
 
 def _in_front(first: Any, rest: Any) -> Any:

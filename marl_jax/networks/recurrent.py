@@ -122,6 +122,18 @@ def _next(h: jax.Array, gates: _Gates) -> jax.Array:
     return (1.0 - gates.z) * gates.n + gates.z * h
 
 
+def _slopes(h: jax.Array, gates: _Gates) -> tuple[jax.Array, ByGate]:
+    """Derivatives of the state after h: in x_n, and in the three products with h."""
+    r, z, q, n = gates
+    by_new = (1.0 - z) * (1.0 - n**2)
+    return by_new, (by_new * q * r * (1.0 - r), (h - n) * z * (1.0 - z), by_new * r)
+
+
+def _products(h: Float[Array, "... H"], kernel: Float[Array, "H 3H"]) -> ByGate:
+    """U h, by gate; as one product of matrices, however many axes h has."""
+    return _split((h.reshape(-1, h.shape[-1]) @ kernel).reshape(*h.shape[:-1], -1))
+
+
 @jax.custom_jvp
 def gru(
     memory: Float[Array, "R H"],
@@ -160,22 +172,17 @@ def _gru_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
         h = _next(h, gates)
         return h, (h, gates)
 
-    hidden, (r, z, q, n) = jax.lax.scan(keep_gates, memory, inputs)[1]
+    hidden, gates = jax.lax.scan(keep_gates, memory, inputs)[1]
     before = jnp.concatenate([memory[None], hidden[:-1]])
-    # Derivatives of h' in x_n, and in the three products with h.
-    by_new = (1.0 - z) * (1.0 - n**2)
-    slopes = (by_new * q * r * (1.0 - r), (before - n) * z * (1.0 - z), by_new * r)
+    by_new, slopes = _slopes(before, gates)
     # Materialised once: inside the loop's fusions they would be computed by scalar code.
-    by_new, slopes, z = jax.lax.optimization_barrier((by_new, slopes, z))
-
-    def products(h: jax.Array, kernel: jax.Array) -> ByGate:
-        return _split((h.reshape(-1, h.shape[-1]) @ kernel).reshape(*h.shape[:-1], -1))
+    by_new, slopes, z = jax.lax.optimization_barrier((by_new, slopes, gates.z))
 
     def carried(d: jax.Array, z: jax.Array, slopes: ByGate) -> jax.Array:
         """What the change of one step makes of the next."""
-        return sum((s * p for s, p in zip(slopes, products(d, kernel), strict=True)), start=z * d)
+        return sum((s * p for s, p in zip(slopes, _products(d, kernel), strict=True)), start=z * d)
 
-    of_r, of_z, of_n = products(before, kernel_dot)
+    of_r, of_z, of_n = _products(before, kernel_dot)
     change = (
         slopes[0] * (inputs_dot[0] + of_r)
         + slopes[1] * (inputs_dot[1] + of_z)
