@@ -26,7 +26,7 @@ PAGES = [
 WITH_COMMANDS = [
     ROOT / "README.md",
     ROOT / "docs" / "usage.md",
-    *(ROOT / "docs" / "results" / f"{page}.md" for page in ("cia", "eoi", "roma", "alita", "liir")),
+    *(ROOT / "docs" / "results" / f"{page}.md" for page in ("cia", "eoi", "roma", "alita", "liir", "ppo")),
 ]
 
 
