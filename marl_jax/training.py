@@ -36,7 +36,7 @@ class TrainingConfig(Config):
     eval_interval: Annotated[int, Range(minimum=1)] = 16_000
     """Environment steps between two evaluations, rounded to whole iterations. A run is saved as often."""
     eval_episodes: Annotated[int, Range(minimum=1)] = 32
-    """Greedy episodes of each evaluation, always the same ones; as many are played as in training, too."""
+    """Greedy episodes of each evaluation, always the same ones; as many sampled ones are played beside them."""
     keep_every: Annotated[int, Range(minimum=0)] = 0
     """Checkpoints between two that stay on disk beside the last two, to look at how a team came about; 0 for none. They
     hold what was learned, not the replay. There is one after every evaluation of the seeds that still go on."""

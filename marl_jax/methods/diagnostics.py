@@ -24,7 +24,11 @@ def intrinsic_ratio(
 def critic_fit(
     value: Float[Array, "*shape"], returns: Float[Array, "*shape"], mask: Float[Array, "*shape"]
 ) -> Metrics:
-    """How well a critic knows the discounted returns that followed: what it explains of them, and both means."""
+    """How well a critic knows returns: what it explains of them, and both means.
+
+    Which returns is up to the caller: lambda-returns for PPO, which lean on the critic itself; those of lambda 1,
+    which bootstrap at a time limit alone, for the actor-critics.
+    """
     return {
         "explained_variance": explained_variance(value, returns, mask),
         "value_mean": masked_mean(value, mask),
