@@ -470,22 +470,30 @@ def wait_for_evaluations(out: Path, count: int, process: subprocess.Popen[str]) 
 VDN = ["--method", "vdn", "--env", "turn", "--seeds", "2", *tiny.VALUE_FLAGS]
 
 
-# VDN keeps a replay.
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_stopped_run_goes_on_where_it_was(number: signal.Signals, tmp_path: Path) -> None:
-    out, method = tmp_path / "run", "vdn"
+def stopped(number: signal.Signals, out: Path) -> tuple[int, str]:
+    """The exit status and output of a run of VDN, which keeps a replay, that is sent a signal in its midst."""
     process = start([*VDN, "--total-steps", "4000", "--out", str(out)])
     wait_for_evaluations(out, 3, process)
     process.send_signal(number)
     text = process.communicate(timeout=60)[0]
-    if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert f"go on with: python experiments/run.py --resume {out}" in text
+    assert 3 <= RunDirectory(out).checkpoints.steps()[-1] < 200
+    return process.returncode, text
+
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    status, text = stopped(signal.SIGINT, out)
+    assert status == 130
+    assert f"go on with: python experiments/run.py --resume {out}" in text
+
+
+def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    stopped(signal.SIGKILL, out)
     reached = RunDirectory(out).checkpoints.steps()[-1]
-    assert 3 <= reached < 200
     resumed = marl_jax.resume(out, total_steps=20 * (reached + 2), progress=False)
-    options = tiny.options(reached + 2, method)
-    whole = marl_jax.train(method, "turn", seeds=2, out=str(tmp_path / "whole"), **options)
+    options = tiny.options(reached + 2, "vdn")
+    whole = marl_jax.train("vdn", "turn", seeds=2, out=str(tmp_path / "whole"), **options)
     assert rows_of(out) == rows_of(tmp_path / "whole")
     assert resumed.final_returns.tolist() == whole.final_returns.tolist()
 

@@ -808,7 +808,13 @@ def test_a_world_of_ours_steps_the_same_in_jaxmarls_hands() -> None:
 
 
 @needs_jaxmarl
-@pytest.mark.parametrize("name", ["pac_men", "windy_maze", "push_box", "secret_room"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "secret_room",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("pac_men", "windy_maze", "push_box")),
+    ],
+)
 def test_more_worlds_of_ours_can_be_played_in_jaxmarls_hands(name: str) -> None:
     bridges.require_jaxmarl()
     from envs.bridges.to_jaxmarl import AsJaxMARL

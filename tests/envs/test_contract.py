@@ -56,7 +56,17 @@ every_world = pytest.mark.parametrize(
     ("name", "options"), WORLDS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(WORLDS)]
 )
 # Sparse Pac-Men is Pac-Men with another reward.
-every_name = pytest.mark.parametrize("name", [n for n in envs.own_names() if n != "sparse_pac_men"])
+NAMES = [n for n in envs.own_names() if n != "sparse_pac_men"]
+every_name = pytest.mark.parametrize("name", NAMES)
+# What wrappers and viewers make of a world hardly depends on which it is. The clock of the one ends an episode, that of
+# the other cuts it off.
+two_names = pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("turn", "pursuit_1d") else pytest.param(name, marks=pytest.mark.slow)
+        for name in NAMES
+    ],
+)
 
 
 def test_every_world_is_under_test() -> None:
@@ -126,7 +136,7 @@ def test_scripted_actions_are_legal(name: str) -> None:
     env.action_spec.validate(action)
 
 
-@every_name
+@two_names
 def test_auto_reset_starts_a_different_episode(name: str) -> None:
     env = AutoResetWrapper(envs.make(name, time_limit=3), next_obs_in_extras=True)
     reset, step, script = jax.jit(env.reset), jax.jit(env.step), jax.jit(env.scripted_action)
@@ -142,7 +152,7 @@ def test_auto_reset_starts_a_different_episode(name: str) -> None:
     assert len(np.unique(np.stack(starts), axis=0)) > 2
 
 
-@every_name
+@two_names
 def test_vmap_wrappers(name: str) -> None:
     for wrapper in (VmapWrapper, VmapAutoResetWrapper):
         env = wrapper(envs.make(name, time_limit=2))
@@ -156,7 +166,7 @@ def test_vmap_wrappers(name: str) -> None:
         assert env.render(state).dtype == np.uint8
 
 
-@every_name
+@two_names
 def test_gym_through_a_single_reward(name: str) -> None:
     ours = envs.make(name, time_limit=2)
     env = JumanjiToGymWrapper(MultiToSingleWrapper(ours, reward_aggregator=jnp.mean))
@@ -188,7 +198,7 @@ def test_a_picture(name: str) -> None:
     assert (env.render(later) != picture).any()
 
 
-@every_name
+@two_names
 def test_an_animation(name: str, tmp_path: pathlib.Path) -> None:
     env = envs.make(name)
     state, _ = jax.jit(env.reset)(jax.random.PRNGKey(0))
@@ -211,7 +221,7 @@ def test_an_animation(name: str, tmp_path: pathlib.Path) -> None:
     assert all((a != b).any() for a, b in itertools.pairwise(frames))
 
 
-@every_name
+@two_names
 def test_what_cannot_be_drawn_is_refused(name: str, tmp_path: pathlib.Path) -> None:
     env = envs.make(name)
     state, _ = env.reset(jax.random.PRNGKey(0))

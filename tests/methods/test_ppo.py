@@ -218,14 +218,14 @@ def test_the_values_loss_by_hand(options: dict[str, Any], expected: float) -> No
 
 def test_targets_are_normalised_by_returns_and_values_are_what_the_critic_put_out() -> None:
     """The values that advantages count with are in units of returns, by the statistics from before."""
-    method = make(value_norm_decay=0.5)
+    method = make()
     state, batch = drawn_state(method), episodes()
 
     @fast_jit
     def look(state: Any, batch: EpisodeBatch) -> Any:
         experience = method.experience(state, batch)
         returns = method.returns(experience, batch.reward[..., None])
-        norm = state.value_norm.update(returns, experience.played, 0.5)
+        norm = state.value_norm.update(returns, experience.played, 0.9)
         given = method._lessons(experience, returns, state.value_norm, norm, experience.played)
         put_out = method.critic(state.params["critic"], experience.critic_inputs)
         return experience, returns, given, put_out
@@ -234,9 +234,9 @@ def test_targets_are_normalised_by_returns_and_values_are_what_the_critic_put_ou
     np.testing.assert_allclose(experience.value, 1.2 * put_out + 0.4, rtol=1e-5)
     np.testing.assert_allclose(given.value, put_out[:-1], rtol=1e-4, atol=1e-5)
     counted = np.asarray(returns[..., 0])[np.asarray(experience.played) > 0]
-    weight = 0.5 * 0.5 + 0.5
-    mean = (0.5 * 0.2 + 0.5 * counted.mean()) / weight
-    square = (0.5 * 0.8 + 0.5 * (counted**2).mean()) / weight
+    weight = 0.9 * 0.5 + 0.1
+    mean = (0.9 * 0.2 + 0.1 * counted.mean()) / weight
+    square = (0.9 * 0.8 + 0.1 * (counted**2).mean()) / weight
     deviation = np.sqrt(square - mean**2)
     np.testing.assert_allclose(given.target, (returns - mean) / deviation, rtol=1e-3, atol=1e-3)
     after, metrics = update(method, state, batch)
@@ -341,7 +341,8 @@ PADDING = np.arange(LIMIT + 1)[:, None] >= np.array([LIMIT + 1, *LENGTHS[1:]])
     ("name", "options"),
     [
         ("mappo", {}),
-        ("liir", {"meta_gradient": "all", "epochs": 2}),
+        ("liir", {}),
+        pytest.param("liir", {"meta_gradient": "all", "epochs": 2}, marks=pytest.mark.slow),
         pytest.param("happo", {}, marks=pytest.mark.slow),
         pytest.param("mappo", {"agent": "gru", "critic": "gru"}, marks=pytest.mark.slow),
         pytest.param("ippo", {"minibatch_unit": "steps"}, marks=pytest.mark.slow),
@@ -446,7 +447,8 @@ def test_minibatches_are_full_of_steps_that_were_played() -> None:
             np.testing.assert_allclose(metrics["size"], sum(lengths) / steps, rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["mappo", pytest.param("liir", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mappo", "liir"])
 def test_one_seed_alone_learns_what_it_learns_among_others(name: str) -> None:
     method, batch = make(name), episodes()
     states = [drawn_state(method, seed) for seed in range(3)]
@@ -465,16 +467,30 @@ def test_one_seed_alone_learns_what_it_learns_among_others(name: str) -> None:
 # --- All kinds of networks ---
 
 
-@pytest.mark.parametrize("sharing", ["shared", "independent"])
+KINDS: list[tuple[str, dict[str, Any], str]] = [
+    (
+        "ippo",
+        {"agent": "gru", "critic": "gru", "critic_hidden": (5, 3), "head_sizes": (3,)},
+        "independent",
+    ),
+    ("mappo", {"agent": "gru", "critic_input": "joint", "minibatches": 3}, "independent"),
+    ("mappo", {"critic_input": "state", "minibatch_unit": "steps", "minibatches": 2}, "shared"),
+    ("liir", {"critic_trunk": "separate", "critic": "gru", "critic_input": "joint"}, "independent"),
+    ("liir", {"critic_trunk": "separate", "critic_input": "state", "agent": "gru"}, "shared"),
+    (
+        "liir",
+        {"critic_trunk": "shared", "meta_gradient": "all", "activation": "tanh"},
+        "independent",
+    ),
+]
+OTHER = {"shared": "independent", "independent": "shared"}
+
+
 @pytest.mark.parametrize(
-    ("name", "options"),
+    ("name", "options", "sharing"),
     [
-        ("ippo", {"agent": "gru", "critic": "gru", "critic_hidden": (5, 3), "head_sizes": (3,)}),
-        ("mappo", {"agent": "gru", "critic_input": "joint", "minibatches": 3}),
-        ("mappo", {"critic_input": "state", "minibatch_unit": "steps", "minibatches": 2}),
-        ("liir", {"critic_trunk": "separate", "critic": "gru", "critic_input": "joint"}),
-        ("liir", {"critic_trunk": "separate", "critic_input": "state", "agent": "gru"}),
-        ("liir", {"critic_trunk": "shared", "meta_gradient": "all", "activation": "tanh"}),
+        *KINDS,
+        *(pytest.param(n, o, OTHER[s], marks=pytest.mark.slow) for n, o, s in KINDS),
     ],
 )
 def test_every_kind_of_network_has_an_update(
