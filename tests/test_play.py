@@ -25,8 +25,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "policy"),
     [
-        *((name, "scripted") for name in envs.own_names()),
         ("turn", "random"),
+        ("secret_room", "scripted"),
+        *(
+            pytest.param(name, "scripted", marks=pytest.mark.slow)
+            for name in envs.own_names()
+            if name != "secret_room"
+        ),
         pytest.param("smax/3m", "random", marks=pytest.mark.slow),
         ("mpe/simple_spread", "scripted"),
     ],

@@ -231,7 +231,7 @@ def test_of_the_replays_steps_only_those_that_match_a_recent_one_teach_an_estima
 # --- Influence ---
 
 
-@pytest.mark.parametrize("target_state", ["next", "current"])
+@pytest.mark.parametrize("target_state", ["next", pytest.param("current", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("joint_maximum", ["enumerate", "coordinate", "policy"])
 def test_the_best_joint_action(joint_maximum: str, target_state: str) -> None:
     options: Any = {"joint_maximum": joint_maximum, "target_state": target_state}
@@ -307,7 +307,7 @@ def test_an_end_that_allows_nothing_makes_no_nan(joint_maximum: str) -> None:
     ("estimator", "target_state"),
     [
         ("multiple", "current"),
-        ("multiple", "next"),
+        pytest.param("multiple", "next", marks=pytest.mark.slow),
         pytest.param("single", "current", marks=pytest.mark.slow),
     ],
 )

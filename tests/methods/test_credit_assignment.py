@@ -92,7 +92,9 @@ def test_cia_adds_the_contrastive_loss_of_the_credits(
     np.testing.assert_allclose(loss - plain, method.config.cia_weight * expected, rtol=2e-3)
 
 
-@pytest.mark.parametrize(("name", "options", "base"), CASES)
+@pytest.mark.parametrize(
+    ("name", "options", "base"), [CASES[0], pytest.param(*CASES[1], marks=pytest.mark.slow)]
+)
 def test_the_identity_loss_trains_the_mixer_and_never_the_agents(
     name: str, options: dict[str, Any], base: str
 ) -> None:

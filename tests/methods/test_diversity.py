@@ -155,7 +155,7 @@ def test_generated_weights_are_drawn_as_the_layers_that_make_them() -> None:
 # --- All three ---
 
 
-@pytest.mark.parametrize("agent", ["mlp", "gru"])
+@pytest.mark.parametrize("agent", [pytest.param("mlp", marks=pytest.mark.slow), "gru"])
 @pytest.mark.parametrize("name", NAMES)
 def test_replayed_values_are_those_acted_on(name: str, agent: str) -> None:
     s = setting(name, agent=agent)
@@ -412,7 +412,7 @@ def test_the_means_are_three_different_ones() -> None:
         assert np.abs(means[i] - means[i - 1]).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", ["cds", "scds"])
+@pytest.mark.parametrize("name", ["cds", pytest.param("scds", marks=pytest.mark.slow)])
 def test_the_targets_contain_what_the_target_predictors_say(name: str) -> None:
     s = weighted(name)
     _, metrics, gradient = s.learned
@@ -438,7 +438,7 @@ def test_the_targets_contain_what_the_target_predictors_say(name: str) -> None:
         assert not differing(gradient[predictor], other[predictor])
 
 
-@pytest.mark.parametrize("name", ["cds", "scds"])
+@pytest.mark.parametrize("name", ["cds", pytest.param("scds", marks=pytest.mark.slow)])
 def test_the_predictors_loss_reaches_only_the_predictors(name: str) -> None:
     s = weighted(name)
     loss, metrics, gradient = s.learned

@@ -90,7 +90,9 @@ def of_agent(params: Any, agent: int) -> Any:
     return jax.tree.map(lambda x: x[agent], params)
 
 
-@pytest.mark.parametrize("seen", ["executed", "acted", "current"])
+@pytest.mark.parametrize(
+    "seen", ["executed", *(pytest.param(x, marks=pytest.mark.slow) for x in ("acted", "current"))]
+)
 def test_the_intrinsic_values_targets_step_by_step(seen: str) -> None:
     s = setting(intrinsic_input=seen)
     batch, method = s.batch, s.method

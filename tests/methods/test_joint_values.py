@@ -121,7 +121,10 @@ def test_qtrans_joint_value_trains_the_agents_and_its_constraints_leave_it_alone
     assert jnp.abs(difference["v"]["Linear_0"]["Dense_0"]["kernel"]).max() > 1e-3
 
 
-@pytest.mark.parametrize(("name", "double_q"), [("ow_qmix", True), ("cw_qmix", False)])
+@pytest.mark.parametrize(
+    ("name", "double_q"),
+    [("ow_qmix", True), pytest.param("cw_qmix", False, marks=pytest.mark.slow)],
+)
 def test_weighted_qmix(name: str, double_q: bool) -> None:
     s = Setting(name, **MIXER, alpha=0.25, double_q=double_q)
     batch, greedy = s.batch, s.greedy("params")

@@ -249,12 +249,11 @@ def test_the_meta_gradient_is_taken_on_a_share_of_the_episodes() -> None:
         given = lesson(method, state, batch)
         first = lesson(method, state, jax.tree.map(lambda x: x[:, :2], batch))
         found = method.part.learn(state.part, given)[1]["meta_grad_norm"]
-        gradients = [method.part.meta_gradient(state.part.params, x)[1] for x in (first, given)]
-        return found, *map(optax.tree.norm, gradients)
+        gradient = method.part.meta_gradient(state.part.params, first)[1]
+        return found, optax.tree.norm(gradient)
 
-    found, expected, of_all = look(state)
+    found, expected = look(state)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert abs(of_all / expected - 1.0) > 0.01
 
 
 def test_the_meta_gradient_takes_at_least_one_episode() -> None:

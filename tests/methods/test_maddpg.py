@@ -57,8 +57,15 @@ def transitions() -> Any:
     return EpisodeReplay(3).sample_transitions(stored(), KEY, 5)
 
 
-@pytest.mark.parametrize("twins", [False, True])
-@pytest.mark.parametrize("relaxation", ["soft", "straight_through"])
+@pytest.mark.parametrize(
+    ("twins", "relaxation"),
+    [
+        (False, "soft"),
+        (True, "straight_through"),
+        pytest.param(False, "straight_through", marks=pytest.mark.slow),
+        pytest.param(True, "soft", marks=pytest.mark.slow),
+    ],
+)
 def test_the_critics_loss_row_by_row(twins: bool, relaxation: str) -> None:
     method, state = make(twin_critics=twins, relaxation=relaxation), initial(twins)
     steps = transitions()

@@ -113,7 +113,7 @@ def test_agents_that_cannot_tell_who_they_are_cannot_take_roles() -> None:
     assert (greedy_return(Roles(), method, train(Roles(), method, 50)) == 0.0).all()
 
 
-@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("before", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_unavailable_actions_are_left_alone(before: bool) -> None:
     method, world = make("iac", **{**SOLVER, "mask_before_softmax": before}), Masked()
     # One unavailable action would make the mean negative.

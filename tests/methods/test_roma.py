@@ -245,7 +245,7 @@ def test_the_history_is_that_of_the_step_before() -> None:
     np.testing.assert_array_equal(history(hidden).ravel(), [0.0, 1.0, 2.0])
 
 
-@pytest.mark.parametrize("softplus", [False, True])
+@pytest.mark.parametrize("softplus", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_padding_teaches_nothing(softplus: bool) -> None:
     method = make(specialisation_weight=1.0, identifiability_weight=1.0, softplus=softplus)
     batch = make_batch()
@@ -269,7 +269,7 @@ def _roles_of(method: Any, state: Any, batch: Any) -> Any:
     return fast_jit(method.roles)(state, batch)
 
 
-@pytest.mark.parametrize("agent", ["gru", "mlp"])
+@pytest.mark.parametrize("agent", ["gru", pytest.param("mlp", marks=pytest.mark.slow)])
 def test_a_step_is_a_step_of_whole_episodes(agent: str) -> None:
     """With the roles' means, so that nothing is drawn."""
     method = make(agent=agent, greedy_roles="mean", min_role_variance=1e-12)
