@@ -26,7 +26,10 @@ PAGES = [
 WITH_COMMANDS = [
     ROOT / "README.md",
     ROOT / "docs" / "usage.md",
-    *(ROOT / "docs" / "results" / f"{page}.md" for page in ("cia", "eoi", "roma", "alita", "liir", "ppo")),
+    *(
+        ROOT / "docs" / "results" / f"{page}.md"
+        for page in ("cia", "eoi", "roma", "alita", "liir", "ppo")
+    ),
 ]
 
 

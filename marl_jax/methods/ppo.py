@@ -46,6 +46,8 @@ from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
 from marl_jax.value_normalisation import ValueNorm
 
+MIN_EPISODES = 4
+"""An iteration has at least so many whole episodes, however long they are."""
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
 """Activations by the name that options give them."""
 
@@ -58,8 +60,8 @@ class PPOConfig(TeamConfig):
     """Environments played side by side; every iteration learns from one episode of each. None: as many as make
     batch_steps, which counts only then."""
     batch_steps: Annotated[int, Range(minimum=1)] = 3200
-    """Environment steps of an iteration, if its episodes last until the time limit; rounded to whole episodes that the
-    minibatches divide."""
+    """Environment steps of an iteration, if its episodes last until the time limit; rounded to whole episodes, at least
+    four, that the minibatches divide."""
     hidden_layers: Annotated[int, Range(minimum=1)] = 2
     """Hidden layers of a feed-forward agent."""
     activation: Literal["relu", "tanh"] = "relu"
@@ -376,22 +378,30 @@ class PPO(TeamMethod, Generic[PartStateT]):
 
     def __post_init__(self) -> None:
         c = self.config
-        unit = self.num_envs
+        most = self._episodes
         if c.minibatch_unit == "steps":
-            unit *= self.sizes.time_limit
-        if c.minibatches > unit:
+            most *= self.sizes.time_limit
+        if c.minibatches > most:
             raise ConfigurationError(
-                f"minibatches is {c.minibatches}; it must be at most {unit}, the {c.minibatch_unit} of an iteration."
+                f"minibatches is {c.minibatches}; it must be at most {most}, the {c.minibatch_unit} of an iteration."
             )
 
     @property
     def num_envs(self) -> int:
         """B."""
         c = self.config
+        if c.num_envs is not None or c.minibatch_unit == "steps":
+            return self._episodes
+        return c.minibatches * round(self._episodes / c.minibatches)
+
+    @property
+    def _episodes(self) -> int:
+        """Episodes of an iteration, before they are rounded so that minibatches divide them."""
+        c = self.config
         if c.num_envs is not None:
-            return int(c.num_envs)
-        parts = c.minibatches if c.minibatch_unit == "episodes" else 1
-        return parts * max(1, round(c.batch_steps / (parts * self.sizes.time_limit)))
+            return c.num_envs
+        least = MIN_EPISODES if c.minibatch_unit == "episodes" else 1
+        return max(least, round(c.batch_steps / self.sizes.time_limit))
 
     @property
     def part(self) -> Part[PartStateT]:
