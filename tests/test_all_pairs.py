@@ -23,9 +23,11 @@ WORLDS = [
     *(name for name in envs.own_names() if name != "sparse_pac_men"),
     *("smax/3m", "mpe/simple_speaker_listener", "mpe/simple_adversary"),
 ]
+# Put together of what others are put together of.
+COMBINED = ("cia_qplex", "cw_qmix", "ddpg", "roma_qplex", "roma_vdn", "scds", "vdn")
 # One of each family on all of them, the rest of the family on the first.
 PAIRS = [
-    (method, env)
+    pytest.param(method, env, marks=[pytest.mark.slow] if method in COMBINED else [])
     for method in THE_OTHERS
     for env in (KINDS if method in ("liir", "qmix") else KINDS[:1])
 ]

@@ -52,8 +52,16 @@ WORLDS = [
 ]
 
 
+def first_or_slow(index: int) -> Any:
+    """A world; of its variants those that agents see in another way are tested on every change."""
+    name, options = WORLDS[index]
+    quick = not options or "observation" in options
+    marks = [] if quick else [pytest.mark.slow]
+    return pytest.param(name, options, marks=marks, id=f"{name}-{index}")
+
+
 every_world = pytest.mark.parametrize(
-    ("name", "options"), WORLDS, ids=[f"{name}-{i}" for i, (name, _) in enumerate(WORLDS)]
+    ("name", "options"), [first_or_slow(i) for i in range(len(WORLDS))]
 )
 # Sparse Pac-Men is Pac-Men with another reward.
 NAMES = [n for n in envs.own_names() if n != "sparse_pac_men"]

@@ -589,12 +589,15 @@ def test_what_may_never_happen(
         ({}, {}, 3000),
         ({"observation": "coordinates", "time_limit": 300}, {"one_hot": False}, 300),
         ({"variant": "cmae"}, {"variant": "cmae", "reward": 1.0, "one_hot": False}, 3000),
-        (
+        pytest.param(
             {"variant": "cmae", "observation": "one_hot", "size": 12, "success_reward": 100.0},
             {"variant": "cmae", "reward": 100.0, "size": 12},
             1000,
+            marks=pytest.mark.slow,
         ),
-        ({"terminate_on_success": False}, {"ends": False}, 1500),
+        pytest.param(
+            {"terminate_on_success": False}, {"ends": False}, 1500, marks=pytest.mark.slow
+        ),
         (
             {
                 "terminate_on_success": False,

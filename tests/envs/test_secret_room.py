@@ -616,10 +616,11 @@ def test_what_may_never_happen(
             {"random_start": True, "doors_observed": False, "size": 14, "reward": 5.0},
             1500,
         ),
-        (
+        pytest.param(
             {"variant": "cmae", "random_start": True, "size": 17},
             {"variant": "cmae", "random_start": True, "size": 17, "reward": 1.0},
             1500,
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["edti", "edti-300", "cmae", "doi", "edti-14", "cmae-17"],

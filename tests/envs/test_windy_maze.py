@@ -557,8 +557,18 @@ def test_what_may_never_happen(
         ({}, 10_000, 5000),
         ({**SMALL, "wind_from": -3, "time_limit": 20}, 2000, 2000),
         ({"stem": 1, "arm": 1, "wind_from": 1, "wind_probability": 0.7}, 2000, 2000),
-        ({"stem": 4, "arm": 5, "wind_from": -1, "time_limit": 30}, 2000, 2000),
-        ({"stem": 1, "arm": 2, "wind_from": -2, "time_limit": 5}, 1000, 1000),
+        pytest.param(
+            {"stem": 4, "arm": 5, "wind_from": -1, "time_limit": 30},
+            2000,
+            2000,
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            {"stem": 1, "arm": 2, "wind_from": -2, "time_limit": 5},
+            1000,
+            1000,
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["default", "everywhere", "tiny", "large", "short"],
 )
