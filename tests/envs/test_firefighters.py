@@ -272,7 +272,13 @@ TWINS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[] if n in ("default", "wasteful") else [pytest.mark.slow])
+        for n in TWINS
+    ],
+)
 @pytest.mark.parametrize(
     "make_policy", [mixed, pytest.param(random_policy, marks=pytest.mark.slow)]
 )

@@ -302,8 +302,8 @@ def test_known_returns(
 
 
 def test_the_script_collects_everything_in_every_episode() -> None:
-    _, timesteps, _ = rollout(ENV, scripted_policy(ENV), 4000)
-    np.testing.assert_array_equal(returns(timesteps), np.full(4000, 20.0))
+    _, timesteps, _ = rollout(ENV, scripted_policy(ENV), 500)
+    np.testing.assert_array_equal(returns(timesteps), np.full(500, 20.0))
 
 
 def mixed(env: PacMen) -> Policy:
@@ -344,7 +344,13 @@ TWINS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[] if n in ("eoi", "sparse, small", "cds") else [pytest.mark.slow])
+        for n in TWINS
+    ],
+)
 @pytest.mark.parametrize(
     "make_policy", [mixed, pytest.param(random_policy, marks=pytest.mark.slow)]
 )

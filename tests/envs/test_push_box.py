@@ -495,10 +495,10 @@ def test_the_script_takes_the_fewest_steps() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"size": 30},
         {"size": 9, "box_low": 1, "box_high": 7},
-        {"variant": "cmae", "size": 9},
         {"variant": "cmae", "size": 24},
+        pytest.param({"size": 30}, marks=pytest.mark.slow),
+        pytest.param({"variant": "cmae", "size": 9}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

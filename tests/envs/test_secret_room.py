@@ -505,7 +505,9 @@ def test_the_script_takes_the_fewest_steps(env: SecretRoom, steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("env", "mean", "most"), [(ENV, 41.89, 57), (CMAE, 33.99, 44)], ids=["edti", "cmae"]
+    ("env", "mean", "most"),
+    [pytest.param(ENV, 41.89, 57, marks=pytest.mark.slow), (CMAE, 33.99, 44)],
+    ids=["edti", "cmae"],
 )
 def test_the_script_works_from_every_start(env: SecretRoom, mean: float, most: int) -> None:
     room = np.array(list(itertools.product(range(25), range(12))), np.int32)
@@ -527,9 +529,9 @@ def test_the_script_works_from_every_start(env: SecretRoom, mean: float, most: i
     "options",
     [
         {"size": 30, "door_open_steps": 8},
-        {"size": 10},
         {"size": 11, "variant": "cmae"},
-        {"size": 30, "variant": "cmae"},
+        pytest.param({"size": 10}, marks=pytest.mark.slow),
+        pytest.param({"size": 30, "variant": "cmae"}, marks=pytest.mark.slow),
     ],
     ids=str,
 )

@@ -271,7 +271,7 @@ def test_what_may_never_happen(cells: Any, turn: int, actions: tuple[int, int]) 
     [
         ({}, 10_000, 1000),
         ({"punish_trapped_eat": False}, 500, 500),
-        ({"time_limit": 7}, 500, 500),
+        pytest.param({"time_limit": 7}, 500, 500, marks=pytest.mark.slow),
     ],
     ids=["default", "paper", "short"],
 )

@@ -425,11 +425,16 @@ def check_mean(values: np.ndarray, expected: float) -> None:
     ("options", "left", "right", "one", "two", "random_left", "random_right"),
     [
         ({}, 0.882461, 0.999738, 0.99990, 1.98238, 0.001694, 0.045697),
-        (SMALL, 0.854592, 0.998362, 0.99934, 1.96688, 0.006981, 0.092004),
-        ({**SMALL, "stem": 1}, 0.854592, 0.998362, 0.99934, 1.96688, 0.019273, 0.238996),
         ({**SMALL, "wind_from": -3}, 0.444522, 0.998362, 0.998362, 1.56092, 0.000736, 0.094279),
-        ({"wind_from": -4}, 0.412220, 0.999738, 0.999738, 1.54378, 0.000081, 0.046975),
-        ({**SMALL, "wind_probability": 0.0}, 1.0, 1.0, 1.0, 2.0, 0.013638, 0.013638),
+        *(
+            pytest.param(*values, marks=pytest.mark.slow)
+            for values in (
+                (SMALL, 0.854592, 0.998362, 0.99934, 1.96688, 0.006981, 0.092004),
+                ({**SMALL, "stem": 1}, 0.854592, 0.998362, 0.99934, 1.96688, 0.019273, 0.238996),
+                ({"wind_from": -4}, 0.412220, 0.999738, 0.999738, 1.54378, 0.000081, 0.046975),
+                ({**SMALL, "wind_probability": 0.0}, 1.0, 1.0, 1.0, 2.0, 0.013638, 0.013638),
+            )
+        ),
     ],
 )
 def test_the_exact_values_of_play(
@@ -459,7 +464,10 @@ def test_the_exact_values_of_play(
     check_mean(found["return"], left + right)
 
 
-@pytest.mark.parametrize("options", [{}, SMALL, {"wind_from": -4}])
+@pytest.mark.parametrize(
+    "options",
+    [SMALL, *(pytest.param(o, marks=pytest.mark.slow) for o in ({}, {"wind_from": -4}))],
+)
 def test_one_agent_never_eats_both_dots_until_the_episode_is_a_step_longer(
     options: dict[str, Any],
 ) -> None:

@@ -95,13 +95,16 @@ PLAIN = {"optimizer": "sgd", "max_grad_norm": 0.0, "actor_lr": 0.5}
             },
             marks=pytest.mark.slow,
         ),
-        {
-            **PLAIN,
-            "inner_update": "optimizer",
-            "advantage": "one_step",
-            "normalise_advantage": False,
-            "agent": "mlp",
-        },
+        pytest.param(
+            {
+                **PLAIN,
+                "inner_update": "optimizer",
+                "advantage": "one_step",
+                "normalise_advantage": False,
+                "agent": "mlp",
+            },
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["clipped-gru", "clipped-independent", "adam-trunk", "sgd-independent", "sgd-optimizer"],
 )

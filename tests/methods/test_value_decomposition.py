@@ -63,7 +63,8 @@ def train(
 
 
 # The others show it on the games below.
-@pytest.mark.parametrize("name", ["iql", pytest.param("qplex", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["iql", "qplex"])
 def test_what_is_seen_is_used(name: str) -> None:
     assert (train(name, Context, 150)[2] > 0.95).all()
 
@@ -191,7 +192,9 @@ class TwoSteps(Probe):
         return jnp.ones((AGENTS,), jnp.int32)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("vdn", 7.0), ("qmix", 8.0)])
+@pytest.mark.parametrize(
+    ("name", "expected"), [pytest.param("vdn", 7.0, marks=pytest.mark.slow), ("qmix", 8.0)]
+)
 def test_the_two_step_game(name: str, expected: float) -> None:
     np.testing.assert_array_equal(train(name, TwoSteps, 400, EXPLORE)[2], expected)
 
