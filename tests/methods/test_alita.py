@@ -267,7 +267,9 @@ def test_the_best_joint_action(joint_maximum: str, target_state: str) -> None:
             np.testing.assert_allclose(found[b, i], expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("joint_maximum", ["enumerate", "coordinate"])
+@pytest.mark.parametrize(
+    "joint_maximum", ["enumerate", pytest.param("coordinate", marks=pytest.mark.slow)]
+)
 def test_opponents_do_not_act_for_the_team_in_the_best_joint_action(joint_maximum: str) -> None:
     """They do what their target policy does, whatever else would be better."""
     steps, sizes = with_a_third(), SIZES._replace(num_agents=3)
@@ -295,7 +297,9 @@ def test_opponents_do_not_act_for_the_team_in_the_best_joint_action(joint_maximu
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("joint_maximum", ["enumerate", "coordinate"])
+@pytest.mark.parametrize(
+    "joint_maximum", ["enumerate", pytest.param("coordinate", marks=pytest.mark.slow)]
+)
 def test_an_end_that_allows_nothing_makes_no_nan(joint_maximum: str) -> None:
     method, steps = make(joint_maximum=joint_maximum, target_state="next"), transitions()
     nothing = steps._replace(action_mask=steps.action_mask.at[1, 0].set(False))
