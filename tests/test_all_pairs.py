@@ -17,7 +17,6 @@ RUN_EVERYWHERE = "iac"
 THE_OTHERS = sorted(set(methods.names()) - {RUN_EVERYWHERE})
 # Worlds that differ in kind: early ends, units that die, actions that only some agents have.
 KINDS = ("secret_room", "smax/3m", "mpe/simple_speaker_listener")
-QUICKEST = "secret_room"
 # Sparse Pac-Men is Pac-Men with another reward.
 WORLDS = [
     *(name for name in envs.own_names() if name != "sparse_pac_men"),
@@ -53,13 +52,8 @@ def form(tree: Any) -> Any:
     return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
 
 
-@pytest.mark.parametrize(
-    "env",
-    [
-        QUICKEST,
-        *(pytest.param(env, marks=pytest.mark.slow) for env in WORLDS if env != QUICKEST),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("env", WORLDS)
 def test_every_world_runs(env: str) -> None:
     result = marl_jax.train(RUN_EVERYWHERE, env, seeds=2, **tiny.options(1, RUN_EVERYWHERE))
     assert not result.failures

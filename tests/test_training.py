@@ -222,6 +222,7 @@ def test_no_batch_of_seeds_chooses_between_two_replays() -> None:
     assert state.env_steps.shape in chosen
 
 
+@pytest.mark.slow
 def test_seeds_one_by_one_are_trained_in_their_places() -> None:
     """A map over them would hold all replays twice: here one seed of a device's four is taken out at a time."""
     small = trainer("turn", "qmix", 4 * len(jax.devices()), batching="map")
