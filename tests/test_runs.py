@@ -254,6 +254,7 @@ def test_a_seed_stops_at_its_own_budget(uneven: str, tmp_path: Path) -> None:
         assert [measured[f"step_{k}"]["step_count"] for k in (1, 2, 3, 4)] == [*expected, own[-1]]
 
 
+@pytest.mark.slow
 def test_resume_with_more_steps_of_seeds_that_waited(uneven: str, tmp_path: Path) -> None:
     for name, total in (("whole", 100), ("half", 60)):
         out = str(tmp_path / name)

@@ -223,6 +223,7 @@ def test_no_batch_of_seeds_chooses_between_two_replays() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_seeds_one_by_one_are_trained_in_their_places() -> None:
     """A map over them would hold all replays twice: here one seed of a device's four is taken out at a time."""
     small = trainer("turn", "qmix", 4 * len(jax.devices()), batching="map")

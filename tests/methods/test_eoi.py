@@ -135,6 +135,7 @@ def test_standardised_vectors_keep_their_order_and_lose_their_scale() -> None:
     assert np.abs(values(-q) - values(q)).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_each_side_holds_the_other_constant() -> None:
     # The agents feel alpha times the slope of their own mean intrinsic value, and nothing of its loss.
     with_it, without = setting(intrinsic_weight=0.7), setting(intrinsic_weight=0.0)
@@ -241,6 +242,7 @@ def test_the_intrinsic_reward_is_the_classifiers_own_now() -> None:
     np.testing.assert_allclose(ratio, np.log(reward) + np.log(AGENTS), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_agents_can_start_the_same() -> None:
     agent = fast_jit(make(identical_agents=True).init)(KEY).params["agent"]
     for leaf in jax.tree.leaves(agent):

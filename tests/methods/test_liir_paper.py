@@ -59,7 +59,7 @@ PLAIN = {"optimizer": "sgd", "max_grad_norm": 0.0, "actor_lr": 0.5}
             **CLIPPED,
             "advantage": "one_step",
             "normalise_advantage": True,
-            "agent": "gru",
+            "agent": "mlp",
             "entropy_weight": 0.1,
         },
         pytest.param(
@@ -106,7 +106,7 @@ PLAIN = {"optimizer": "sgd", "max_grad_norm": 0.0, "actor_lr": 0.5}
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["clipped-gru", "clipped-independent", "adam-trunk", "sgd-independent", "sgd-optimizer"],
+    ids=["clipped", "clipped-independent", "adam-trunk", "sgd-independent", "sgd-optimizer"],
 )
 def test_the_meta_gradient_is_that_of_the_objective_after_the_policy_step(
     options: dict[str, Any],
@@ -152,6 +152,7 @@ def test_the_meta_gradient_is_that_of_the_objective_after_the_policy_step(
         np.testing.assert_allclose(metrics["outer_objective"], middle, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_with_one_step_advantages_and_plain_steps_it_is_equation_9() -> None:
     """dJ/dr_in(t) = alpha lambda < grad J(theta'), grad log pi(u_t) > / number of samples."""
     method = make(
@@ -187,6 +188,7 @@ def test_with_one_step_advantages_and_plain_steps_it_is_equation_9() -> None:
         assert jnp.any(other != 0)
 
 
+@pytest.mark.slow
 def test_a_dead_parameter_under_clipping_makes_no_nan() -> None:
     """RMSprop's root has an infinite slope where there has never been a gradient."""
     method = exposed(**CLIPPED, intrinsic_weight=0.5)
@@ -315,6 +317,7 @@ def test_without_intrinsic_reward_nothing_but_the_networks_of_the_values_is_lear
     assert differing(after.params["critic"], other_after.params["critic"]) == []
 
 
+@pytest.mark.slow
 def test_the_target_of_the_shared_trunk_keeps_an_old_extrinsic_value() -> None:
     method = make("liir_paper", critic="shared_trunk", target_update_interval=8)
     state, batch = init(method), make_batch()
