@@ -60,8 +60,8 @@ class LIIRConfig(MAPPOConfig):
     """Units of the hidden layers of the intrinsic reward's network."""
     meta_gradient: Literal["step", "all"] = "step"
     """Through what the meta-gradient goes. step: one plain gradient step (Eq. 7) of a share of the batch, meta_share.
-    all: through all of PPO's gradient steps of an iteration, Adam and clipping included, which takes several times as
-    long (docs/results/ppo.md)."""
+    all: through all of PPO's gradient steps of an iteration, Adam and clipping included, which are taken once more and
+    differentiated."""
     meta_share: Annotated[float, Range(above=0, maximum=1)] = 0.125
     """Share of an iteration's episodes that the meta-gradient through a plain step is taken on. With all of them (1) it
     costs three more passes over the policies, forwards and backwards. No matter under meta_gradient "all"."""
