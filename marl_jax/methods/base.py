@@ -21,6 +21,7 @@ class Sizes(NamedTuple):
         continuous: whether an action is A numbers in place of one of A choices.
         own_features: [N][F], see `MultiAgentEnv.own_features`; [1][1] stands for all.
         body_features: [N][F], see `MultiAgentEnv.body_features`; [1][1] stands for all.
+        time_limit_is_termination: whether nothing is worth anything after the time limit.
     """
 
     num_agents: int
@@ -31,6 +32,7 @@ class Sizes(NamedTuple):
     continuous: bool = False
     own_features: tuple[tuple[bool, ...], ...] = ((True,),)
     body_features: tuple[tuple[bool, ...], ...] = ((True,),)
+    time_limit_is_termination: bool = True
 
     @classmethod
     def of(cls, env: MultiAgentEnv[Any]) -> "Sizes":
@@ -44,6 +46,7 @@ class Sizes(NamedTuple):
             env.continuous_actions,
             tuple(tuple(map(bool, row)) for row in env.own_features),
             tuple(tuple(map(bool, row)) for row in env.body_features),
+            env.time_limit_is_termination,
         )
 
 

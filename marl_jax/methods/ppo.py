@@ -73,7 +73,9 @@ class PPOConfig(TeamConfig):
     critic_input: Literal["own", "state", "joint"] = "state"
     """What a value is a function of. own: what its agent sees. state: the global state, the clock, and what its agent
     sees (Yu et al.'s agent-specific state). joint: the global state, the clock, and what all agents see; one network
-    then puts out all agents' values, which is faster."""
+    then puts out all agents' values, which is faster. There is a clock where the time limit ends the task. Where it
+    only cuts episodes off, values do not depend on it, and none is ever learned of the last clock's sight (Pardo et al.
+    2018)."""
     critic: Literal["mlp", "gru"] = "mlp"
     """Network of the critic: feed-forward, or recurrent."""
     critic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (64, 64)
@@ -451,9 +453,10 @@ class PPO(TeamMethod, Generic[PartStateT]):
         s, c = self.sizes, self.config
         if c.critic_input == "own":
             return self.agent_input_size
+        shared = s.global_state + int(s.time_limit_is_termination)
         if c.critic_input == "joint":
-            return s.global_state + 1 + s.num_agents * s.observation
-        return s.global_state + 1 + self.agent_input_size
+            return shared + s.num_agents * s.observation
+        return shared + self.agent_input_size
 
     def _critic_inputs(self, batch: EpisodeBatch) -> Float[Array, "T+1 B M C"]:
         c = self.config
@@ -462,9 +465,11 @@ class PPO(TeamMethod, Generic[PartStateT]):
         alive = batch.alive[..., None] | (not c.mask_dead_inputs)
         views = jnp.where(alive, batch.observation, 0.0)
         steps, envs = views.shape[:2]
-        clock = jnp.arange(steps, dtype=views.dtype) / self.sizes.time_limit
-        clock = jnp.broadcast_to(clock[:, None, None], (steps, envs, 1))
-        shared = jnp.concatenate([batch.global_state, clock], axis=-1)[:, :, None]
+        shared = batch.global_state[:, :, None]
+        if self.sizes.time_limit_is_termination:
+            clock = jnp.arange(steps, dtype=views.dtype) / self.sizes.time_limit
+            clock = jnp.broadcast_to(clock[:, None, None, None], (steps, envs, 1, 1))
+            shared = jnp.concatenate([shared, clock], axis=-1)
         if c.critic_input == "joint":
             views = views.reshape(steps, envs, 1, -1)
             return jnp.concatenate([shared, views], axis=-1)

@@ -308,6 +308,17 @@ def test_a_central_critic_also_sees_state_and_clock() -> None:
         np.testing.assert_allclose(inputs[t, b, i], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("critic_input", ["state", "joint"])
+def test_where_the_limit_only_cuts_off_there_is_no_clock(critic_input: str) -> None:
+    """No value is ever learned of the last clock's sight, so what lies behind the limit would be a guess."""
+    sizes = SIZES._replace(time_limit_is_termination=False)
+    method, batch = make(sizes=sizes, critic_input=critic_input), episodes()
+    inputs = method._critic_inputs(batch)
+    assert inputs.shape[-1] == method.critic_input_size
+    clock = AGENTS * FEATURES
+    np.testing.assert_array_equal(inputs, np.delete(seen(critic_input)[0], clock, axis=-1))
+
+
 def test_it_sees_nothing_of_the_dead_but_who_they_are() -> None:
     masked, batch = seen("state")
     plain, _ = seen("state", mask_dead_inputs=False)
