@@ -38,7 +38,16 @@ from marl_jax.methods.team import (
     TeamMethod,
     Unit,
 )
-from marl_jax.networks import MLP, GRUAgent, MLPAgent, Params, Sharing, TeamAgent, init_per_agent
+from marl_jax.networks import (
+    MLP,
+    GRUAgent,
+    MLPAgent,
+    Params,
+    Sharing,
+    TeamAgent,
+    hidden_gain,
+    init_per_agent,
+)
 from marl_jax.networks.agents import apply_per_agent
 from marl_jax.optimizers import clip_by_global_norm
 from marl_jax.replay import ReplayState
@@ -440,7 +449,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
                 (*c.critic_hidden, outputs),
                 activation=ACTIVATIONS[c.activation],
                 initialization=c.initialization,
-                gains=(2**0.5, 1.0) if c.initialization == "orthogonal" else (1.0, 1.0),
+                gains=(hidden_gain(c.initialization), 1.0),
             )
         sharing: Sharing = c.sharing if c.critic_input == "own" else "shared"
         return Critic(network, n, num_values, joint, sharing, separate)

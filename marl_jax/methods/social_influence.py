@@ -19,7 +19,7 @@ from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.influence import InfluenceConfig, require_a_team
 from marl_jax.methods.ppo import ACTIVATIONS, PPO, Experience, Lesson
 from marl_jax.methods.team import NotNegative, Positive
-from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.networks import MLP, Params, apply_per_agent, hidden_gain, init_per_agent
 from marl_jax.types import Metrics
 
 
@@ -88,12 +88,11 @@ class ActionInfluence:
         """From what one agent sees, and what all do, to the logits of what each does next."""
         c, s = self.core.config, self.core.sizes
         hidden = (*c.model_hidden, s.num_agents * s.num_actions)
-        orthogonal = c.initialization == "orthogonal"
         return MLP(
             hidden,
             activation=ACTIVATIONS[c.activation],
             initialization=c.initialization,
-            gains=(2**0.5, 1.0) if orthogonal else (1.0, 1.0),
+            gains=(hidden_gain(c.initialization), 1.0),
         )
 
     @property

@@ -10,7 +10,7 @@ from marl_jax.networks.agents import (
     init_per_agent,
 )
 from marl_jax.networks.attention import AttentionCritic
-from marl_jax.networks.layers import MLP, Initialization, Linear
+from marl_jax.networks.layers import MLP, Initialization, Linear, hidden_gain
 from marl_jax.networks.mixers import (
     QMIX,
     QPLEX,
@@ -43,6 +43,7 @@ __all__ = [
     "Sharing",
     "TeamAgent",
     "apply_per_agent",
+    "hidden_gain",
     "init_per_agent",
     "permute_agents",
     "temporal_credits",

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from marl_jax.networks.layers import MLP, Initialization, Linear
+from marl_jax.networks.layers import MLP, Initialization, Linear, hidden_gain
 from marl_jax.networks.recurrent import GRU
 
 Params = Any
@@ -26,11 +26,6 @@ Sharing = Literal["shared", "independent"]
 
 def _as_is(hidden: jax.Array) -> jax.Array:
     return hidden
-
-
-def _hidden_gain(initialization: Initialization) -> float:
-    """By what orthogonal weights are multiplied if a ReLU follows; the other laws have it in them, or go without."""
-    return 2**0.5 if initialization == "orthogonal" else 1.0
 
 
 class GRUAgent(nn.Module):
@@ -54,7 +49,7 @@ class GRUAgent(nn.Module):
 
     def setup(self) -> None:
         """Makes the layers."""
-        gain = _hidden_gain(self.initialization)
+        gain = hidden_gain(self.initialization)
         self.embed = Linear(self.hidden_size, initialization=self.initialization, gain=gain)
         self.cell = GRU(self.hidden_size, self.hidden_size, self.initialization)
         self.head = (
@@ -108,7 +103,7 @@ class MLPAgent(nn.Module):
 
     def setup(self) -> None:
         """Makes the layers."""
-        gain = _hidden_gain(self.initialization)
+        gain = hidden_gain(self.initialization)
         self.body = MLP(
             (self.hidden_size,) * self.hidden_layers,
             activate_last=True,

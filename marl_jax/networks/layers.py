@@ -37,6 +37,11 @@ KERNELS: dict[Initialization, Initializer] = {
 }
 
 
+def hidden_gain(initialization: Initialization) -> float:
+    """By what orthogonal weights are multiplied if a ReLU follows; the other laws have it in them, or go without."""
+    return 2**0.5 if initialization == "orthogonal" else 1.0
+
+
 class Linear(nn.Module):
     """A dense layer; by default initialised as `torch.nn.Linear`.
 
