@@ -88,8 +88,15 @@ def test_only_new_episodes_are_written(saved: Checkpoints) -> None:
     assert [(*part.first, *part.added) for part in saved._parts(2)] == [(0, 0, 2, 2), (2, 2, 3, 3)]
 
 
-@pytest.mark.parametrize("waits", [3, 8])
-@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize(
+    ("swapped", "waits"),
+    [
+        (False, 3),
+        (True, 8),
+        pytest.param(False, 8, marks=pytest.mark.slow),
+        pytest.param(True, 3, marks=pytest.mark.slow),
+    ],
+)
 def test_a_seed_that_had_its_budget_earlier(saved: Checkpoints, waits: int, swapped: bool) -> None:
     """It waits, before or after its replay is full, until the other has 23; then it goes on alone, and with it."""
     history = [(n, min(n, waits)) for n in (0, 2, 4, 5, 8, 9, 14, 15, 16, 23)]

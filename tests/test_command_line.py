@@ -480,6 +480,7 @@ def stopped(number: signal.Signals, out: Path) -> tuple[int, str]:
     return process.returncode, text
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
     status, text = stopped(signal.SIGINT, out)

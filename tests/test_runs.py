@@ -212,6 +212,7 @@ class Told:
         pass
 
 
+@pytest.mark.slow
 def test_a_seed_stops_at_its_own_budget(uneven: str, tmp_path: Path) -> None:
     options, display = uneven_options(60), Told()
     out = tmp_path / "run"

@@ -259,7 +259,7 @@ def equations(jaxpr: Any) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("method", ["liir", "cia"])
+@pytest.mark.parametrize("method", ["liir", pytest.param("cia", marks=pytest.mark.slow)])
 def test_the_program_has_no_branch_and_no_loop_of_unknown_length(method: str) -> None:
     """Under `vmap` a `cond` on data becomes a `select` of both sides, and a `while` runs the longest."""
     run = trainer("turn", method, 1)

@@ -437,7 +437,10 @@ def test_a_state_worked_out_by_hand() -> None:
 OPTIONS = {"simple_spread": {"local_ratio": 0.25}}
 
 
-@pytest.fixture(scope="module", params=MPE_TASKS)
+@pytest.fixture(
+    scope="module",
+    params=["simple_spread", *(pytest.param(t, marks=pytest.mark.slow) for t in MPE_TASKS[1:])],
+)
 def particles(request: pytest.FixtureRequest) -> Played:
     """Half of the episodes with random actions, half with the scripted ones."""
     task = request.param
@@ -492,8 +495,8 @@ def test_mpe_equals_jaxmarl(particles: Played) -> None:
 @pytest.mark.parametrize(
     "task",
     [
-        "simple_speaker_listener",
-        pytest.param("simple_spread", marks=pytest.mark.slow),
+        "simple_spread",
+        pytest.param("simple_speaker_listener", marks=pytest.mark.slow),
         pytest.param("simple_adversary", marks=pytest.mark.slow),
     ],
 )
@@ -646,7 +649,8 @@ def test_mpe_in_text_and_picture(particles: Played) -> None:
     "name",
     [
         "smax/3m",
-        *(f"mpe/{t}" for t in MPE_TASKS),
+        "mpe/simple_speaker_listener",
+        *(pytest.param(f"mpe/simple_{t}", marks=pytest.mark.slow) for t in ("spread", "adversary")),
         *(pytest.param(f"smax/{s}", marks=pytest.mark.slow) for s in MORE_SCENARIOS),
     ],
 )
@@ -834,9 +838,8 @@ def test_more_worlds_of_ours_can_be_played_in_jaxmarls_hands(name: str) -> None:
 
 
 @needs_jaxmarl
-@pytest.mark.parametrize(
-    "name", ["mpe/simple_speaker_listener", pytest.param("smax/3m", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("name", ["mpe/simple_speaker_listener", "smax/3m"])
+@pytest.mark.slow
 def test_jumanjis_wrappers_take_a_bridged_world(name: str) -> None:
     env = make(name, time_limit=2)
     wrapped = VmapAutoResetWrapper(env)

@@ -101,7 +101,7 @@ def test_a_class_says_what_it_is(name: str) -> None:
         assert word in cls.__doc__, f"the docstring of {cls.__name__} does not mention {word}"
 
 
-@every_name
+@two_names
 def test_vmap_equals_a_loop(name: str) -> None:
     env = envs.make(name, time_limit=30)
     states, timesteps, actions = rollout(env, random_policy(env), 3, seed=4)
@@ -135,7 +135,7 @@ def test_typed_and_raw_keys_give_the_same_episode(name: str) -> None:
     jax.tree.map(np.testing.assert_array_equal, typed, raw)
 
 
-@every_name
+@two_names
 def test_scripted_actions_are_legal(name: str) -> None:
     env = envs.make(name)
     state, _ = env.reset(jax.random.PRNGKey(0))

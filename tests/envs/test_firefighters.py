@@ -241,8 +241,8 @@ def two_and_two(env: Firefighters) -> Policy:
     ("make_policy", "mean", "within"),
     [
         (scripted_policy, 16.0, 0.0),
-        (without_pumping, 4.0, 0.0),
-        (two_and_two, 15.55, 0.08),
+        pytest.param(without_pumping, 4.0, 0.0, marks=pytest.mark.slow),
+        pytest.param(two_and_two, 15.55, 0.08, marks=pytest.mark.slow),
         (random_policy, 3.78, 0.05),
     ],
 )
@@ -274,10 +274,7 @@ TWINS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=[] if n in ("default", "wasteful") else [pytest.mark.slow])
-        for n in TWINS
-    ],
+    [pytest.param(n, marks=[] if n == "wasteful" else [pytest.mark.slow]) for n in TWINS],
 )
 @pytest.mark.parametrize(
     "make_policy", [mixed, pytest.param(random_policy, marks=pytest.mark.slow)]

@@ -288,9 +288,9 @@ def test_an_agent_that_empties_a_room_hardly_reaches_a_second() -> None:
     [
         (ENV, random_policy, 0.35, 0.07),
         (SparsePacMen(), scripted_policy, 5.0, 0.0),
-        (SparsePacMen(), random_policy, 0.0, 0.002),
-        (CDS, random_policy, -7.06, 0.2),
-        (CDS, scripted_policy, 114.0, 0.6),
+        pytest.param(SparsePacMen(), random_policy, 0.0, 0.002, marks=pytest.mark.slow),
+        pytest.param(CDS, random_policy, -7.06, 0.2, marks=pytest.mark.slow),
+        pytest.param(CDS, scripted_policy, 114.0, 0.6, marks=pytest.mark.slow),
     ],
     ids=["random", "sparse optimum", "sparse random", "cds random", "cds script"],
 )
@@ -347,7 +347,7 @@ TWINS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=[] if n in ("eoi", "sparse, small", "cds") else [pytest.mark.slow])
+        pytest.param(n, marks=[] if n in ("sparse, small", "cds") else [pytest.mark.slow])
         for n in TWINS
     ],
 )

@@ -212,7 +212,7 @@ def test_what_may_never_happen(values: tuple[int, int], actions: tuple[int, int]
     ("options", "num_random", "num_mixed"),
     [
         ({}, 10_000, 5000),
-        ({"clip": 10, "time_limit": 60}, 2000, 2000),
+        pytest.param({"clip": 10, "time_limit": 60}, 2000, 2000, marks=pytest.mark.slow),
         ({"terminate_at_target": True}, 2000, 2000),
     ],
     ids=["default", "clip", "terminate"],

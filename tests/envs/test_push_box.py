@@ -587,7 +587,12 @@ def test_what_may_never_happen(
     ("options", "twin_options", "num_episodes"),
     [
         ({}, {}, 3000),
-        ({"observation": "coordinates", "time_limit": 300}, {"one_hot": False}, 300),
+        pytest.param(
+            {"observation": "coordinates", "time_limit": 300},
+            {"one_hot": False},
+            300,
+            marks=pytest.mark.slow,
+        ),
         ({"variant": "cmae"}, {"variant": "cmae", "reward": 1.0, "one_hot": False}, 3000),
         pytest.param(
             {"variant": "cmae", "observation": "one_hot", "size": 12, "success_reward": 100.0},
@@ -598,7 +603,7 @@ def test_what_may_never_happen(
         pytest.param(
             {"terminate_on_success": False}, {"ends": False}, 1500, marks=pytest.mark.slow
         ),
-        (
+        pytest.param(
             {
                 "terminate_on_success": False,
                 "size": 9,
@@ -608,6 +613,7 @@ def test_what_may_never_happen(
             },
             {"ends": False, "size": 9, "box_range": (1, 7), "one_hot": False},
             3000,
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["edti", "edti-300", "cmae", "cmae-12", "respawn", "respawn-9"],

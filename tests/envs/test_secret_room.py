@@ -610,13 +610,19 @@ def test_what_may_never_happen(
     ("options", "twin_options", "num_episodes"),
     [
         ({}, {}, 2500),
-        ({"observation": "one_hot", "time_limit": 300}, {"one_hot": True}, 300),
+        pytest.param(
+            {"observation": "one_hot", "time_limit": 300},
+            {"one_hot": True},
+            300,
+            marks=pytest.mark.slow,
+        ),
         ({"variant": "cmae"}, {"variant": "cmae", "reward": 1.0}, 2500),
         ({"random_start": True, "door_open_steps": 3}, {"random_start": True, "doi": 3}, 2500),
-        (
+        pytest.param(
             {"random_start": True, "doors_observed": False, "size": 14, "success_reward": 5.0},
             {"random_start": True, "doors_observed": False, "size": 14, "reward": 5.0},
             1500,
+            marks=pytest.mark.slow,
         ),
         pytest.param(
             {"variant": "cmae", "random_start": True, "size": 17},

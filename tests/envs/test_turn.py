@@ -197,7 +197,7 @@ def test_the_end_is_a_termination_after_the_last_step() -> None:
     [
         (SCRIPT, 231.0, 21.0, 2.0, 2.0),
         (RANDOM, -93.0, 9.0, 1.0, 1.0),
-        (constant_policy(STAY, STAY), 0.0, 0.0, 0.0, 0.0),
+        pytest.param(constant_policy(STAY, STAY), 0.0, 0.0, 0.0, 0.0, marks=pytest.mark.slow),
     ],
     ids=["optimum", "random", "stay"],
 )
@@ -270,7 +270,7 @@ def test_what_may_never_happen(cells: Any, turn: int, actions: tuple[int, int]) 
     ("options", "num_random", "num_mixed"),
     [
         ({}, 10_000, 1000),
-        ({"punish_trapped_eat": False}, 500, 500),
+        pytest.param({"punish_trapped_eat": False}, 500, 500, marks=pytest.mark.slow),
         pytest.param({"time_limit": 7}, 500, 500, marks=pytest.mark.slow),
     ],
     ids=["default", "paper", "short"],

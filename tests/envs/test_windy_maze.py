@@ -563,7 +563,9 @@ def test_what_may_never_happen(
     ("options", "num_random", "num_mixed"),
     [
         ({}, 10_000, 5000),
-        ({**SMALL, "wind_from": -3, "time_limit": 20}, 2000, 2000),
+        pytest.param(
+            {**SMALL, "wind_from": -3, "time_limit": 20}, 2000, 2000, marks=pytest.mark.slow
+        ),
         ({"stem": 1, "arm": 1, "wind_from": 1, "wind_probability": 0.7}, 2000, 2000),
         pytest.param(
             {"stem": 4, "arm": 5, "wind_from": -1, "time_limit": 30},

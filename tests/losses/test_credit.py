@@ -85,7 +85,9 @@ def draw(num_envs: int = ENVS) -> MixerInputs:
     return MixerInputs(q, q + 1.0, jnp.zeros((*q.shape, 2)), state)
 
 
-@pytest.mark.parametrize("mixer", [QMIX(embed_size=8), QPLEX(unit_dim=2)])
+@pytest.mark.parametrize(
+    "mixer", [QMIX(embed_size=8), pytest.param(QPLEX(unit_dim=2), marks=pytest.mark.slow)]
+)
 def test_it_trains_the_mixer_and_the_identities_but_not_the_agents(mixer: QMIX | QPLEX) -> None:
     inputs, identity = draw(), Linear(AGENTS)
     params = jax.jit(mixer.init)(jax.random.key(2), inputs)

@@ -11,9 +11,10 @@ import numpy as np
 from marl_jax import methods
 from marl_jax.methods.actor_critic import ActorCritic
 from marl_jax.methods.base import Sizes
+from marl_jax.rollout import rollout
 from marl_jax.training import Trainer, TrainingConfig
 from marl_jax.types import EpisodeBatch
-from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT
+from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT, Probe
 
 SIZES = Sizes(AGENTS, ACTIONS, FEATURES, AGENTS * FEATURES, LIMIT)
 NAMES = ("central_v", "coma", "iac", "liir_paper")
@@ -123,3 +124,29 @@ def greedy_returns(
     trainer = Trainer(world, method, config, num_seeds=seeds)
     _, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
     return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+
+
+@functools.cache
+def _compiled(method: Any) -> tuple[Any, Any]:
+    """Initial state and update of all seeds; worlds of one size share them."""
+
+    def update(state: Any, batch: Any, key: jax.Array) -> Any:
+        return method.update(state, batch, None, jax.random.fold_in(key, 1))[0]
+
+    return fast_jit(jax.vmap(method.init)), fast_jit(jax.vmap(update))
+
+
+def train(env: Probe, method: Any, iterations: int, seeds: int = 4) -> Any:
+    """Trains so many seeds; returns their state."""
+    init, update = _compiled(method)
+
+    @fast_jit
+    @jax.vmap
+    def play(state: Any, key: jax.Array) -> Any:
+        return rollout(env, method, state, key, method.num_envs, explore=True)[0]
+
+    keys = jax.random.split(jax.random.key(0), (iterations, seeds))
+    state = init(keys[0])
+    for key in keys:
+        state = update(state, play(state, key), key)
+    return state

@@ -93,32 +93,6 @@ def garbage_where(batch: EpisodeBatch, unused: np.ndarray, seed: int = 9) -> Epi
     )
 
 
-@functools.cache
-def _compiled(method: Any) -> tuple[Any, Any]:
-    """Initial state and update of all seeds; worlds of one size share them."""
-
-    def update(state: Any, batch: Any, key: jax.Array) -> Any:
-        return method.update(state, batch, None, jax.random.fold_in(key, 1))[0]
-
-    return fast_jit(jax.vmap(method.init)), fast_jit(jax.vmap(update))
-
-
-def train(env: Probe, method: Any, iterations: int, seeds: int = 4) -> Any:
-    """Trains so many seeds; returns their state."""
-    init, update = _compiled(method)
-
-    @fast_jit
-    @jax.vmap
-    def play(state: Any, key: jax.Array) -> Any:
-        return rollout(env, method, state, key, method.num_envs, explore=True)[0]
-
-    keys = jax.random.split(jax.random.key(0), (iterations, seeds))
-    state = init(keys[0])
-    for key in keys:
-        state = update(state, play(state, key), key)
-    return state
-
-
 def greedy_returns(env: Probe, method: Any, state: Any) -> np.ndarray:
     """[seeds, N] mean return of each agent in greedy episodes."""
 

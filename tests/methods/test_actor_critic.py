@@ -98,7 +98,9 @@ def test_steps_of_padding_change_neither_critic_nor_optimizer() -> None:
         # 4 steps a batch: 4, 8, 12 >= 10 -> copy and start again: every ceil(10 / 4) = 3rd batch.
         ((4, 2, 3), 10, [False, False, True, False, False, True]),
         # The longest episode counts: 2 steps a batch, every 5th.
-        ((2, 1, 2), 10, [False, False, False, False, True, False]),
+        pytest.param(
+            (2, 1, 2), 10, [False, False, False, False, True, False], marks=pytest.mark.slow
+        ),
         ((4, 2, 3), 1, [True, True, True]),
     ],
 )
@@ -121,7 +123,11 @@ def test_the_target_is_copied_every_so_many_batches(
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("iac", {}), ("liir_paper", {"critic": "shared_trunk"})]
+    ("name", "options"),
+    [
+        ("iac", {}),
+        pytest.param("liir_paper", {"critic": "shared_trunk"}, marks=pytest.mark.slow),
+    ],
 )
 def test_the_target_tracks_by_a_rate_after_every_batch(name: str, options: dict[str, Any]) -> None:
     method = make(name, **options, target_update_rate=0.25, target_update_interval=1)
@@ -222,7 +228,9 @@ def test_an_agent_without_a_choice_has_no_part_in_the_policy_gradient() -> None:
     assert not any(row[1] for row in changed)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [n if n == "coma" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+)
 def test_what_padding_holds_changes_nothing(name: str) -> None:
     method = make(name, agent="gru", target_update_interval=1)
     state = init(method)

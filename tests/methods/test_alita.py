@@ -57,8 +57,8 @@ def test_rewards_by_hand() -> None:
     """Eq. 10 for the influencer, agent 1 here; Eq. 11 for agent 0."""
     options: Any = {"influencers": (1,), "novelty_weight": 0.3, "penalty_decay": 0.7}
     method, state, steps = make(**options), initial(**options), transitions()
-    vectors = method._vectors(steps)
-    found = method._rewards(state, steps, steps.observation, vectors)
+    vectors = fast_jit(method._vectors)(steps)
+    found = fast_jit(method._rewards)(state, steps, steps.observation, vectors)
     autoencoder = jax.tree.map(lambda x: x[0], state.params["autoencoder"])
     policy = jax.tree.map(lambda x: x[0], state.params["actor"])
     for b in range(5):
@@ -72,13 +72,14 @@ def test_rewards_by_hand() -> None:
         np.testing.assert_allclose(found[b, 0], expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_everybody_an_influencer_and_everybody_influenced() -> None:
     """Symmetric: the own novelty is earned and the other's excuses."""
     both: Any = {"influencers": (0, 1)}
     method, state, steps = make(**both), initial(**both), transitions()
-    vectors = method._vectors(steps)
+    vectors = fast_jit(method._vectors)(steps)
     psi = method._novelty(state.params["autoencoder"], steps.observation[0], vectors)
-    found = method._rewards(state, steps, steps.observation, vectors)
+    found = fast_jit(method._rewards)(state, steps, steps.observation, vectors)
     outputs = method._outputs(state.params["actor"], steps.observation[0])
     gap = jnp.sum((method._mean(outputs, steps.action_mask[0]) - vectors) ** 2, axis=-1)
     for i in range(AGENTS):
@@ -97,6 +98,7 @@ def with_a_third() -> Any:
     return steps._replace(**third)
 
 
+@pytest.mark.slow
 def test_opponents_and_no_intrinsic_motivation_leave_the_reward_alone() -> None:
     steps = transitions()
     plain = make(intrinsic=False)
@@ -107,7 +109,9 @@ def test_opponents_and_no_intrinsic_motivation_leave_the_reward_alone() -> None:
     assert set(initial(intrinsic=False).params) == {"actor", "critic", "estimator"}
     steps, method = with_a_third(), make(SIZES._replace(num_agents=3), opponents=(2,))
     state = drawn_state(method, 0)
-    rewards = method._rewards(state, steps, steps.observation, method._vectors(steps))
+    rewards = fast_jit(method._rewards)(
+        state, steps, steps.observation, fast_jit(method._vectors)(steps)
+    )
     np.testing.assert_array_equal(rewards[:, 2], steps.reward[0, :, 2])
     assert bool((rewards[:, 0] > steps.reward[0, :, 0]).all())
     assert bool((rewards[:, 1] < steps.reward[0, :, 1]).all())
@@ -121,9 +125,9 @@ def test_opponents_and_no_intrinsic_motivation_leave_the_reward_alone() -> None:
 def test_an_estimator_learns_from_what_matches_the_influencers_behaviour(estimator: str) -> None:
     """Eq. 6 and 8: the rows drawn from the replay count only if the influencer saw and did the same in a recent one."""
     method, state = make(estimator=estimator), initial(estimator=estimator)
-    batch = method._transitions(state, transitions(), KEY)
+    batch = fast_jit(method._transitions)(state, transitions(), KEY)
     recent = jax.tree.map(lambda x: x, batch)
-    behaviour = np.asarray(method._behaviour(batch.steps, batch.inputs))[:, 0]
+    behaviour = np.asarray(fast_jit(method._behaviour)(batch.steps, batch.inputs))[:, 0]
     rows = [
         (tuple(np.asarray(batch.inputs[0, b, 0]).tolist()), int(batch.steps.action[0, b, 0]))
         for b in range(5)
@@ -132,7 +136,7 @@ def test_an_estimator_learns_from_what_matches_the_influencers_behaviour(estimat
         assert (behaviour[b] == behaviour[c]) == (rows[b] == rows[c])
 
     weight = jnp.array([[1.0, 0.0, 1.0, 0.0, 1.0]])
-    found, _ = method._estimator_loss(state.params["estimator"], recent, weight)
+    found, _ = fast_jit(method._estimator_loss)(state.params["estimator"], recent, weight)
     estimates = method._estimates(state.params["estimator"], batch.inputs[0], batch.vectors[None])
     # The only teammate is agent 1.
     assert estimates.shape == (1, 5, 1)
@@ -157,7 +161,7 @@ def test_the_critics_are_copied_anew_in_every_iteration() -> None:
     assert changed(state.params["estimator"], begun.params["estimator"])
     assert not changed(copies, jax.tree.map(lambda x: x[1], state.params["critic"]))
     learned, _, metrics = fast_jit(method._prepare)(
-        begun, context, method._transitions(state, transitions(), KEY), KEY
+        begun, context, fast_jit(method._transitions)(state, transitions(), KEY), KEY
     )
     assert changed(learned.params["estimator"], begun.params["estimator"])
     assert changed(learned.params["autoencoder"], begun.params["autoencoder"])
@@ -168,6 +172,7 @@ def test_the_critics_are_copied_anew_in_every_iteration() -> None:
     assert {"novelty", "matching", "estimator_loss"} == set(metrics)
 
 
+@pytest.mark.slow
 def test_copies_whose_errors_are_0_stand_still() -> None:
     """The critics' momentum is not theirs."""
     method = make(matching="all")
@@ -178,7 +183,7 @@ def test_copies_whose_errors_are_0_stand_still() -> None:
     def on_their_way() -> Any:
         """Critics that have gone some steps, their copies, and what they say of a batch."""
         state = method.init(KEY)
-        batch = method._transitions(state, steps, KEY)
+        batch = fast_jit(method._transitions)(state, steps, KEY)
         grads, _ = jax.grad(method._critic_loss, has_aux=True)(state.params["critic"], batch)
         for _ in range(3):
             state = method._apply(state, "critic", grads)
@@ -201,6 +206,7 @@ def test_copies_whose_errors_are_0_stand_still() -> None:
         assert (max(moved) < 1e-5) == still, moved
 
 
+@pytest.mark.slow
 def test_of_the_replays_steps_only_those_that_match_a_recent_one_teach_an_estimator() -> None:
     method, state = make(matching_steps=4), initial()
     fresh = make_batch()._replace(extras=jnp.zeros((4, 3, AGENTS, ACTIONS)))
@@ -212,7 +218,7 @@ def test_of_the_replays_steps_only_those_that_match_a_recent_one_teach_an_estima
     steps = transitions()
     observation = (steps.observation + 50.0).at[:, [1, 4], 0].set(recent.observation[:, [2, 0], 0])
     action = steps.action.at[:, [1, 4], 0].set(recent.action[:, [2, 0], 0])
-    batch = method._transitions(
+    batch = fast_jit(method._transitions)(
         state, steps._replace(observation=observation, action=action), jax.random.key(3)
     )
 
@@ -391,6 +397,7 @@ def test_theorem_1s_gradient_moves_the_influencer_alone() -> None:
     assert not changed(slopes, again)
 
 
+@pytest.mark.slow
 def test_theorem_1s_sum_over_an_episode_against_loops() -> None:
     """The mean over steps of g_t^2 log pi_t + 2 g_t sum_k gamma^k log pi_{t+k} q_{t+k}, g being q - z."""
     options: Any = {"influence_gradient": "score", "influencers": (1,)}
@@ -407,7 +414,7 @@ def test_theorem_1s_sum_over_an_episode_against_loops() -> None:
                 action_mask=episodes.action_mask[t : t + 2, b : b + 1],
                 alive=episodes.alive[t : t + 2, b : b + 1],
             )
-            view, vectors = step.observation[0], method._vectors(step)
+            view, vectors = step.observation[0], fast_jit(method._vectors)(step)
             q.append(
                 float(method._estimates(state.params["estimator"], view, vectors[None])[0, 0, 0])
             )

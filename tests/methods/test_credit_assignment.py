@@ -58,7 +58,9 @@ def is_zero(tree: Any) -> bool:
 CASES = [("cia", {**MIXER, "cia_weight": 0.3}, "qmix"), ("cia_qplex", QPLEX, "qplex")]
 
 
-@pytest.mark.parametrize(("name", "options", "base"), CASES)
+@pytest.mark.parametrize(
+    ("name", "options", "base"), [CASES[0], pytest.param(*CASES[1], marks=pytest.mark.slow)]
+)
 def test_cia_adds_the_contrastive_loss_of_the_credits(
     name: str, options: dict[str, Any], base: str
 ) -> None:

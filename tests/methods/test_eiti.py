@@ -141,7 +141,7 @@ def helped(world: Any, key: jax.Array, num_envs: int) -> EpisodeBatch:
 @pytest.mark.parametrize(
     ("world", "player"),
     [
-        (Lock(), "random"),
+        pytest.param(Lock(), "random", marks=pytest.mark.slow),
         (PushBox(time_limit=60, size=9, terminate_on_success=False), "helped"),
     ],
 )

@@ -174,6 +174,7 @@ def test_without_weight_the_agents_learn_as_qmix_does() -> None:
         close(got[part], grads[part])
 
 
+@pytest.mark.slow
 def test_the_weight_falls_to_nothing() -> None:
     steps = jnp.array([0, 30, 60, 90])
     falling = make(intrinsic_weight=0.4, intrinsic_anneal_steps=60)._intrinsic_weight(steps)

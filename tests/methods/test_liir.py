@@ -140,6 +140,7 @@ def test_the_objective_by_hand() -> None:
     np.testing.assert_allclose(objective, (advantage * ratio)[chooses].mean(), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_agents_without_a_choice_have_a_finite_meta_gradient() -> None:
     """Their gradients are 0, whose norm and root have no slope."""
     method = make("liir", **LIIR, **{**ALL, "sharing": "independent"})

@@ -299,6 +299,7 @@ def test_the_trunk_learns_from_the_proxy_value_alone() -> None:
     assert any(jnp.any(x != 0) for x in jax.tree.leaves(value(state.params["critic"])["trunk"]))
 
 
+@pytest.mark.slow
 def test_without_intrinsic_reward_nothing_but_the_networks_of_the_values_is_learned() -> None:
     """lambda = 0: no path from eta to the policy, so eta gets no gradient and the policy ignores it."""
     method = exposed(**CLIPPED, intrinsic_weight=0.0)
@@ -343,6 +344,7 @@ def test_the_target_of_the_shared_trunk_keeps_an_old_extrinsic_value() -> None:
 @pytest.mark.parametrize(
     "critic", ["shared_trunk", pytest.param("separate", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_the_meta_gradients_norm_and_the_ratio_of_spreads_stand_alone(critic: str) -> None:
     method = make("liir_paper", critic=critic, intrinsic_weight=0.5, advantage="one_step")
     state, batch = init(method), make_batch()

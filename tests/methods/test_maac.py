@@ -57,17 +57,17 @@ def test_the_critics_target_row_by_row(entropy_target: str) -> None:
     reward = batch.reward[0]
     loss, metrics = fast_jit(method._critic_loss)(state.params["critic"], state, batch, reward, KEY)
 
-    decision = method._decide(
+    decision = fast_jit(method._decide)(
         state.target["actor"], batch.observation[1], batch.action_mask[1], KEY
     )
     assert np.take_along_axis(
         np.asarray(batch.action_mask[1]), np.asarray(decision.action)[..., None], -1
     ).all()
     one_hot = functools.partial(jax.nn.one_hot, num_classes=ACTIONS)
-    ahead, _ = method.critic.apply(
+    ahead, _ = fast_jit(method.critic.apply)(
         state.target["critic"], batch.observation[1], one_hot(decision.action)
     )
-    values, squared = method.critic.apply(
+    values, squared = fast_jit(method.critic.apply)(
         state.params["critic"], batch.observation[0], one_hot(batch.action[0])
     )
     assert 0 < int((batch.discount[0, :, 0] == 0).sum()) < 5
@@ -98,7 +98,7 @@ def test_the_policys_gradient_is_that_of_the_soft_value() -> None:
     x = batch.observation[0]
 
     def probs(params: Any) -> jax.Array:
-        return method._decide(params, x, batch.action_mask[0], KEY).probs
+        return fast_jit(method._decide)(params, x, batch.action_mask[0], KEY).probs
 
     def soft_value(params: Any, agent: int) -> jax.Array:
         p, fixed = probs(params), jax.lax.stop_gradient(probs(params))
@@ -106,7 +106,7 @@ def test_the_policys_gradient_is_that_of_the_soft_value() -> None:
         total = jnp.zeros(())
         for other in range(ACTIONS):
             action = jnp.zeros((5, AGENTS), jnp.int32).at[:, 1 - agent].set(other)
-            values, _ = method.critic.apply(
+            values, _ = fast_jit(method.critic.apply)(
                 state.params["critic"], x, jax.nn.one_hot(action, ACTIONS)
             )
             own = p[:, agent] * (values[:, agent] - log_p[:, agent] / 4.0)

@@ -180,6 +180,7 @@ def test_policies_and_targets_wait_for_the_critics() -> None:
 CONTINUOUS = SIZES._replace(continuous=True)
 
 
+@pytest.mark.slow
 def test_continuous_actions_are_bounded_and_their_targets_are_smoothed_within_bounds() -> None:
     method = make(sizes=CONTINUOUS, exploration_noise=5.0, target_noise=0.2)
     state = drawn_state(method, 1)

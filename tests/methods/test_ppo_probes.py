@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.methods.ppo_learners import greedy_returns, make, train
+from tests.methods.learners import train
+from tests.methods.ppo_learners import greedy_returns, make
 from tests.probes import (
     Context,
     Delayed,
@@ -56,20 +57,27 @@ def test_all_of_them_solve(name: str, world: type[Probe]) -> None:
     assert (returns(world(), name, 60) > 0.95).all()
 
 
-@pytest.mark.parametrize("world", [Context, Delayed, Masked])
+@pytest.mark.parametrize("world", [pytest.param(Context, marks=SLOW), Delayed, Masked])
 def test_one_of_them_always_shows_it(world: type[Probe]) -> None:
     assert (returns(world(), "mappo", 100) > 0.95).all()
 
 
 @pytest.mark.parametrize(
-    ("name", "solved"), [("ippo", False), ("mappo", True), pytest.param("happo", True, marks=SLOW)]
+    ("name", "solved"),
+    [
+        pytest.param("ippo", False, marks=SLOW),
+        ("mappo", True),
+        pytest.param("happo", True, marks=SLOW),
+    ],
 )
 def test_only_a_central_critic_brings_what_agents_do_not_see(name: str, solved: bool) -> None:
     result = returns(Hidden(), name, 60)
     assert (result > 0.95).all() if solved else result.mean() < 0.5
 
 
-@pytest.mark.parametrize(("agent", "solved"), [("gru", True), ("mlp", False)])
+@pytest.mark.parametrize(
+    ("agent", "solved"), [("gru", True), pytest.param("mlp", False, marks=SLOW)]
+)
 def test_only_memory_recalls(agent: str, solved: bool) -> None:
     # The last action could carry the number; so it is not seen.
     result = returns(Recall(), "mappo", 80, agent=agent, observe_last_action=False)

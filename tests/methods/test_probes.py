@@ -1,6 +1,5 @@
 """Learning: every method solves the worlds that are solvable for it, and fails where it must."""
 
-import functools
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import pytest
 
 from marl_jax.methods.actor_critic import ActorCritic
 from marl_jax.rollout import rollout
-from tests.methods.learners import NAMES, fast_jit, make
+from tests.methods.learners import NAMES, fast_jit, make, train
 from tests.probes import (
     Context,
     Delayed,
@@ -26,7 +25,6 @@ from tests.probes import (
     Vault,
 )
 
-SEEDS = 4
 SOLVER: dict[str, Any] = {
     "num_envs": 32,
     "hidden_size": 16,
@@ -39,32 +37,6 @@ SOLVER: dict[str, Any] = {
     "gamma": 0.9,
     "target_update_interval": 8,
 }
-
-
-@functools.cache
-def compiled(method: ActorCritic) -> tuple[Any, Any]:
-    """Initial state and update of all seeds; worlds of one size share them."""
-
-    def update(state: Any, batch: Any, key: jax.Array) -> Any:
-        return method.update(state, batch, None, jax.random.fold_in(key, 1))[0]
-
-    return fast_jit(jax.vmap(method.init)), fast_jit(jax.vmap(update))
-
-
-def train(env: Probe, method: ActorCritic, iterations: int, seeds: int = SEEDS) -> Any:
-    """Trains so many seeds; returns their state."""
-    init, update = compiled(method)
-
-    @fast_jit
-    @jax.vmap
-    def play(state: Any, key: jax.Array) -> Any:
-        return rollout(env, method, state, key, method.num_envs, explore=True)[0]
-
-    keys = jax.random.split(jax.random.key(0), (iterations, seeds))
-    state = init(keys[0])
-    for key in keys:
-        state = update(state, play(state, key), key)
-    return state
 
 
 def greedy_return(env: Probe, method: ActorCritic, state: Any) -> np.ndarray:
@@ -97,7 +69,9 @@ def test_the_scripted_policies_are_what_the_probes_promise(env: type[Probe], bes
     assert total == best
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [n if n == "coma" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+)
 @pytest.mark.parametrize(
     "env", [*(pytest.param(e, marks=pytest.mark.slow) for e in (Context, Delayed)), Roles]
 )
@@ -108,12 +82,14 @@ def test_every_method_solves(env: type[Probe], name: str) -> None:
     assert (greedy_return(world, method, state) > 0.95).all()
 
 
+@pytest.mark.slow
 def test_agents_that_cannot_tell_who_they_are_cannot_take_roles() -> None:
     method = make("iac", **SOLVER, observe_identity=False)
     assert (greedy_return(Roles(), method, train(Roles(), method, 50)) == 0.0).all()
 
 
-@pytest.mark.parametrize("before", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.slow
 def test_unavailable_actions_are_left_alone(before: bool) -> None:
     method, world = make("iac", **{**SOLVER, "mask_before_softmax": before}), Masked()
     # One unavailable action would make the mean negative.
@@ -127,6 +103,7 @@ def test_a_recurrent_agent_remembers() -> None:
 
 
 @pytest.mark.parametrize(("gamma", "expected"), [(0.5, 1.0), (0.9, 2.0)])
+@pytest.mark.slow
 def test_the_discount_decides_between_now_and_later(gamma: float, expected: float) -> None:
     method, world = make("iac", **{**SOLVER, "gamma": gamma}), TakeOrWait()
     np.testing.assert_array_equal(greedy_return(world, method, train(world, method, 100)), expected)

@@ -103,6 +103,7 @@ def reached(options: dict[str, Any], **weights: float) -> set[str]:
     }
 
 
+@pytest.mark.slow
 def test_each_loss_reaches_the_parameters_that_the_paper_says() -> None:
     """Eq. 3: theta_rho and xi. Eq. 6: theta_rho, xi and phi. Neither trains the agents' history."""
     assert reached({}, identifiability_weight=1.0) == {"role encoder", "trajectory encoder"}
@@ -117,16 +118,21 @@ def test_each_loss_reaches_the_parameters_that_the_paper_says() -> None:
 
 def by_hand(method: Any, state: Any, batch: Any) -> tuple[float, float]:
     """L_I and L_D of Eqs. 3 and 6 in plain loops, from the networks' outputs."""
-    roles = method.roles(state, batch)
-    hidden, _ = method._unroll(state.params["agent"], batch, KEY)
-    history = np.concatenate([np.zeros_like(hidden[:1]), hidden[:-2]])
-    inferred = method._infer(state.params, jnp.asarray(history), batch.observation[:-1])
+
+    @fast_jit
+    def laws(state: Any) -> Any:
+        hidden, _ = method._unroll(state.params["agent"], batch, KEY)
+        history = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-2]])
+        inferred = method._infer(state.params, history, batch.observation[:-1])
+        raw = method.dissimilarity_model.apply(
+            state.params["dissimilarity"], history, method._partners
+        )
+        return method.roles(state, batch), inferred, raw
+
+    roles, inferred, raw = laws(state)
     p, q = ([np.asarray(x, np.float64) for x in law] for law in (roles, inferred))
     noise = jax.random.normal(KEY, p[0].shape)
     role = p[0] + np.sqrt(p[1]) * np.asarray(noise, np.float64)
-    raw = method.dissimilarity_model.apply(
-        state.params["dissimilarity"], jnp.asarray(history), method._partners
-    )
     divergence, specialisation, steps = 0.0, 0.0, 0
     for t, b in np.argwhere(np.asarray(batch.valid)):
         kl = 0.5 * (np.log(q[1] / p[1]) + (p[1] + (p[0] - q[0]) ** 2) / q[1] - 1.0)
@@ -153,12 +159,14 @@ def test_the_losses_by_hand() -> None:
     divergence, _ = by_hand(method, state, batch)
     np.testing.assert_allclose(metrics["role_divergence"], divergence, rtol=1e-4)
 
-    values = method._values(state.params, state.target, batch, KEY)
-    taken = method._taken(values, batch)
-    given_key = Learning(
-        state.params, state, batch, values, taken, method._mix(state.params, taken), KEY
-    )
-    added, metrics = method._regulariser(given_key)
+    @fast_jit
+    def regulariser(state: Any) -> Any:
+        values = method._values(state.params, state.target, batch, KEY)
+        taken = method._taken(values, batch)
+        mixed = method._mix(state.params, taken)
+        return method._regulariser(Learning(state.params, state, batch, values, taken, mixed, KEY))
+
+    added, metrics = regulariser(state)
     _, specialisation = by_hand(method, state, batch)
     np.testing.assert_allclose(metrics["specialisation_loss"], specialisation, rtol=1e-3)
     np.testing.assert_allclose(added, 1e-4 * divergence + 1e-2 * specialisation, rtol=1e-3)
@@ -388,6 +396,7 @@ def test_the_authors_preset_sets_every_departure() -> None:
     assert (paper.epsilon_anneal_steps, authors.epsilon_anneal_steps) == (50_000, 50)  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_authors_information_is_bounded_and_of_the_agents_own_law() -> None:
     method = make(**AUTHORS)
     state, batch = drawn_state(method, 0), make_batch()

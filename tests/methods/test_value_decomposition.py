@@ -81,6 +81,7 @@ def test_agents_that_differ() -> None:
     assert (train("qmix", Roles, 300)[2] > 0.95).all()
 
 
+@pytest.mark.slow
 def test_unavailable_actions_are_left_alone() -> None:
     # One unavailable action would make the mean negative.
     assert (train("qmix", Masked, 150)[2] > 0.95).all()
@@ -152,7 +153,7 @@ DUELLING = (("agent_index", True), ("num_kernels", 64), ("lr", 0.01))
     ("name", "world", "options", "expected"),
     [
         pytest.param("vdn", ClassicMatrix, (), 0.0, marks=pytest.mark.slow),
-        ("qmix", Matrix, (), 0.0),
+        pytest.param("qmix", Matrix, (), 0.0, marks=pytest.mark.slow),
         pytest.param("qtran", ClassicMatrix, (), 8.0, marks=pytest.mark.slow),
         pytest.param("ow_qmix", ClassicMatrix, CENTRAL, 8.0, marks=pytest.mark.slow),
         pytest.param("cw_qmix", ClassicMatrix, CENTRAL, 8.0, marks=pytest.mark.slow),
@@ -253,6 +254,7 @@ def test_targets_are_copied_every_so_many_episodes() -> None:
         assert same(after.target, before.target) != bool(copied)
 
 
+@pytest.mark.slow
 def test_soft_targets_move_a_little() -> None:
     options = {"num_envs": 4, "update_interval": 4 * LIMIT, "batch_size": 4}
     before, after = Frozen({**options, "target_update": "soft", "target_update_rate": 0.25}).run(1)

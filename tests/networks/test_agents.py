@@ -21,7 +21,7 @@ def make(network: GRUAgent | MLPAgent, sharing: Sharing) -> tuple[TeamAgent, Par
 
 
 @pytest.mark.parametrize("sharing", SHARING)
-@pytest.mark.parametrize("network", [*NETWORKS, LARGE])
+@pytest.mark.parametrize("network", [*NETWORKS, pytest.param(LARGE, marks=pytest.mark.slow)])
 def test_unroll_equals_step_by_step(network: GRUAgent | MLPAgent, sharing: Sharing) -> None:
     team, params, xs = make(network, sharing)
     hidden, together = jax.jit(team.unroll)(params, xs)
@@ -117,7 +117,7 @@ def uniform_within(x: jax.Array, bound: float) -> bool:
     return 0.9 * bound < largest <= bound and abs(deviation * 3**0.5 / bound - 1) < 0.1
 
 
-@pytest.mark.parametrize("sharing", SHARING)
+@pytest.mark.parametrize("sharing", ["shared", pytest.param("independent", marks=pytest.mark.slow)])
 def test_initial_values_are_pytorchs(sharing: Sharing) -> None:
     team = TeamAgent(GRUAgent(64, 64), AGENTS, sharing)
     params = team.init(jax.random.key(0), 100)["params"]
