@@ -80,6 +80,8 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
         agents_view_size: F.
         global_state_size: G.
         time_limit_is_termination: whether the end at the time limit has discount 0.
+        headline: the name in `extras` of the number that users look at first, such as whether a battle was won;
+            None where that is the return.
         continuous_actions: whether an action is A numbers between -1 and 1 in place of one of A choices; `step` then
             takes [N, A] float32. An agent's numbers at which `action_mask` is false have no effect.
         config: the options this world was made with.
@@ -87,6 +89,7 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
 
     Config: ClassVar[type[Config]]
     time_limit_is_termination: ClassVar[bool] = False
+    headline: ClassVar[str | None] = None
     continuous_actions: bool = False
 
     num_agents: int

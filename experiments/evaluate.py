@@ -73,6 +73,7 @@ def main() -> int:
     key = jax.random.key(args.episode_seed)
     greedy: dict[int, float] = {}
     sampled: dict[int, float] = {}
+    headline, first = trainer.env.headline, {}
     covered: list[Coverage] = []
     for seed in seeds:
         policy = policy_of(trainer, state, settings, seed)
@@ -80,15 +81,25 @@ def main() -> int:
         returns, drawn = (np.asarray(batch.team_return) for batch, _ in plays)
         greedy[seed], sampled[seed] = float(returns.mean()), float(drawn.mean())
         batch, extras = plays[args.explore]
-        rest = "  ".join(f"{name} {np.mean(value):.4g}" for name, value in extras.items())
-        print(f"seed {seed}: return {_spread(returns)}, sampled {_spread(drawn)}  {rest}")
+        means = {name: float(np.mean(value)) for name, value in extras.items()}
+        said = [f"return {_spread(returns)}, sampled {_spread(drawn)}"]
+        if headline is not None:
+            first[seed] = means.pop(headline)
+            said.insert(0, f"{headline} {first[seed]:.4g}")
+        said += [f"{name} {value:.4g}" for name, value in means.items()]
+        print(f"seed {seed}: {'  '.join(said)}")
         positions = command.cells(policy, key, batch)
         if positions is not None:
             covered.append(coverage(positions, np.asarray(batch.valid)))
             print(f"seed {seed}: {_cells(covered[-1:])}")
     if len(greedy) > 1:
         all_greedy, all_sampled = (np.array(list(means.values())) for means in (greedy, sampled))
-        print(f"IQM of {len(greedy)} seeds: {summary(all_greedy)}, sampled {summary(all_sampled)}")
+        if headline is not None:
+            wins = np.array(list(first.values()))
+            print(f"{headline}, IQM of {len(first)} seeds: {summary(wins)}")
+        print(
+            f"return, IQM of {len(greedy)} seeds: {summary(all_greedy)}, sampled {summary(all_sampled)}"
+        )
         if covered:
             print(f"mean of {len(greedy)} seeds: {_cells(covered)}")
     if target is not None:

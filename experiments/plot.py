@@ -1,7 +1,7 @@
 """Compares runs in one picture: `python experiments/plot.py DIR... --out curves.png`.
 
-Greedy returns are drawn with their intervals, and beside them, thin and dashed, the sampled ones of runs that have
-them. `--column` draws another column alone.
+What users of the task look at first is drawn with its interval, such as battles won. Elsewhere it is the greedy return,
+and beside it, thin and dashed, the sampled one of runs that have it. `--column` draws another column alone.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import tyro
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.plots import learning_curves
-from marl_jax.runs import RunDirectory, summary
+from marl_jax.runs import RETURN_COLUMN, RunDirectory, column_label, summary
 
 
 @dataclasses.dataclass
@@ -25,8 +25,8 @@ class Arguments:
     out: str = "curves.png"
     """The picture."""
     column: str | None = None
-    """Column of metrics.csv to draw alone, such as eval_sampled_return_mean; the greedy and the sampled returns if not
-    given."""
+    """Column of metrics.csv to draw alone, such as eval_sampled_return_mean; if not given, the task's headline, or the
+    greedy and the sampled returns where it has none, or where the runs are of several tasks."""
 
 
 def main() -> int:
@@ -37,14 +37,15 @@ def main() -> int:
     runs = [RunDirectory.open(name) for name in args.runs]
     settings = [run.settings() for run in runs]
     tasks = list(dict.fromkeys(each.env for each in settings))
-    column = args.column or "eval_return_mean"
+    headlines = {run.headline_column() for run in runs}
+    column = args.column or (headlines.pop() if len(headlines) == 1 else RETURN_COLUMN)
     curves, sampled = {}, {}
     for label, run, of in zip(
         command.labels([each.method for each in settings], args.runs), runs, settings, strict=True
     ):
         curves[label] = run.curve(column)
         steps, values = curves[label]
-        beside = None if args.column else run.sampled_curve()
+        beside = run.sampled_curve() if args.column is None and column == RETURN_COLUMN else None
         if beside is not None:
             sampled[label] = beside
         print(
@@ -54,7 +55,7 @@ def main() -> int:
         )
     target = Path(args.out)
     with command.writing(target, "--out"):
-        learning_curves(curves, target, ", ".join(tasks), column.replace("_", " "), sampled=sampled)
+        learning_curves(curves, target, ", ".join(tasks), column_label(column), sampled=sampled)
     print(f"picture: {target}")
     return 0
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from envs.configuration import ConfigurationError
 from envs.registry import make as make_env
 from marl_jax import methods
-from marl_jax.evaluation import GREEDY, SAMPLED, evaluate
+from marl_jax.evaluation import GREEDY, SAMPLED, evaluate, headline_of
 from marl_jax.plots import Curve
 from marl_jax.policy import Policy
 from marl_jax.progress import Progress, Silent, default_progress, duration
@@ -41,6 +41,8 @@ class TrainResult:
         rows: one per seed and evaluation, as in metrics.csv.
         final_returns: mean greedy return of each healthy seed in the final evaluation, [S'].
         final_sampled_returns: the same of its sampled episodes, [S'].
+        final_headline: the same of the task's `headline` in its greedy episodes, such as battles won, [S']; None
+            where the task has none.
         state: the run state of all seeds.
         trainer: the compiled loop and what it was made of.
         failures: by seed, what stopped it.
@@ -52,6 +54,7 @@ class TrainResult:
     rows: list[Row]
     final_returns: NDArray[np.float64]
     final_sampled_returns: NDArray[np.float64]
+    final_headline: NDArray[np.float64] | None
     state: RunState
     trainer: Trainer
     failures: dict[int, str]
@@ -284,20 +287,31 @@ class _Loop:
                 self._save(state)
                 self._report(steps, first_steps, time.monotonic() - began)
         interrupted = not self._finished(steps)
-        nothing = (np.array([]), np.array([]))
-        final, sampled = nothing if interrupted else self._final_evaluation(state)
-        self._close(final, sampled, interrupted)
+        final = {name: np.array([]) for name in self._final_names}
+        if not interrupted and self._healthy.any():
+            final = self._final_evaluation(state)
+        self._close(final, interrupted)
         return TrainResult(
             self.settings,
             self.rows,
-            final,
-            sampled,
+            final[GREEDY],
+            final[SAMPLED],
+            None if self._headline is None else final[self._headline],
             state,
             self.trainer,
             self.failures,
             interrupted,
             self.directory.path if self.directory else None,
         )
+
+    @property
+    def _headline(self) -> str | None:
+        return headline_of(self.trainer.env)
+
+    @property
+    def _final_names(self) -> list[str]:
+        """What the final evaluation measures: what is named first is said first."""
+        return [*([] if self._headline is None else [self._headline]), GREEDY, SAMPLED]
 
     @property
     def _healthy(self) -> NDArray[np.bool_]:
@@ -373,7 +387,7 @@ class _Loop:
             row |= {name: float(x[index].mean()) for name, x in metrics.training.items()}
             row["train_seconds"] = self.seconds
             rows.append(row)
-            results[seed] = {name: {"step_count": steps, **_episodes(evaluation)}}
+            results[seed] = {name: {"step_count": steps, **self._episodes(evaluation)}}
         for seed, failure in new_failures.items():
             self.progress.message(f"seed {seed} stopped: {failure}; the other seeds go on.")
         self.failures |= new_failures
@@ -414,10 +428,10 @@ class _Loop:
         if healthy.any():
             latest = {int(row["seed"]): row for row in self.rows}
             rows = [latest[self._seed(i)] for i in np.flatnonzero(healthy)]
-            greedy, sampled = (
-                np.mean([row[f"{name}_mean"] for row in rows]) for name in (GREEDY, SAMPLED)
-            )
-            value = f"return {greedy:.4g} (sampled {sampled:.4g})"
+            means = {n: np.mean([row[f"{n}_mean"] for row in rows]) for n in self._final_names}
+            value = f"return {means[GREEDY]:.4g} (sampled {means[SAMPLED]:.4g})"
+            if self._headline is not None:
+                value = f"{self._said(self._headline)} {means[self._headline]:.3g}  {value}"
         fraction, left = 1.0, 0.0
         learning = np.flatnonzero(healthy & (taken > 0))
         if learning.size:
@@ -427,43 +441,53 @@ class _Loop:
             left = max(0, total - steps[slowest]) / taken[slowest] * seconds
         self.progress.chunk(fraction, taken.sum() / seconds, value, left)
 
-    def _final_evaluation(self, state: RunState) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Mean greedy and sampled return of each healthy seed over many fresh episodes, [S'] each."""
-        if len(self.failures) == self.settings.seeds:
-            return np.array([]), np.array([])
+    def _final_evaluation(self, state: RunState) -> dict[str, NDArray[np.float64]]:
+        """Means of each healthy seed over many fresh episodes, [S'] each: by name, see `_final_names`."""
         trainer, episodes = self.trainer, ABSOLUTE_FACTOR * self.settings.training.eval_episodes
 
         def final(state: RunState) -> Any:
             key = jax.random.key(ABSOLUTE_KEY)
             evaluation = evaluate(trainer.env, trainer.method, state.method, key, episodes)
-            return {name: evaluation[name] for name in (GREEDY, SAMPLED)}
+            return {name: evaluation[name] for name in self._final_names}
 
         played = jax.jit(trainer.over_seeds(final))(state)
-        returns = {name: np.asarray(x) for name, x in played.items()}
+        measured = {name: np.asarray(x) for name, x in played.items()}
         healthy = np.flatnonzero(self._healthy)
         if self.directory is not None:
             self.directory.finish_results(
                 {
-                    self._seed(i): _episodes({name: x[i] for name, x in returns.items()})
+                    self._seed(i): self._episodes({name: x[i] for name, x in measured.items()})
                     for i in healthy
                 }
             )
-        greedy, sampled = (
-            returns[name][healthy].mean(axis=1).astype(np.float64) for name in (GREEDY, SAMPLED)
-        )
-        return greedy, sampled
+        return {
+            name: measured[name][healthy].mean(axis=1, dtype=np.float64)
+            for name in self._final_names
+        }
 
-    def _close(
-        self, final: NDArray[np.float64], sampled: NDArray[np.float64], interrupted: bool
-    ) -> None:
+    def _episodes(self, evaluation: Mapping[str, Any]) -> dict[str, list[float]]:
+        """One seed's episodes, arrays [episodes], as results.json names and rounds them."""
+        return {
+            self._said(name).replace(" ", "_"): [float(f"{x:.6g}") for x in evaluation[name]]
+            for name in (GREEDY, SAMPLED, *self._final_names[:-2])
+        }
+
+    @staticmethod
+    def _said(name: str) -> str:
+        """A measured name as a person reads it."""
+        return name.removeprefix("eval_").replace("_", " ")
+
+    def _close(self, final: Mapping[str, NDArray[np.float64]], interrupted: bool) -> None:
         """Says how it ended, with numbers and a picture."""
         say = self.progress.message
-        if final.size:
+        if final[GREEDY].size:
             episodes = ABSOLUTE_FACTOR * self.settings.training.eval_episodes
-            say(
-                f"final return, IQM of {final.size} seeds x {episodes} episodes: {summary(final)}, "
-                f"sampled {summary(sampled)}; per seed {', '.join(f'{x:.4g}' for x in final)}"
-            )
+            over = f"IQM of {final[GREEDY].size} seeds x {episodes} episodes"
+            for name in self._final_names[:-1]:
+                values = final[name]
+                beside = f", sampled {summary(final[SAMPLED])}" if name == GREEDY else ""
+                each = ", ".join(f"{x:.4g}" for x in values)
+                say(f"final {self._said(name)}, {over}: {summary(values)}{beside}; per seed {each}")
         for seed, failure in self.failures.items():
             say(f"seed {seed} did not finish: {failure}")
         say(f"training took {duration(self.seconds)}, without compilation")
@@ -472,14 +496,6 @@ class _Loop:
             say(f"run: {self.directory.path}" + (f"  picture: {picture}" if picture else ""))
         if interrupted:
             say("stopped before the end, everything is saved" if self.directory else "stopped")
-
-
-def _episodes(evaluation: Mapping[str, Any]) -> dict[str, list[float]]:
-    """One seed's returns, arrays [episodes], as results.json names and rounds them."""
-    return {
-        metric: [float(f"{x:.6g}") for x in evaluation[name]]
-        for metric, name in (("return", GREEDY), ("sampled_return", SAMPLED))
-    }
 
 
 def _peak(use: Any) -> int:

@@ -15,6 +15,11 @@ GREEDY, SAMPLED = "eval_return", "eval_sampled_return"
 `eval_sampled_return_mean` of metrics.csv."""
 
 
+def headline_of(env: MultiAgentEnv[Any] | type[MultiAgentEnv[Any]]) -> str | None:
+    """What `evaluate` calls the number that users of this task look at first; None where that is the return."""
+    return None if env.headline is None else f"eval_{env.headline}"
+
+
 def evaluate(
     env: MultiAgentEnv[Any], method: Method, method_state: Any, key: jax.Array, num_episodes: int
 ) -> Metrics:

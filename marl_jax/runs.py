@@ -20,11 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.configuration import ConfigurationError
+from envs.registry import world_class
 from marl_jax.checkpointing import Checkpoints
+from marl_jax.evaluation import GREEDY, headline_of
 from marl_jax.plots import Curve, learning_curves
 from marl_jax.settings import RunSettings
 
 Row = dict[str, float]
+
+RETURN_COLUMN = f"{GREEDY}_mean"
+"""The column of greedy returns."""
 
 Results = dict[str, dict[str, Any]]
 """What was measured of one seed, by step, in marl-eval's schema. "step_3" is the last evaluation within the third
@@ -259,23 +264,37 @@ class RunDirectory:
         self._write_json("failures.json", {str(seed): text for seed, text in failures.items()})
 
     def draw(self) -> Path | None:
-        """Draws the learning curve; returns its path, or None if there is nothing to draw."""
+        """Draws the learning curve of the task's headline; returns its path, or None if there is nothing to draw."""
         if not self.rows():
             return None
-        settings = self.settings()
-        method, path, sampled = settings.method, self.path / "curve.png", self.sampled_curve()
+        settings, column = self.settings(), self.headline_column()
+        method, path, sampled = settings.method, self.path / "curve.png", None
+        if column == RETURN_COLUMN:
+            sampled = self.sampled_curve()
         learning_curves(
-            {method: self.curve()},
+            {method: self.curve(column)},
             path,
             f"{method} on {settings.env}",
+            column_label(column),
             sampled={} if sampled is None else {method: sampled},
         )
         return path
+
+    def headline_column(self) -> str:
+        """The column that users of its task look at first: a headline, such as battles won, or the return."""
+        name = headline_of(world_class(self.settings().env))
+        return RETURN_COLUMN if name is None else f"{name}_mean"
 
     def _write_json(self, name: str, value: Any, indent: int | None = 2) -> None:
         temporary = self.path / f"{name}.tmp"
         temporary.write_text(json.dumps(value, indent=indent))
         os.replace(temporary, self.path / name)
+
+
+def column_label(column: str) -> str:
+    """What a picture calls a column of metrics.csv."""
+    name = column.removeprefix("eval_").removesuffix("_mean").replace("_", " ")
+    return f"evaluation: {name}" if column.startswith("eval_") else name
 
 
 def curve_of(rows: Sequence[Row], column: str, failed: Collection[int] = ()) -> Curve:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import marl_jax
 from envs import registry
 from marl_jax.checkpointing import Checkpoints
-from marl_jax.runs import RunDirectory, curve_of
+from marl_jax.runs import RunDirectory, curve_of, summary
 from tests import tiny
 
 
@@ -210,6 +211,24 @@ class Told:
 
     def close(self) -> None:
         pass
+
+
+def test_what_users_look_at_first_comes_first(tmp_path: Path) -> None:
+    """A task's headline, here whether the box was delivered: said, kept and drawn before the return."""
+    display, out = Told(), tmp_path / "run"
+    options = {**tiny.options(2, "mappo"), "progress": display}
+    result = marl_jax.train("mappo", "push_box", seeds=2, out=str(out), **options)
+    assert result.final_headline is not None
+    assert result.final_headline.shape == (2,)
+    run = RunDirectory(out)
+    assert run.headline_column() == "eval_solved_mean"
+    for measured in run.read_results().values():
+        assert all(set(episodes) >= {"return", "solved"} for episodes in measured.values())
+    assert re.fullmatch(r"solved \S+  return \S+ \(sampled \S+\)", display.value)
+    ends = [text for text in display.messages if text.startswith("final ")]
+    assert [text.split(",")[0] for text in ends] == ["final solved", "final return"]
+    interval = summary(result.final_headline)
+    assert f"2 seeds x 20 episodes: {interval}; per seed" in ends[0]
 
 
 @pytest.mark.slow

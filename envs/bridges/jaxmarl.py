@@ -206,7 +206,7 @@ class SMAX(_Bridge[SMAXState]):
 
     `alive` [N] bool [R].
 
-    `extras` [S]: `won` int32 0 or 1, `allies_alive` and `enemies_alive` int32.
+    `extras` [S]: `won` int32 0 or 1, `allies_alive` and `enemies_alive` int32; `won` is the headline.
 
     Chance: starts, and each cooldown after a shot. Step t plays with `fold_in(state.key, t)`;
     `state.key` stays the same for the episode. [S]
@@ -226,6 +226,7 @@ class SMAX(_Bridge[SMAXState]):
     """
 
     Config: ClassVar[type[Config]] = SMAXConfig
+    headline: ClassVar[str | None] = "won"
     scenario: ClassVar[str] = "3m"
 
     def _make_source(self) -> HeuristicEnemySMAX:

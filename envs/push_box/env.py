@@ -173,7 +173,7 @@ class PushBox(MultiAgentEnv[State]):
     there. The clock is not in it.
 
     `extras` [S], [] int32: `boxes_delivered`, since the reset, and `solved`, 1 once there was one:
-    its mean over episodes is the success rate.
+    its mean over episodes is the success rate, the headline.
 
     Chance: where boxes appear, and nothing else; "cmae" has none. The cell's number is floor(n u)
     for n possible cells, u uniform float32 in [0, 1) with 23 random bits [S]. Without
@@ -188,6 +188,7 @@ class PushBox(MultiAgentEnv[State]):
     """
 
     Config: ClassVar[type[Config]] = PushBoxConfig
+    headline: ClassVar[str | None] = "solved"
 
     def _setup(self) -> None:
         config = self.config

@@ -222,7 +222,7 @@ class SecretRoom(MultiAgentEnv[State]):
     `door_open_steps`). The clock is not in it.
 
     `extras` [S], [] int32: `solved`, 1 if both agents are in the target room (its mean over
-    episodes is the success rate), and `agents_in_target`, 0..2.
+    episodes is the success rate, the headline), and `agents_in_target`, 0..2.
 
     Chance: the starts if `random_start`, row and column uniform; nothing otherwise.
 
@@ -233,6 +233,7 @@ class SecretRoom(MultiAgentEnv[State]):
     """
 
     Config: ClassVar[type[Config]] = SecretRoomConfig
+    headline: ClassVar[str | None] = "solved"
 
     def _setup(self) -> None:
         config = self.config
