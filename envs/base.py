@@ -82,6 +82,7 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
         time_limit_is_termination: whether the end at the time limit has discount 0.
         headline: the name in `extras` of the number that users look at first, such as whether a battle was won;
             None where that is the return.
+        ends_early: whether an episode may end before the time limit; where none does there is less to compile.
         continuous_actions: whether an action is A numbers between -1 and 1 in place of one of A choices; `step` then
             takes [N, A] float32. An agent's numbers at which `action_mask` is false have no effect.
         config: the options this world was made with.
@@ -91,6 +92,7 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
     time_limit_is_termination: ClassVar[bool] = False
     headline: ClassVar[str | None] = None
     continuous_actions: bool = False
+    ends_early: bool = True
 
     num_agents: int
     num_actions: int
@@ -350,6 +352,9 @@ def _check_steps(
 
     assert np.all(rests.discount[alive & ~last] == 1.0), "the discount is not 1 before the end"
     early = alive & last & (steps < env.time_limit)
+    assert env.ends_early or not early.any(), (
+        "ends_early is False, but an episode ended before time_limit"
+    )
     assert np.all(rests.discount[early] == 0.0), (
         "an end before time_limit has a discount other than 0"
     )

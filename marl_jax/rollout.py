@@ -1,4 +1,4 @@
-"""Plays whole episodes: one from one reset in each of B environments, as one scan."""
+"""Plays whole episodes: one from one reset in each of B environments, until all are over."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from envs.base import MultiAgentEnv, Observation
+from marl_jax.lengths import of_all
 from marl_jax.methods.base import Method
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -21,8 +22,9 @@ def rollout(
 ) -> tuple[EpisodeBatch, Metrics]:
     """Plays B episodes side by side.
 
-    Every episode takes `env.time_limit` steps of the scan; after its own end it goes on as padding with `valid`
-    false. There is no auto-reset, so no terminal observation is lost.
+    The record has room for `env.time_limit` steps. After its own end an episode goes on as padding with `valid` false
+    until all are over; what follows holds zeros, and allows every action. There is no auto-reset, so no terminal
+    observation is lost.
 
     Args:
         env: the world.
@@ -63,8 +65,36 @@ def rollout(
 
     carry = (env_state, first.observation, first.extras, memory, jnp.ones((num_envs,), bool))
     keys = jax.random.split(act_key, env.time_limit)
-    (_, _, env_extras, _, _), batch = jax.lax.scan(step, carry, keys)
+    (_, _, env_extras, _, _), batch = _until_over(step, carry, keys, env.ends_early)
     return _begin_with(first.observation, batch), env_extras
+
+
+def _until_over(step: Any, carry: Any, keys: jax.Array, ends_early: bool) -> tuple[Any, Any]:
+    """A scan that stops once no episode goes on, which the last entry of the carry says."""
+    if not ends_early:
+        return jax.lax.scan(step, carry, keys)
+    shapes = jax.eval_shape(step, carry, keys[0])[1]
+    empty: EpisodeBatch = jax.tree.map(lambda x: jnp.zeros((len(keys), *x.shape), x.dtype), shapes)
+    # Policies have to be defined in padding, too.
+    empty = empty._replace(action_mask=jnp.ones_like(empty.action_mask))
+
+    def goes_on(now: Any) -> jax.Array:
+        time, carry, _ = now
+        # As one number for all seeds: with one each, every step would copy the record of those that wait.
+        return (time < len(keys)) & (of_all(jnp.any(carry[-1]).astype(jnp.int32)) > 0)
+
+    def body(now: Any) -> Any:
+        time, carry, record = now
+        carry, new = step(carry, keys[time])
+        record = jax.tree.map(
+            lambda all_steps, x: jax.lax.dynamic_update_index_in_dim(all_steps, x, time, 0),
+            record,
+            new,
+        )
+        return time + 1, carry, record
+
+    _, carry, record = jax.lax.while_loop(goes_on, body, (jnp.zeros((), jnp.int32), carry, empty))
+    return carry, record
 
 
 def retrace(env: MultiAgentEnv[Any], key: jax.Array, action: Int[Array, "T B N"]) -> Any:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Int
 from envs.base import MultiAgentEnv
 from envs.configuration import Config, Range
 from marl_jax.evaluation import evaluate
+from marl_jax.lengths import by_length, lengths_of
 from marl_jax.methods.base import Method
 from marl_jax.replay import ReplayState
 from marl_jax.rollout import rollout
@@ -147,6 +148,17 @@ class Trainer:
         num_envs = self.method.num_envs
         return rollout(self.env, self.method, method_state, key, num_envs, explore=True)[0]
 
+    def _update(
+        self, state: Any, batch: EpisodeBatch, replay: ReplayState | None, key: jax.Array
+    ) -> tuple[Any, Metrics]:
+        """The method's update. Learners without a replay get the episodes without what follows the end of all."""
+        if self.method.replay is not None:
+            return self.method.update(state, batch, replay, key)
+        lengths = lengths_of(self.env.time_limit, self.env.ends_early)
+        return by_length(
+            lengths, batch.valid, batch, lambda cut: self.method.update(state, cut, None, key)
+        )
+
     def train_seed(
         self, state: RunState, active: Bool[Array, ""] | bool = True
     ) -> tuple[RunState, ChunkMetrics]:
@@ -163,7 +175,7 @@ class Trainer:
             if self.method.replay is not None and replay is not None:
                 with jax.named_scope("replay"):
                     replay = self.method.replay.add(replay, batch, active)
-            method, metrics = self.method.update(state.method, batch, replay, update_key)
+            method, metrics = self._update(state.method, batch, replay, update_key)
             env_steps = state.env_steps + jnp.sum(batch.valid, dtype=jnp.int32)
             metrics = {"train_return": batch.team_return.mean(), **metrics}
             return RunState(method, replay, key, state.iteration + 1, env_steps), metrics

@@ -420,6 +420,7 @@ class MPE(_Bridge[MPEState]):
     """
 
     totalled: ClassVar[tuple[str, ...]] = ()
+    ends_early = False
 
     @property
     def _source_options(self) -> dict[str, Any]:

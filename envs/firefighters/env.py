@@ -157,6 +157,7 @@ class Firefighters(MultiAgentEnv[State]):
     time_limit_is_termination: ClassVar[bool] = True
 
     def _setup(self) -> None:
+        self.ends_early = self.config.terminate_when_out
         map_ = self._map = CrossMap(self.config.size)
         self._river = np.zeros_like(map_.layout.walls)
         for room in _RIVERS:

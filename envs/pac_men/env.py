@@ -215,6 +215,7 @@ class PacMen(MultiAgentEnv[State]):
 
     def _setup(self) -> None:
         options = self._options = self.config.resolved()
+        self.ends_early = bool(options.terminate_when_empty) and not options.respawn
         map_ = self._map = CrossMap(options.size)
         self.num_agents = NUM_AGENTS
         self.num_actions = 5

@@ -120,6 +120,7 @@ class Pursuit1D(MultiAgentEnv[State]):
     Config: ClassVar[type[Config]] = Pursuit1DConfig
 
     def _setup(self) -> None:
+        self.ends_early = self.config.terminate_at_target
         self.num_agents = 2
         self.num_actions = 3
         self.time_limit = self.config.time_limit

@@ -192,6 +192,7 @@ class PushBox(MultiAgentEnv[State]):
 
     def _setup(self) -> None:
         config = self.config
+        self.ends_early = config.terminate_on_success
         edti = config.variant == "edti"
         self.num_agents = 2
         self.num_actions = 5 if edti else 4

@@ -123,6 +123,7 @@ class Turn(MultiAgentEnv[State]):
 
     Config: ClassVar[type[Config]] = TurnConfig
     time_limit_is_termination: ClassVar[bool] = True
+    ends_early = False
 
     def _setup(self) -> None:
         self.num_agents = 2

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from envs.base import MultiAgentEnv, Observation
+from marl_jax.lengths import lengths_of
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -22,6 +23,7 @@ class Sizes(NamedTuple):
         own_features: [N][F], see `MultiAgentEnv.own_features`; [1][1] stands for all.
         body_features: [N][F], see `MultiAgentEnv.body_features`; [1][1] stands for all.
         time_limit_is_termination: whether nothing is worth anything after the time limit.
+        ends_early: whether an episode may end before the time limit.
     """
 
     num_agents: int
@@ -33,6 +35,12 @@ class Sizes(NamedTuple):
     own_features: tuple[tuple[bool, ...], ...] = ((True,),)
     body_features: tuple[tuple[bool, ...], ...] = ((True,),)
     time_limit_is_termination: bool = True
+    ends_early: bool = False
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """What batches of episodes are cut to, see `marl_jax.lengths`."""
+        return lengths_of(self.time_limit, self.ends_early)
 
     @classmethod
     def of(cls, env: MultiAgentEnv[Any]) -> "Sizes":
@@ -47,6 +55,7 @@ class Sizes(NamedTuple):
             tuple(tuple(map(bool, row)) for row in env.own_features),
             tuple(tuple(map(bool, row)) for row in env.body_features),
             env.time_limit_is_termination,
+            env.ends_early,
         )
 
 

@@ -80,6 +80,9 @@ class _Identities(ValueDecomposition):
         added, metrics = super()._regulariser(learning)
         params, valid = learning.params, learning.batch.valid
         vectors = credit_vectors(self._credits(params, learning.taken), valid)
+        # Zeros after the end, also where the batch was cut off.
+        left = self.sizes.time_limit - vectors.shape[-1]
+        vectors = jnp.pad(vectors, ((0, 0), (0, 0), (0, left)))
         scores: Any = self.identity.apply(params["identity"], vectors)
         contrastive = self.config.identity_loss == "contrastive"
         loss = (contrastive_identity_loss if contrastive else identity_classification_loss)(scores)

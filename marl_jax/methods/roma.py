@@ -223,6 +223,12 @@ class RoleMethod(ValueDecomposition):
 
     # Learning.
 
+    @property
+    def _lengths(self) -> tuple[int, ...]:
+        """Where the authors' losses count padding, nothing is cut off."""
+        everything = self.config.role_loss_steps == "all"
+        return (self.sizes.time_limit,) if everything else super()._lengths
+
     def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
         """Adds lambda_I L_I + lambda_D L_D (Eq. 7).
 

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 from envs.base import Observation, random_action
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action
+from marl_jax.lengths import by_length
 from marl_jax.losses import (
     action_values,
     greedy_values,
@@ -318,7 +319,12 @@ class ValueDecomposition(TeamMethod):
             sample_key, loss_key = jax.random.split(key)
             with jax.named_scope("replay"):
                 batch = self.replay.sample(replay, sample_key, self.config.batch_size)
-            learned, metrics = self.gradient_step(state, batch, loss_key)
+            learned, metrics = by_length(
+                self._lengths,
+                batch.valid,
+                batch,
+                lambda cut: self.gradient_step(state, cut, loss_key),
+            )
             # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
             learned = jax.tree.map(lambda new, old: jnp.where(enough, new, old), learned, state)
             return self._follow(learned, enough), metrics
@@ -327,6 +333,11 @@ class ValueDecomposition(TeamMethod):
         state, metrics = jax.lax.scan(step, state, keys)
         metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
         return state, {**metrics, "epsilon": self.epsilon(state)}
+
+    @property
+    def _lengths(self) -> tuple[int, ...]:
+        """What drawn episodes are cut to."""
+        return self.sizes.lengths
 
     def gradient_step(
         self, state: ValueState, batch: EpisodeBatch, key: jax.Array

@@ -1,0 +1,79 @@
+"""No work for what is over: what follows the end of all episodes of a batch is cut off before anything is learned.
+
+An episode's record has room for `time_limit` steps; a battle may take a fifth of them. Shapes are static, so a batch is
+cut to the shortest of a few lengths that hold all of its episodes, and each length has a branch of its own in the
+program. What is cut off is padding, so that learners learn the same as from the whole.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+EIGHTHS = (2, 3, 4, 8)
+"""Lengths, in eighths of the time limit. Each more takes seconds to compile."""
+LEAST = 16
+"""With a time limit below this there is one length: there is too little to save."""
+
+TreeT = TypeVar("TreeT")
+ResultT = TypeVar("ResultT")
+
+
+def lengths_of(time_limit: int, ends_early: bool) -> tuple[int, ...]:
+    """The lengths that batches are cut to, rising; the last is the time limit.
+
+    Args:
+        time_limit: T, the task's.
+        ends_early: whether episodes may end before it.
+    """
+    if not ends_early or time_limit < LEAST:
+        return (time_limit,)
+    return tuple(dict.fromkeys(math.ceil(n * time_limit / 8) for n in EIGHTHS))
+
+
+@jax.custom_batching.custom_vmap
+def of_all(x: Int[Array, ""]) -> Int[Array, ""]:
+    """The largest over all axes that are mapped: what decides how long a loop is or which branch is taken, for all."""
+    return x
+
+
+@of_all.def_vmap
+def _largest(axis_size: int, in_batched: list[bool], x: jax.Array) -> tuple[jax.Array, bool]:
+    del axis_size
+    return of_all(jnp.max(x) if in_batched[0] else x), False
+
+
+def by_length(
+    lengths: tuple[int, ...],
+    played: Bool[Array, "T ..."],
+    batch: TreeT,
+    function: Callable[[TreeT], ResultT],
+) -> ResultT:
+    """A function of a batch of episodes, cut to the shortest length that holds them.
+
+    Under `vmap` the longest episode of all decides.
+
+    Args:
+        lengths: rising, the last is T.
+        played: at which steps anything is played.
+        batch: a tree of arrays [T, ...] or [T+1, ...], such as `EpisodeBatch`.
+        function: what to do; its result's shapes must not depend on the length.
+    """
+    limit = lengths[-1]
+    if len(lengths) == 1:
+        return function(batch)
+    ahead = jnp.any(played.reshape(limit, -1), axis=1)
+    longest = jnp.max(jnp.where(ahead, jnp.arange(1, limit + 1), 0))
+    branch = jnp.searchsorted(jnp.asarray(lengths), of_all(longest))
+
+    def cut_to(length: int) -> Callable[[TreeT], ResultT]:
+        def cut(x: jax.Array) -> jax.Array:
+            return x[: len(x) - limit + length]
+
+        return lambda batch: function(jax.tree.map(cut, batch))
+
+    result: ResultT = jax.lax.switch(branch, [cut_to(length) for length in lengths], batch)
+    return result
