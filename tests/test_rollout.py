@@ -152,4 +152,4 @@ def test_exploring_and_greedy_actions() -> None:
 
 def test_sizes() -> None:
     everything = ((True,) * 4,) * 2
-    assert Sizes.of(Context()) == Sizes(2, 3, 4, 8, 4, False, everything, everything, False)
+    assert Sizes.of(Context()) == Sizes(2, 3, 4, 8, 4, False, everything, everything, False, True)

@@ -253,6 +253,11 @@ class Broken(Pursuit1D):
 
     spoil_reset: Callable[..., Any] = staticmethod(lambda state, timestep: (state, timestep))
     spoil_step: Callable[..., Any] = staticmethod(lambda state, timestep: (state, timestep))
+    may_end_early = True
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.ends_early = self.may_end_early
 
     def reset(self, key: jax.Array) -> Any:
         return self.spoil_reset(*super().reset(key))
@@ -461,6 +466,17 @@ def test_a_time_limit_said_to_be_a_termination_must_be_one() -> None:
         spoil_step = staticmethod(on_timestep(discount=lambda t: jnp.ones_like(t.discount)))
 
     with pytest.raises(AssertionError, match="the end at time_limit has a discount other than 0"):
+        envs.check_environment(World(), jax.random.PRNGKey(0), num_episodes=2)
+
+
+def test_a_world_said_never_to_end_early_must_not() -> None:
+    spoils, _ = BROKEN["early end without termination"]
+
+    class World(Broken):
+        may_end_early = False
+        spoil_step = staticmethod(spoils["step"])
+
+    with pytest.raises(AssertionError, match="ends_early is False, but an episode ended before"):
         envs.check_environment(World(), jax.random.PRNGKey(0), num_episodes=2)
 
 

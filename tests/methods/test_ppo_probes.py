@@ -38,8 +38,9 @@ SLOW = pytest.mark.slow
 
 def returns(world: Probe, name: str, iterations: int, **options: Any) -> np.ndarray:
     """[seeds, N], greedy, after so many iterations; learners without options of their own share what is compiled."""
-    if isinstance(world, Delayed) and not isinstance(world, Roles):
-        # Nobody sees what was done at first, so that only rewards to come can tell; late ones need longer exploration.
+    if isinstance(world, Delayed):
+        # Nobody sees what was done at first, so that only rewards to come can tell; late or rare ones need longer
+        # exploration. While nothing is paid, what the agents' values differ by is all that their advantages show.
         options |= {"gae_lambda": 0.95, "entropy_weight": 0.1, "entropy_anneal_end": 10_000}
     method = make(name, **{**SOLVER, **options})
     return greedy_returns(world, method, train(world, method, iterations))
