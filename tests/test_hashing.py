@@ -76,7 +76,9 @@ def test_two_new_things_that_want_one_slot_both_get_one() -> None:
         np.testing.assert_array_equal(found, [time, time])
 
 
-@pytest.mark.parametrize(("load", "share"), [(0.25, 0.005), (0.5, 0.04)])
+@pytest.mark.parametrize(
+    ("load", "share"), [pytest.param(0.25, 0.005, marks=pytest.mark.slow), (0.5, 0.04)]
+)
 def test_what_a_table_loses(load: float, share: float) -> None:
     """As the help of the tables' sizes says; and what is lost is lost, while the rest goes on being right."""
     slots = 1 << 14

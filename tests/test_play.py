@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if name != "secret_room"
         ),
         pytest.param("smax/3m", "random", marks=pytest.mark.slow),
-        ("mpe/simple_spread", "scripted"),
+        pytest.param("mpe/simple_spread", "scripted", marks=pytest.mark.slow),
     ],
 )
 def test_every_world_is_played_as_text(

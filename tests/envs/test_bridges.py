@@ -649,8 +649,7 @@ def test_mpe_in_text_and_picture(particles: Played) -> None:
     "name",
     [
         "smax/3m",
-        "mpe/simple_speaker_listener",
-        *(pytest.param(f"mpe/simple_{t}", marks=pytest.mark.slow) for t in ("spread", "adversary")),
+        *(pytest.param(f"mpe/{t}", marks=pytest.mark.slow) for t in MPE_TASKS),
         *(pytest.param(f"smax/{s}", marks=pytest.mark.slow) for s in MORE_SCENARIOS),
     ],
 )
@@ -857,6 +856,7 @@ def test_jumanjis_wrappers_take_a_bridged_world(name: str) -> None:
 
 
 @needs_jaxmarl
+@pytest.mark.slow
 def test_jaxmarls_own_step_resets_a_world_of_ours() -> None:
     world = envs.make("pursuit_1d", time_limit=3)
     bridges.require_jaxmarl()

@@ -53,9 +53,9 @@ WORLDS = [
 
 
 def first_or_slow(index: int) -> Any:
-    """A world; of its variants those that agents see in another way are tested on every change."""
+    """A world; its variants are left to the schedule."""
     name, options = WORLDS[index]
-    quick = not options or "observation" in options
+    quick = not options
     marks = [] if quick else [pytest.mark.slow]
     return pytest.param(name, options, marks=marks, id=f"{name}-{index}")
 

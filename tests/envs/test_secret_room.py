@@ -617,7 +617,12 @@ def test_what_may_never_happen(
             marks=pytest.mark.slow,
         ),
         ({"variant": "cmae"}, {"variant": "cmae", "reward": 1.0}, 2500),
-        ({"random_start": True, "door_open_steps": 3}, {"random_start": True, "doi": 3}, 2500),
+        pytest.param(
+            {"random_start": True, "door_open_steps": 3},
+            {"random_start": True, "doi": 3},
+            2500,
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"random_start": True, "doors_observed": False, "size": 14, "success_reward": 5.0},
             {"random_start": True, "doors_observed": False, "size": 14, "reward": 5.0},

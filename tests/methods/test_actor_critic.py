@@ -517,7 +517,7 @@ def plain_actor(method: Any, batch: Any, actor: Any, advantage: jax.Array) -> An
     return fast_jit(lambda actor: plain_descent(actor, loss))(actor)
 
 
-@pytest.mark.parametrize("name", ["coma", "central_v"])
+@pytest.mark.parametrize("name", ["coma", pytest.param("central_v", marks=pytest.mark.slow)])
 def test_one_update_by_a_plain_loop(name: str) -> None:
     """Critic and actor after one update with plain gradient steps, written without the library's parts."""
     method: Any = make(name, optimizer="sgd", actor_lr=RATE, critic_lr=RATE, max_grad_norm=0)

@@ -152,6 +152,7 @@ def test_an_estimator_learns_from_what_matches_the_influencers_behaviour(estimat
     np.testing.assert_allclose(found, errors[[0, 2, 4]].mean(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_critics_are_copied_anew_in_every_iteration() -> None:
     method, state = make(), initial()
     fresh = make_batch()._replace(extras=jnp.zeros((4, 3, AGENTS, ACTIONS)))

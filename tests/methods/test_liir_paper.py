@@ -201,6 +201,7 @@ def test_a_dead_parameter_under_clipping_makes_no_nan() -> None:
     assert float(metrics["intrinsic_grad_norm"]) > 0
 
 
+@pytest.mark.slow
 def test_the_authors_variant_multiplies_two_averages_and_descends() -> None:
     method = exposed(**PLAIN, meta_gradient="batch", intrinsic_weight=0.5, advantage="td_lambda")
     state = init(method)

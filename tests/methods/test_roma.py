@@ -224,6 +224,7 @@ def test_the_authors_losses_by_hand() -> None:
     np.testing.assert_allclose(added, expected, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_roles_and_random_actions_are_drawn_apart() -> None:
     method = make(epsilon_start=1.0)
     state, batch = drawn_state(method, 0), make_batch()
@@ -370,7 +371,11 @@ def _encode(x: jax.Array) -> Any:
 
 
 @pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.slow), 1e4])
-@pytest.mark.parametrize("options", [{}, AUTHORS], ids=["paper", "authors"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.slow), AUTHORS],
+    ids=["paper", "authors"],
+)
 def test_the_whole_loss_stays_finite(options: dict[str, Any], scale: float) -> None:
     method, batch = make(**options), make_batch()
     batch = batch._replace(observation=scale * batch.observation)

@@ -268,6 +268,7 @@ def test_soft_targets_move_a_little() -> None:
     )
 
 
+@pytest.mark.slow
 def test_exploration_is_uniform_over_legal_actions_at_first_and_greedy_in_evaluation() -> None:
     world = Masked()
     method = make("vdn", world)

@@ -556,6 +556,7 @@ def test_a_loss_on_credits_does_not_train_the_agents(kind: str) -> None:
     assert by_q.max() > 0.1
 
 
+@pytest.mark.slow
 def test_the_authors_credits_have_a_finite_gradient_where_units_are_far_on() -> None:
     mixer = QMIX(embed_size=8)
     params, inputs = make(mixer, batch=(6,))
@@ -582,6 +583,7 @@ def test_sizes_are_the_papers() -> None:
     assert qplex["_Attention_0"]["key"]["Dense_0"]["kernel"].shape == (UNIT, 128)
 
 
+@pytest.mark.slow
 def test_the_heads_of_the_attention_are_drawn_separately_as_pytorch_does() -> None:
     inputs = MixerInputs(jnp.zeros((2,)), jnp.zeros((2,)), jnp.zeros((2, 3)), jnp.zeros((100,)))
     params = jax.jit(QPLEX().init)(jax.random.key(0), inputs)["params"]
