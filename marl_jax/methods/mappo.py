@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from marl_jax.distributions import masked_categorical
+from marl_jax.losses import masked_mean
 from marl_jax.methods.ppo import PPO, Learner, Lessons, PPOConfig, Rates
 from marl_jax.networks import Params, Sharing, TeamAgent
 from marl_jax.types import Metrics
@@ -105,7 +106,7 @@ class HAPPO(PPO[tuple[()]]):
             # Padding may hold anything; its ratio is that of nothing.
             weight = weight * jnp.where(own.mask > 0, ratio, 1.0)[..., 0]
             team = jax.tree.map(lambda x, new: x.at[index].set(new), team, after)
-            return (team, weight), {**metrics, "ratio_product": jnp.mean(weight)}
+            return (team, weight), {**metrics, "ratio_product": masked_mean(weight, own.value_mask[..., 0])}
 
         actors = Learner(*({"actor": x["actor"]} for x in learner))
         ones = jnp.ones(lessons.action.shape[:2])
