@@ -106,7 +106,10 @@ class HAPPO(PPO[tuple[()]]):
             # Padding may hold anything; its ratio is that of nothing.
             weight = weight * jnp.where(own.mask > 0, ratio, 1.0)[..., 0]
             team = jax.tree.map(lambda x, new: x.at[index].set(new), team, after)
-            return (team, weight), {**metrics, "ratio_product": masked_mean(weight, own.value_mask[..., 0])}
+            return (team, weight), {
+                **metrics,
+                "ratio_product": masked_mean(weight, own.value_mask[..., 0]),
+            }
 
         actors = Learner(*({"actor": x["actor"]} for x in learner))
         ones = jnp.ones(lessons.action.shape[:2])
