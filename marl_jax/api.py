@@ -468,8 +468,8 @@ class _Loop:
     def _episodes(self, evaluation: Mapping[str, Any]) -> dict[str, list[float]]:
         """One seed's episodes, arrays [episodes], as results.json names and rounds them."""
         return {
-            self._said(name).replace(" ", "_"): [float(f"{x:.6g}") for x in evaluation[name]]
-            for name in (GREEDY, SAMPLED, *self._final_names[:-2])
+            name.removeprefix("eval_"): [float(f"{x:.6g}") for x in evaluation[name]]
+            for name in self._final_names
         }
 
     @staticmethod

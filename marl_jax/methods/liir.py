@@ -46,8 +46,9 @@ class LIIRConfig(MAPPOConfig):
     """Hyper-parameters of LIIR: MAPPO's, and the intrinsic reward's."""
 
     critic_input: Literal["state", "joint"] = "joint"
-    """What a value is a function of. state: the global state, the clock, and what its agent sees. joint: the global
-    state, the clock, and what all agents see; one network then puts out all agents' values of both rewards."""
+    """What a value is a function of. state: the global state, the clock where the time limit ends the task, and what
+    its agent sees. joint: state and clock alike, and what all agents see; one network then puts out all agents' values
+    of both rewards."""
     intrinsic_weight: Annotated[float, NotNegative] = 0.01
     """Lambda of Eq. 2, the weight of the intrinsic reward; with 0 nothing of it is learned."""
     intrinsic_lr: Annotated[float, Positive] = 1e-3

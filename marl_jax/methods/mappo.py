@@ -40,9 +40,9 @@ class MAPPOConfig(PPOConfig):
     """Hyper-parameters of MAPPO."""
 
     critic_input: Literal["state", "joint"] = "state"
-    """What a value is a function of. state: the global state, the clock, and what its agent sees (Yu et al.'s
-    agent-specific state). joint: the global state, the clock, and what all agents see; one network then puts out all
-    agents' values, which is faster."""
+    """What a value is a function of. state: the global state, the clock where the time limit ends the task, and what
+    its agent sees (Yu et al.'s agent-specific state). joint: state and clock alike, and what all agents see; one
+    network then puts out all agents' values, which is faster."""
 
 
 @dataclasses.dataclass(frozen=True)
