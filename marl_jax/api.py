@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import signal
 import threading
 import time
@@ -124,7 +123,7 @@ def load(run: str | Path, checkpoint: int | None = None) -> tuple[Trainer, RunSt
     Args:
         run: the run's folder.
         checkpoint: which of those in its folder `checkpoints`, 0 for the untrained teams; the last one by default.
-            There is one after every evaluation of the seeds that still went on; `env_steps` says how far each was.
+            There is one after every chunk of the seeds that still went on; `env_steps` says how far each was.
 
     Raises:
         ConfigurationError: if the folder is not a run, its checkpoint is damaged, or there is none of that number.
@@ -321,7 +320,7 @@ class _Loop:
 
     def _active(self, steps: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Who goes on: healthy seeds that have not had their budget, [S]."""
-        return self._healthy & (steps < self.settings.training.total_steps)
+        return self._healthy & (steps < self.trainer.total_steps)
 
     def _finished(self, steps: NDArray[np.int32]) -> bool:
         return not self._active(steps).any()
@@ -376,13 +375,13 @@ class _Loop:
             if failure is not None:
                 new_failures[seed] = failure
                 continue
+            if not metrics.evaluated[index]:
+                continue
             evaluation = {name: x[index] for name, x in metrics.evaluation.items()}
             steps = int(metrics.env_steps[index])
-            number = int(metrics.iteration[index]) // self.trainer.iterations_per_chunk
-            interval = self.trainer.iterations_per_chunk * self.trainer.steps_per_iteration
-            last = math.ceil(self.settings.training.total_steps / interval)
-            name = f"step_{min(last, math.ceil(steps / interval))}"
-            row: Row = {"seed": seed, "env_steps": steps, "evaluation": number}
+            chunk = int(metrics.iteration[index]) // self.trainer.iterations_per_chunk
+            name = f"step_{steps // self.trainer.eval_interval}"
+            row: Row = {"seed": seed, "env_steps": steps, "chunk": chunk}
             row |= {f"{name}_mean": float(x.mean()) for name, x in evaluation.items()}
             row |= {name: float(x[index].mean()) for name, x in metrics.training.items()}
             row["train_seconds"] = self.seconds
@@ -422,16 +421,13 @@ class _Loop:
     def _report(
         self, steps: NDArray[np.int32], first_steps: NDArray[np.int32], seconds: float
     ) -> None:
-        total = self.settings.training.total_steps
+        total = self.trainer.total_steps
         taken, healthy = steps - first_steps, self._healthy
         value = "no healthy seed"
         if healthy.any():
             latest = {int(row["seed"]): row for row in self.rows}
-            rows = [latest[self._seed(i)] for i in np.flatnonzero(healthy)]
-            means = {n: np.mean([row[f"{n}_mean"] for row in rows]) for n in self._final_names}
-            value = f"return {means[GREEDY]:.4g} (sampled {means[SAMPLED]:.4g})"
-            if self._headline is not None:
-                value = f"{self._said(self._headline)} {means[self._headline]:.3g}  {value}"
+            seeds = {self._seed(i) for i in np.flatnonzero(healthy)}
+            value = self._latest([row for seed, row in latest.items() if seed in seeds])
         fraction, left = 1.0, 0.0
         learning = np.flatnonzero(healthy & (taken > 0))
         if learning.size:
@@ -440,6 +436,16 @@ class _Loop:
             fraction = min(1.0, steps[slowest] / total)
             left = max(0, total - steps[slowest]) / taken[slowest] * seconds
         self.progress.chunk(fraction, taken.sum() / seconds, value, left)
+
+    def _latest(self, rows: list[Row]) -> str:
+        """What the latest evaluations came to, one for each seed."""
+        if not rows:
+            return "not evaluated yet"
+        means = {n: np.mean([row[f"{n}_mean"] for row in rows]) for n in self._final_names}
+        value = f"return {means[GREEDY]:.4g} (sampled {means[SAMPLED]:.4g})"
+        if self._headline is not None:
+            value = f"{self._said(self._headline)} {means[self._headline]:.3g}  {value}"
+        return value
 
     def _final_evaluation(self, state: RunState) -> dict[str, NDArray[np.float64]]:
         """Means of each healthy seed over many fresh episodes, [S'] each: by name, see `_final_names`."""

@@ -32,9 +32,8 @@ RETURN_COLUMN = f"{GREEDY}_mean"
 """The column of greedy returns."""
 
 Results = dict[str, dict[str, Any]]
-"""What was measured of one seed, by step, in marl-eval's schema. "step_3" is the last evaluation within the third
-evaluation interval, and of the last interval the last there is, so that all seeds and all methods have the same steps
-where episodes end early, too."""
+"""What was measured of one seed, by step, in marl-eval's schema. "step_3" is the evaluation that completes the third
+interval, so that all seeds and all methods have the same steps where episodes end early, too."""
 
 
 class RunDirectory:

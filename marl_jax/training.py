@@ -7,6 +7,7 @@ The Python loop around it lives in `marl_jax.api`.
 
 import dataclasses
 import functools
+import math
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from jaxtyping import Array, Bool, Int
 from envs.base import MultiAgentEnv
 from envs.configuration import Config, Range
 from marl_jax.evaluation import evaluate
-from marl_jax.lengths import by_length, lengths_of
+from marl_jax.lengths import by_length, lengths_of, of_all
 from marl_jax.methods.base import Method
 from marl_jax.replay import ReplayState
 from marl_jax.rollout import rollout
@@ -35,12 +36,14 @@ class TrainingConfig(Config):
     """Environment steps for each seed, rounded up to whole evaluation intervals. A seed whose episodes are longer has
     them sooner, and waits for the others as it is."""
     eval_interval: Annotated[int, Range(minimum=1)] = 16_000
-    """Environment steps between two evaluations, rounded to whole iterations. A run is saved as often."""
+    """Environment steps between two evaluations, rounded to whole iterations of full episodes. So many iterations are a
+    chunk, after which a run is saved; where episodes end early a chunk has fewer steps, and an evaluation comes at the
+    end of the first that completes an interval."""
     eval_episodes: Annotated[int, Range(minimum=1)] = 32
     """Greedy episodes of each evaluation, always the same ones; as many sampled ones are played beside them."""
     keep_every: Annotated[int, Range(minimum=0)] = 0
     """Checkpoints between two that stay on disk beside the last two, to look at how a team came about; 0 for none. They
-    hold what was learned, not the replay. There is one after every evaluation of the seeds that still go on."""
+    hold what was learned, not the replay. There is one after every chunk of the seeds that still go on."""
     seed_batching: Literal["auto", "map", "vmap"] = "auto"
     """How the seeds on one device run: one after the other inside the compiled program (map: best on a CPU, and
     bit-identical for any number of seeds on it), or as one batch (vmap: best on a GPU or TPU). auto decides by
@@ -70,15 +73,21 @@ class ChunkMetrics(NamedTuple):
 
     Attributes:
         training: by name, [S, iterations].
-        evaluation: by name, [S, episodes].
+        evaluated: [S], whether there was an evaluation, since the chunk completed an interval.
+        evaluation: by name, [S, episodes]; zeros if there was none.
         iteration: [S], iterations done so far.
         env_steps: [S], environment steps taken so far.
     """
 
     training: Metrics
+    evaluated: Bool[Array, " S"]
     evaluation: Metrics
     iteration: Int[Array, " S"]
     env_steps: Int[Array, " S"]
+
+
+def _zeros_like(shapes: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +122,18 @@ class Trainer:
 
     @property
     def iterations_per_chunk(self) -> int:
-        """Iterations between two evaluations."""
+        """Iterations between two evaluations, if no episode ends before the time limit."""
         return max(1, round(self.config.eval_interval / self.steps_per_iteration))
+
+    @property
+    def eval_interval(self) -> int:
+        """Environment steps between two evaluations: the option, rounded to whole iterations."""
+        return self.iterations_per_chunk * self.steps_per_iteration
+
+    @property
+    def total_steps(self) -> int:
+        """Environment steps of each seed: the option, rounded up to whole evaluation intervals."""
+        return self.eval_interval * math.ceil(self.config.total_steps / self.eval_interval)
 
     def init(self) -> RunState:
         """The run state of S untrained seeds."""
@@ -162,7 +181,7 @@ class Trainer:
     def train_seed(
         self, state: RunState, active: Bool[Array, ""] | bool = True
     ) -> tuple[RunState, ChunkMetrics]:
-        """One chunk of one seed: some iterations, then an evaluation.
+        """One chunk of one seed: some iterations, then an evaluation if it is due.
 
         If it is not `active` its state stays as it is, and what is measured has no meaning.
         """
@@ -188,9 +207,11 @@ class Trainer:
             )
             # Not the replay: to choose between two would take the memory of two.
             state = learned._replace(replay=state.replay)
+        interval = self.eval_interval
+        due = state.env_steps // interval > before.env_steps // interval
         with jax.named_scope("evaluate"):
-            evaluation = self.evaluate_seed(state)
-        return state, ChunkMetrics(training, evaluation, state.iteration, state.env_steps)
+            evaluation = self._evaluate_if(due, state)
+        return state, ChunkMetrics(training, due, evaluation, state.iteration, state.env_steps)
 
     def _train_seed_or_skip(
         self, state: RunState, active: Bool[Array, ""]
@@ -199,11 +220,21 @@ class Trainer:
         train = jax.jit(self.train_seed)
 
         def skip(state: RunState) -> tuple[RunState, ChunkMetrics]:
-            _, shapes = jax.eval_shape(train, state)
-            nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            nothing = _zeros_like(jax.eval_shape(train, state)[1])
             return state, nothing._replace(iteration=state.iteration, env_steps=state.env_steps)
 
         return jax.lax.cond(active, train, skip, state)
+
+    def _evaluate_if(self, due: Bool[Array, ""], state: RunState) -> Metrics:
+        """The fixed evaluation, or zeros; under `vmap` for all or for none."""
+        if not self.env.ends_early:
+            # Every chunk is an interval.
+            return self.evaluate_seed(state)
+        # Without the replay, of which a branch might make a copy.
+        state = state._replace(replay=None)
+        nothing = _zeros_like(jax.eval_shape(self.evaluate_seed, state))
+        anyone = of_all(due.astype(jnp.int32)) > 0
+        return jax.lax.cond(anyone, self.evaluate_seed, lambda _: nothing, state)
 
     def evaluate_seed(self, state: RunState) -> Metrics:
         """The fixed evaluation of one seed: by name, [episodes]."""

@@ -341,7 +341,7 @@ def test_roles_of_a_run_and_how_they_came_about(
     state = make_trainer(settings).init()
     for evaluation in range(4):
         run.checkpoints.save(evaluation, state, keep_every=1)
-        row = {"seed": 0, "env_steps": 20 * evaluation, "evaluation": evaluation}
+        row = {"seed": 0, "env_steps": 20 * evaluation, "chunk": evaluation}
         run.append([{**row, "eval_return_mean": 0.0}])
     png, name = tmp_path / "roles.png", str(tmp_path / "roma")
     arguments = [name, "--steps", "0", "4", "--colour", "row", "--episodes", "2"]

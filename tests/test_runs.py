@@ -237,26 +237,25 @@ def test_a_seed_stops_at_its_own_budget(uneven: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     result = marl_jax.train("iql", uneven, 4, out=str(out), progress=display, **options)
     rows = rows_of(out)
-    counts = [[row["evaluation"] for row in rows if row["seed"] == seed] for seed in range(4)]
-    assert len({len(numbers) for numbers in counts}) > 1, "all seeds took as long"
-    assert all(numbers == list(range(1, len(numbers) + 1)) for numbers in counts)
+    chunks = [[row["chunk"] for row in rows if row["seed"] == seed] for seed in range(4)]
+    last_chunks = [numbers[-1] for numbers in chunks]
+    assert len(set(last_chunks)) > 1, "all seeds took as long"
+    assert all(sorted(set(numbers)) == numbers for numbers in chunks)
     # The first that has its budget waits for the others.
-    for seed in (int(np.argmin([len(numbers) for numbers in counts])),):
+    for seed in (int(np.argmin(last_chunks)),):
         alone = marl_jax.train(
             "iql", uneven, 1, seed=seed, out=str(tmp_path / str(seed)), progress=False, **options
         )
         own = rows_of(tmp_path / str(seed))
         assert [row for row in rows if row["seed"] == seed] == own
-        assert own[-2]["env_steps"] < 60 <= own[-1]["env_steps"] == result.policy(seed).env_steps
+        assert own[-2]["env_steps"] < 64 <= own[-1]["env_steps"] == result.policy(seed).env_steps
         assert result.final_returns[seed] == alone.final_returns[0]
         of_seed = jax.tree.map(lambda x, seed=seed: x[seed : seed + 1], result.state)
         assert_same_state(of_seed, alone.state)
     # The display follows the seed with the fewest steps.
-    assert len(display.told) == max(map(len, counts))
+    assert len(display.told) == max(last_chunks)
     assert display.told[-1] == (1.0, 0.0)
     assert all(fraction < 1.0 and left > 0.0 for fraction, left in display.told[:-1])
-    fewest = min(row["env_steps"] for row in rows if row["evaluation"] == 1)
-    assert display.told[0][0] == fewest / 60
     # The means over seeds of each one's last greedy and sampled returns; of the final ones the IQM.
     last = {row["seed"]: row for row in rows}.values()
     greedy, sampled = (
@@ -266,12 +265,13 @@ def test_a_seed_stops_at_its_own_budget(uneven: str, tmp_path: Path) -> None:
     line = next(text for text in display.messages if text.startswith("final return"))
     for values in (result.final_returns, result.final_sampled_returns):
         assert f"{np.sort(values)[1:3].mean():.4g} (95% interval " in line
-    # marl-eval finds the same steps of every seed: four intervals of 16, the last evaluation in each.
+    # marl-eval finds the same steps of every seed: what completes each interval of 16.
     for seed, measured in enumerate(RunDirectory(out).read_results().values()):
         assert list(measured) == ["step_1", "step_2", "step_3", "step_4", "absolute_metrics"]
         own = [row["env_steps"] for row in rows if row["seed"] == seed]
-        expected = [max(x for x in own if x <= end) for end in (16, 32, 48)]
-        assert [measured[f"step_{k}"]["step_count"] for k in (1, 2, 3, 4)] == [*expected, own[-1]]
+        assert [measured[f"step_{k}"]["step_count"] for k in (1, 2, 3, 4)] == own
+        # A chunk has at most 16 steps, and the budget of 60 is rounded up.
+        assert all(end <= x < end + 16 for end, x in zip((16, 32, 48, 64), own, strict=True))
 
 
 @pytest.mark.slow
@@ -283,7 +283,7 @@ def test_resume_with_more_steps_of_seeds_that_waited(uneven: str, tmp_path: Path
     assert len(set(half.iteration.tolist())) > 1, "nobody waited"
     resumed = marl_jax.resume(tmp_path / "half", total_steps=100, progress=False)
     rows = [
-        sorted(rows_of(tmp_path / n), key=lambda row: (row["seed"], row["evaluation"]))
+        sorted(rows_of(tmp_path / n), key=lambda row: (row["seed"], row["chunk"]))
         for n in ("whole", "half")
     ]
     assert rows[0] == rows[1]
@@ -291,9 +291,7 @@ def test_resume_with_more_steps_of_seeds_that_waited(uneven: str, tmp_path: Path
     assert_same_state(resumed.state._replace(replay=None), whole)
     results = [RunDirectory(tmp_path / n).read_results() for n in ("whole", "half")]
     for seed, measured in results[0].items():
-        # The fourth interval was the last, and may hold what came a little after it.
-        names = set(measured) - {"step_4"}
-        assert {n: measured[n] for n in names} == {n: results[1][seed][n] for n in names}
+        assert measured == results[1][seed]
 
 
 def test_a_curve_of_seeds_evaluated_after_different_steps() -> None:

@@ -12,7 +12,7 @@ from marl_jax import methods
 from marl_jax.methods.actor_critic import ActorCritic
 from marl_jax.methods.base import Sizes
 from marl_jax.rollout import rollout
-from marl_jax.training import Trainer, TrainingConfig
+from marl_jax.training import ChunkMetrics, Trainer, TrainingConfig
 from marl_jax.types import EpisodeBatch
 from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT, Probe
 
@@ -122,8 +122,14 @@ def greedy_returns(
     interval = iterations * options["num_envs"] * world.time_limit
     config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
     trainer = Trainer(world, method, config, num_seeds=seeds)
-    _, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
-    return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+    return chunk_returns(trainer, *trainer.train_chunk(trainer.init(), trainer.everyone))
+
+
+def chunk_returns(trainer: Trainer, state: Any, metrics: ChunkMetrics) -> np.ndarray:
+    """Mean greedy returns [S] of seeds that had one chunk, which has an evaluation unless episodes ended early."""
+    evaluated = bool(np.all(metrics.evaluated))
+    evaluation = metrics.evaluation if evaluated else trainer.evaluate(state)
+    return np.asarray(evaluation["eval_return"]).mean(axis=1)
 
 
 @functools.cache

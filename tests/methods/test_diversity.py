@@ -15,7 +15,14 @@ from marl_jax.methods.value_decomposition import Learning
 from marl_jax.networks.generated import GeneratedLinear
 from marl_jax.rollout import rollout
 from marl_jax.training import Trainer, TrainingConfig
-from tests.methods.learners import SIZES, differing, drawn_state, fast_jit, make_batch
+from tests.methods.learners import (
+    SIZES,
+    chunk_returns,
+    differing,
+    drawn_state,
+    fast_jit,
+    make_batch,
+)
 from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT, Context, Delayed, Probe, Roles
 
 SMALL: dict[str, Any] = {
@@ -225,7 +232,7 @@ def train(method: Any, world: Probe, iterations: int, seeds: int) -> tuple[Any, 
     interval = iterations * method.num_envs * world.time_limit
     trainer = Trainer(world, method, TrainingConfig(interval, interval, 32), num_seeds=seeds)
     state, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
-    return state.method, np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+    return state.method, chunk_returns(trainer, state, metrics)
 
 
 # --- MAVEN ---

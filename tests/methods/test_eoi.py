@@ -15,7 +15,14 @@ from marl_jax import methods
 from marl_jax.losses import earlier_steps
 from marl_jax.methods.individuality import EOI
 from marl_jax.training import Trainer, TrainingConfig
-from tests.methods.learners import SIZES, differing, drawn_state, fast_jit, make_batch
+from tests.methods.learners import (
+    SIZES,
+    chunk_returns,
+    differing,
+    drawn_state,
+    fast_jit,
+    make_batch,
+)
 from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT, TwoGoals
 
 SMALL: dict[str, Any] = {
@@ -369,6 +376,5 @@ def test_two_goals_need_individuality(name: str, options: dict[str, Any], solved
     world = TwoGoals()
     method = methods.make(name, world, **PROBE, **options)
     trainer = Trainer(world, method, TrainingConfig(12_000, 12_000, 4), num_seeds=8)
-    _, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
-    returns = np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+    returns = chunk_returns(trainer, *trainer.train_chunk(trainer.init(), trainer.everyone))
     assert np.sum(returns == 2) in solved, returns

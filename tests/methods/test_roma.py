@@ -20,7 +20,7 @@ from marl_jax.networks.roles import GaussianEncoder, HiddenLayer
 from marl_jax.settings import make_settings, read_preset
 from marl_jax.training import Trainer, TrainingConfig
 from marl_jax.types import EpisodeBatch
-from tests.methods.learners import drawn_state, fast_jit
+from tests.methods.learners import chunk_returns, drawn_state, fast_jit
 from tests.methods.learners import make_batch as batch_of_two
 from tests.probes import ACTIONS, FEATURES, LIMIT, Skills
 
@@ -489,8 +489,7 @@ def trained(name: str, **options: Any) -> np.ndarray:
     world = Skills()
     method = methods.make(name, world, **{**PROBE, **options})
     trainer = Trainer(world, method, TrainingConfig(16_000, 16_000, 64), num_seeds=4)
-    _, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
-    return np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+    return chunk_returns(trainer, *trainer.train_chunk(trainer.init(), trainer.everyone))
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from marl_jax.methods.base import Sizes
 from marl_jax.methods.team import ReplayRates
 from marl_jax.methods.value_decomposition import ValueConfig, VDNMethod
 from marl_jax.training import RunState, Trainer, TrainingConfig
+from tests.methods.learners import chunk_returns
 from tests.probes import (
     AGENTS,
     LIMIT,
@@ -59,7 +60,7 @@ def train(
     config = TrainingConfig(total_steps=interval, eval_interval=interval, eval_episodes=64)
     trainer = Trainer(world, method, config, num_seeds=2)
     state, metrics = trainer.train_chunk(trainer.init(), trainer.everyone)
-    return trainer, state, np.asarray(metrics.evaluation["eval_return"]).mean(axis=1)
+    return trainer, state, chunk_returns(trainer, state, metrics)
 
 
 # The others show it on the games below.
