@@ -22,6 +22,8 @@ def lambda_returns(
         next_value: V_{t+1}.
         lambda_: 0 gives one-step targets, 1 Monte-Carlo returns.
     """
+    if lambda_ == 0:
+        return reward + discount * next_value
 
     def along_time(r: jax.Array, d: jax.Array, v: jax.Array) -> jax.Array:
         return rlax.lambda_returns(r, d, v, float(lambda_))

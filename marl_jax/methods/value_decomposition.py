@@ -24,8 +24,8 @@ from marl_jax.lengths import by_length
 from marl_jax.losses import (
     action_values,
     greedy_values,
+    lambda_returns,
     masked_mean,
-    one_step_targets,
     td_loss,
 )
 from marl_jax.methods.team import (
@@ -70,6 +70,11 @@ class ValueConfig(EpsilonConfig):
     """Environment steps kept, in whole episodes that count with their time limit: PyMARL's 5000 of 100 steps."""
     gamma: Annotated[float, Unit] = 0.99
     """Discount factor."""
+    td_lambda: Annotated[float, Unit] = 0.0
+    """Lambda of the targets: 0 for one step, 1 for the whole return. PyMARL2 has 0.6 on StarCraft's maps."""
+    reward_scale: Annotated[float, Positive] = 1.0
+    """By what the task's rewards are multiplied before anything is learned from them; those of a method's own are
+    not."""
     double_q: bool = True
     """Whether the online networks choose the action that the target networks value."""
     target_update: Literal["hard", "soft"] = "hard"
@@ -213,7 +218,7 @@ class ValueDecomposition(TeamMethod):
         mixed = self._mix(params, taken)
         ahead = self._mix(state.target, self._in_order(self._next(values, batch), order_key))
         learning = Learning(params, state, batch, values, taken, mixed, regulariser_key)
-        y = self._targets(batch, ahead.q_tot) + self._bonus(learning)
+        y = self._targets(batch, ahead.q_tot, self._bonus(learning))
         mask = batch.valid.astype(y.dtype)
         loss = td_loss(mixed.q_tot, y, mask)
         metrics = {"td_loss": loss, "q_tot": masked_mean(mixed.q_tot, mask)}
@@ -410,10 +415,16 @@ class ValueDecomposition(TeamMethod):
         mixed: Mixed = self.mixer.apply(params["mixer"], inputs)  # type: ignore[assignment]
         return mixed
 
-    def _targets(self, batch: EpisodeBatch, next_q: Float[Array, "T B"]) -> Float[Array, "T B"]:
-        """One-step targets of the team: the agents' mean reward; the episode ends for all at once."""
-        discount = self.config.gamma * batch.discount.min(-1)
-        return one_step_targets(batch.reward.mean(-1), discount, next_q)
+    def _targets(
+        self,
+        batch: EpisodeBatch,
+        next_q: Float[Array, "T B"],
+        bonus: Float[Array, "T B"] | float = 0.0,
+    ) -> Float[Array, "T B"]:
+        """TD(lambda) targets of the team: the agents' mean reward and a bonus; the episode ends for all at once."""
+        c = self.config
+        reward = c.reward_scale * batch.reward.mean(-1) + bonus
+        return lambda_returns(reward, c.gamma * batch.discount.min(-1), next_q, c.td_lambda)
 
     def _credits(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
         """Each agent's credit; a constant in the agents' parameters."""
@@ -448,7 +459,9 @@ class IQL(ValueDecomposition):
         values = self._values(params, state.target, batch, key)
         q = action_values(values.online[:-1], batch.action)
         next_q = action_values(values.target[1:], values.chosen[1:])
-        y = one_step_targets(batch.reward, self.config.gamma * batch.discount, next_q)
+        c = self.config
+        discount = c.gamma * batch.discount
+        y = lambda_returns(c.reward_scale * batch.reward, discount, next_q, c.td_lambda)
         mask = jnp.broadcast_to(batch.valid[..., None], q.shape).astype(q.dtype)
         loss = td_loss(q, y, mask)
         return loss, {"td_loss": loss, "q_tot": masked_mean(q, mask)}
@@ -476,6 +489,9 @@ class QMIXConfig(ValueConfig):
     """Layers of the networks that make the mixer's weights: 2 in `qmix.yaml`, 1 in `qmix_beta.yaml`."""
     hypernet_size: Annotated[int, Range(minimum=1)] = 64
     """Units of their hidden layers."""
+    init_scale: Annotated[float, Positive] = 1.0
+    """By what the first weights of their last layers are multiplied; with a small one Q_tot starts near 0 (JaxMARL:
+    0.001)."""
     shuffle_agents: bool = False
     """CIA's random shuffle RS: every gradient step hands the agents to the mixer in a fresh random order, and to the
     target mixer in the same one."""
@@ -491,7 +507,7 @@ class QMIXMethod(ValueDecomposition):
     def mixer(self) -> QMIX:
         """The monotonic mixer."""
         c = self.config
-        return QMIX(c.mixer_embed, c.hypernet_layers, c.hypernet_size)
+        return QMIX(c.mixer_embed, c.hypernet_layers, c.hypernet_size, c.init_scale)
 
     def _in_order(self, inputs: MixerInputs, key: jax.Array) -> MixerInputs:
         if not self.config.shuffle_agents:

@@ -14,9 +14,9 @@ Initializer = Callable[..., jax.Array]
 torch_kernel: Initializer = nn.initializers.variance_scaling(1.0 / 3.0, "fan_in", "uniform")
 
 
-def torch_bias(fan_in: int) -> Initializer:
-    """Uniform in +-1/sqrt(fan_in), as `torch.nn.Linear` draws its bias."""
-    bound = fan_in**-0.5
+def torch_bias(fan_in: int, gain: float = 1.0) -> Initializer:
+    """Uniform in +-gain/sqrt(fan_in), as `torch.nn.Linear` draws its bias with gain 1."""
+    bound = gain * fan_in**-0.5
 
     def init(key: jax.Array, shape: Sequence[int], dtype: jnp.dtype = jnp.float32) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -49,7 +49,7 @@ class Linear(nn.Module):
         features: O.
         use_bias: whether a bias is added.
         initialization: how weights are drawn.
-        gain: by what they are multiplied then; a bias is not.
+        gain: by what they are multiplied then, and torch's biases with them.
     """
 
     features: int
@@ -65,7 +65,9 @@ class Linear(nn.Module):
             self.features,
             use_bias=self.use_bias,
             kernel_init=lambda *args: self.gain * draw(*args),
-            bias_init=torch_bias(x.shape[-1]) if self.initialization == "torch" else _NO_BIAS,
+            bias_init=torch_bias(x.shape[-1], self.gain)
+            if self.initialization == "torch"
+            else _NO_BIAS,
         )
         # One leading axis: XLA's CPU products and their transposes are twice as fast on matrices.
         return dense(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], self.features)

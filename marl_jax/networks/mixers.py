@@ -104,11 +104,14 @@ class QMIX(nn.Module):
         hypernet_layers: dense layers of the networks that make W1 and w2 from the state. 2 is PyMARL's
             `qmix.yaml`, which CIA, GRE and WQMIX use; 1 is `qmix_beta.yaml`, as in ROMA.
         hypernet_size: units of those networks' hidden layers.
+        init_scale: by what the first weights of those networks' last layers are multiplied; with a small one Q_tot
+            starts near 0 and hardly depends on the agents (JaxMARL: 0.001).
     """
 
     embed_size: int = 32
     hypernet_layers: int = 2
     hypernet_size: int = 64
+    init_scale: float = 1.0
 
     def __call__(self, inputs: MixerInputs) -> Mixed:
         """Mixes."""
@@ -131,12 +134,14 @@ class QMIX(nn.Module):
     def _layers(self, inputs: MixerInputs) -> _QMIXLayers:
         state, num_agents = inputs.state, inputs.q.shape[-1]
         inner = (self.hypernet_size,) * (self.hypernet_layers - 1)
-        kernel1 = MLP((*inner, num_agents * self.embed_size), name="kernel1")(state)
+        gains = (1.0, self.init_scale)
+        size = num_agents * self.embed_size
+        kernel1 = MLP((*inner, size), gains=gains, name="kernel1")(state)
         return _QMIXLayers(
             jnp.abs(kernel1).reshape(*state.shape[:-1], num_agents, self.embed_size),
-            Linear(self.embed_size, name="bias1")(state),
-            jnp.abs(MLP((*inner, self.embed_size), name="kernel2")(state)),
-            MLP((self.embed_size, 1), name="value")(state)[..., 0],
+            Linear(self.embed_size, gain=self.init_scale, name="bias1")(state),
+            jnp.abs(MLP((*inner, self.embed_size), gains=gains, name="kernel2")(state)),
+            MLP((self.embed_size, 1), gains=gains, name="value")(state)[..., 0],
         )
 
 

@@ -15,7 +15,7 @@ from marl_jax.methods.base import Sizes
 from marl_jax.methods.team import ReplayRates
 from marl_jax.methods.value_decomposition import ValueConfig, VDNMethod
 from marl_jax.training import RunState, Trainer, TrainingConfig
-from tests.methods.learners import chunk_returns
+from tests.methods.learners import chunk_returns, drawn_state, make_batch
 from tests.probes import (
     AGENTS,
     LIMIT,
@@ -256,6 +256,39 @@ def test_targets_are_copied_every_so_many_episodes() -> None:
 
 
 @pytest.mark.slow
+def test_targets_by_hand() -> None:
+    """TD(lambda) of scaled rewards; what is paid on top of them is not scaled."""
+    method = make("vdn", Delayed(), gamma=0.5, td_lambda=0.5, reward_scale=10.0)
+    reward = jnp.broadcast_to(jnp.array([0.1, 0.15, 0.3])[:, None, None], (3, 1, AGENTS))
+    discount = jnp.broadcast_to(jnp.array([1.0, 1.0, 0.0])[:, None, None], (3, 1, AGENTS))
+    batch = make_batch([3], [True], steps=3)._replace(reward=reward, discount=discount)
+    bonus = jnp.array([0.0, 0.5, 0.0])[:, None]
+    next_q = jnp.array([4.0, 8.0, 100.0])[:, None]
+    # G_2 = 3; G_1 = 1.5 + 0.5 + 1/2 (1/2 8 + 1/2 3) = 4.75; G_0 = 1 + 1/2 (1/2 4 + 1/2 4.75) = 3.1875
+    targets = method._targets(batch, next_q, bonus)
+    np.testing.assert_allclose(targets[:, 0], [3.1875, 4.75, 3.0], rtol=1e-6)
+    one_step = make("vdn", Delayed(), gamma=0.5)._targets(batch, next_q, bonus)
+    np.testing.assert_allclose(one_step[:, 0], [2.1, 4.65, 0.3], rtol=1e-6)
+
+
+def test_independent_learners_have_the_same_targets() -> None:
+    """Where all are paid the same: their loss with lambda and a scale is that of the returns worked out beside it."""
+    method = make("iql", Delayed(), gamma=0.5, td_lambda=0.5, reward_scale=10.0)
+    state, batch = drawn_state(method, 0), make_batch()
+    loss, _ = method._loss(state.params, state, batch, jax.random.key(0))
+    values = method._values(state.params, state.target, batch, jax.random.key(0))
+    q = np.take_along_axis(np.asarray(values.online[:-1]), np.asarray(batch.action)[..., None], -1)
+    chosen = np.asarray(values.chosen[1:])[..., None]
+    ahead = np.take_along_axis(np.asarray(values.target[1:]), chosen, -1)[..., 0]
+    reward, discount = 10.0 * np.asarray(batch.reward), 0.5 * np.asarray(batch.discount)
+    expected, follows = np.zeros_like(reward), ahead[-1]
+    for t in reversed(range(len(reward))):
+        follows = reward[t] + discount[t] * (0.5 * ahead[t] + 0.5 * follows)
+        expected[t] = follows
+    error = (q[..., 0] - expected)[np.asarray(batch.valid)]
+    np.testing.assert_allclose(loss, np.mean(error**2), rtol=1e-4)
+
+
 def test_soft_targets_move_a_little() -> None:
     options = {"num_envs": 4, "update_interval": 4 * LIMIT, "batch_size": 4}
     before, after = Frozen({**options, "target_update": "soft", "target_update_rate": 0.25}).run(1)

@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -253,6 +254,23 @@ def test_qmix_is_its_formula(hypernet_layers: int) -> None:
     np.testing.assert_allclose(mix(mixer, params, inputs).q_tot, expected, rtol=1e-4, atol=1e-5)
     found = authors_credits_of(mixer, params, inputs)
     np.testing.assert_allclose(found, credits, rtol=1e-4, atol=1e-5)
+
+
+def test_qmix_can_start_small() -> None:
+    """What the last layers of all hypernetworks put out is scaled, and with it Q_tot and the agents' credits."""
+    usual, small = QMIX(), QMIX(init_scale=1e-3)
+    _, inputs = make(usual, batch=(4,))
+    params, scaled = (mixer.init(jax.random.key(0), inputs) for mixer in (usual, small))
+    for name, layers in params["params"].items():
+        last = max(layers)
+        for layer, weights in layers.items():
+            factor = 1e-3 if layer == last or name == "bias1" else 1.0
+            expected = jax.tree.map(lambda x, f=factor: f * x, weights)
+            chex.assert_trees_all_close(scaled["params"][name][layer], expected, rtol=1e-5)
+    assert np.all(np.abs(mix(small, scaled, inputs).q_tot) < 1e-2)
+    assert np.any(np.abs(mix(usual, params, inputs).q_tot) > 1e-2)
+    credits = credits_of(small, scaled, inputs)
+    assert np.all(credits < 1e-4)
 
 
 @pytest.mark.parametrize("mixer", [m for m in MONOTONIC if isinstance(m, QPLEX)])
