@@ -229,7 +229,7 @@ def monte_carlo_values(
 @functools.partial(jax.jit, static_argnums=0)
 def _estimated(method: ALITA, state: Any, batch: EpisodeBatch, key: jax.Array) -> jax.Array:
     """F by the state's own estimator, on steps of these episodes; Eq. 7 and 9."""
-    replay = EpisodeReplay(batch.valid.shape[1])
+    replay = EpisodeReplay(batch.valid.shape[1], len(batch.valid))
     draw_key, act_key = jax.random.split(key)
     steps = replay.sample_transitions(replay.add(replay.init(batch), batch), draw_key, ASKED)
     inputs = method._inputs(steps.observation)

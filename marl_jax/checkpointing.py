@@ -3,11 +3,11 @@
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +17,9 @@ from marl_jax.training import RunState
 
 Counts = NDArray[np.integer[Any]]
 DIGEST = "digest.json"
+INDEX = ("added", "episodes", "starts", "lengths")
+"""What of a replay is not rows."""
+INDEX_FILE = "replay_index.npz"
 KEPT = 2
 MOST_PARTS = 3
 """As many replays' worth of parts one checkpoint may need."""
@@ -28,9 +31,10 @@ class Checkpoints:
     A checkpoint is a folder named by its step. It counts once its digest is written, which happens last, so that a
     run that is killed while saving falls back to the one before.
 
-    A replay, which is large and changes little, is saved in parts: `replay/STEP` holds the episodes added since the
+    A replay, which is large and changes little, is saved in parts: `replay/STEP` holds the rows added since the
     checkpoint before, and stays as long as a checkpoint that is kept needs some of them. Seeds that had their budget
-    earlier than others have fewer; a part then repeats some of theirs, since it holds as many of each seed.
+    earlier than others have fewer; a part then repeats some of theirs, since it holds as many of each seed. Which rows
+    make up an episode is in the checkpoint.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -44,11 +48,13 @@ class Checkpoints:
 
     def save(self, step: int, state: RunState, keep_every: int = 0) -> None:
         """Writes the whole state and forgets old ones, but for those whose step is a multiple of `keep_every`."""
-        added = np.zeros((0,), int)
+        added, index = np.zeros((0,), int), None
         if state.replay is not None:
             added = np.asarray(state.replay.added)
+            index = {name: np.asarray(getattr(state.replay, name)) for name in INDEX}
             self._save_replay(step, state.replay, added)
-        _write(self.directory / str(step), _without_keys(state._replace(replay=None)), 0, added)
+        learner = _without_keys(state._replace(replay=None))
+        _write(self.directory / str(step), learner, 0, added, index)
         for old in self.steps()[:-KEPT]:
             if not keep_every or old % keep_every:
                 _delete(self.directory / str(old))
@@ -73,9 +79,9 @@ class Checkpoints:
             )
         state: RunState = _read(folder, like._replace(replay=None))
         if like.replay is not None:
-            if "num" not in _record(folder):
+            if "num" not in _record(folder) or not (folder / INDEX_FILE).exists():
                 raise _other_version(folder)
-            replay = self._restore_replay(step, like.replay, _episodes(folder)[1])
+            replay = self._restore_replay(step, like.replay, _counts(folder)[1])
             state = state._replace(replay=replay)
         return jax.tree.map(
             lambda x, template: jax.random.wrap_key_data(x) if _is_key(template) else x,
@@ -84,18 +90,18 @@ class Checkpoints:
         )
 
     def _save_replay(self, step: int, replay: ReplayState, added: Counts) -> None:
-        """Writes the episodes that the checkpoints before this one do not hold."""
+        """Writes the rows that the checkpoints before this one do not hold."""
         capacity, before = _capacity(replay), self._parts(step - 1)
         num = min(capacity, int(np.max(added - (before[-1].added if before else 0))))
         held = sum(part.num for part in before)
         if num > 0 and held + num > MOST_PARTS * capacity:
-            # Seeds that wait need old parts, which hold the others' old episodes, too: begin anew.
+            # Seeds that wait need old parts, which hold the others' old rows, too: begin anew.
             num = capacity
         if num > 0:
             where = ((added - num)[:, None] + np.arange(num)) % capacity
             take = jax.vmap(lambda x, i: x[i])
-            episodes = jax.tree.map(lambda x: take(x, where), replay.episodes)
-            _write(self.parts / str(step), episodes, num, added)
+            rows = jax.tree.map(lambda x: take(x, where), replay.rows)
+            _write(self.parts / str(step), rows, num, added)
 
     def _restore_replay(self, step: int, like: ReplayState, added: Counts) -> ReplayState:
         capacity = _capacity(like)
@@ -103,34 +109,33 @@ class Checkpoints:
         if not complete or not all(_intact(part.folder) for part in parts):
             folder = self.directory / str(step)
             raise ConfigurationError(
-                f"the checkpoint {folder} is damaged: {self.parts} lacks episodes of its replay; delete that "
+                f"the checkpoint {folder} is damaged: {self.parts} lacks steps of its replay; delete that "
                 "folder to resume from the one before it. The policies can still be played and evaluated."
             )
-        episodes = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.episodes)
+        rows = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.rows)
         seeds = np.arange(len(added))[:, None]
         for part in parts:
-            found = _read(part.folder, _slots(like.episodes, part.num))
+            found = _read(part.folder, _slots(like.rows, part.num))
             where = part.first[:, None] + np.arange(part.num)
-            for kept, new in zip(jax.tree.leaves(episodes), jax.tree.leaves(found), strict=True):
+            for kept, new in zip(jax.tree.leaves(rows), jax.tree.leaves(found), strict=True):
                 kept[seeds, where % capacity] = np.asarray(new)
-        lengths = np.sum(episodes.valid, axis=2, dtype=like.lengths.dtype)
-        return jax.tree.map(
-            lambda x, template: jax.device_put(x, template.sharding),
-            ReplayState(episodes, jnp.asarray(added, like.added.dtype), lengths),
-            like,
-        )
+        with np.load(self.directory / str(step) / INDEX_FILE) as index:
+            replay = like._replace(rows=rows, **{name: index[name] for name in INDEX})
+        if not _same_shapes(replay, like):
+            raise _other_version(self.directory / str(step))
+        return jax.tree.map(lambda x, template: jax.device_put(x, template.sharding), replay, like)
 
     def _parts(self, step: int) -> list["_Part"]:
         """The replay's parts up to a step, oldest first; without those whose digest cannot be read."""
         folders = [self.parts / str(part) for part in _steps(self.parts) if part <= step]
-        return [_Part(folder, *_episodes(folder)) for folder in folders if "num" in _record(folder)]
+        return [_Part(folder, *_counts(folder)) for folder in folders if "num" in _record(folder)]
 
     def _needed(self, step: int, added: Counts, capacity: int) -> tuple[list["_Part"], bool]:
         """The parts, oldest first, that hold the replay as it was at a step, and whether they hold all of it."""
         missing, oldest = added, np.maximum(added - capacity, 0)
         needed = []
         for part in reversed(self._parts(step)):
-            # Episodes from `missing` on have been found; a part is of use where it goes on from there.
+            # Rows from `missing` on have been found; a part is of use where it goes on from there.
             use = (part.first < missing) & (missing <= part.added) & (missing > oldest)
             if use.any():
                 needed.append(part)
@@ -143,7 +148,7 @@ class Checkpoints:
         folder = self.directory / str(oldest)
         if "num" not in _record(folder):
             return
-        needed, _ = self._needed(oldest, _episodes(folder)[1], capacity)
+        needed, _ = self._needed(oldest, _counts(folder)[1], capacity)
         kept = {part.folder for part in needed}
         for part in self._parts(oldest):
             if part.folder not in kept:
@@ -151,7 +156,7 @@ class Checkpoints:
 
 
 class _Part(NamedTuple):
-    """The last `num` episodes that a replay had of each seed when it had been given `added` in all, in a folder.
+    """The last `num` rows that a replay had of each seed when it had been given `added` in all, in a folder.
 
     Attributes:
         folder: where they are.
@@ -169,18 +174,22 @@ class _Part(NamedTuple):
         return self.added - self.num
 
 
-def _slots(episodes: Any, num: int) -> Any:
-    """The shapes of so many episodes of a replay of all seeds."""
+def _same_shapes(tree: Any, like: Any) -> bool:
+    return jax.tree.all(jax.tree.map(lambda x, y: x.shape == y.shape, tree, like))
+
+
+def _slots(rows: Any, num: int) -> Any:
+    """The shapes of so many rows of a replay of all seeds."""
     return jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(
             (x.shape[0], num, *x.shape[2:]), x.dtype, sharding=x.sharding
         ),
-        episodes,
+        rows,
     )
 
 
 def _capacity(replay: ReplayState) -> int:
-    return jax.tree.leaves(replay.episodes)[0].shape[1]
+    return jax.tree.leaves(replay.rows)[0].shape[1]
 
 
 def _steps(directory: Path) -> list[int]:
@@ -188,14 +197,21 @@ def _steps(directory: Path) -> list[int]:
     return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
 
 
-def _write(folder: Path, tree: Any, num: int, added: Counts) -> None:
+def _write(
+    folder: Path,
+    tree: Any,
+    num: int,
+    added: Counts,
+    index: Mapping[str, NDArray[Any]] | None = None,
+) -> None:
     """Writes a tree of arrays and, last, its digest.
 
     Args:
         folder: where it goes; what is there is replaced.
         tree: the arrays.
-        num: how many episodes of the replay the tree holds of each seed.
-        added: [S], the episodes added to the replay so far.
+        num: how many rows of the replay the tree holds of each seed.
+        added: [S], the rows added to the replay so far.
+        index: arrays that say which rows make up an episode.
     """
     import orbax.checkpoint as ocp
 
@@ -207,6 +223,8 @@ def _write(folder: Path, tree: Any, num: int, added: Counts) -> None:
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(folder / "state", tree)
         checkpointer.wait_until_finished()
+    if index is not None:
+        np.savez(folder / INDEX_FILE, allow_pickle=False, **index)
     record = {"files": _digests(folder), "num": num, "added": added.tolist()}
     temporary = folder / f"{DIGEST}.tmp"
     temporary.write_text(json.dumps(record))
@@ -232,8 +250,8 @@ def _intact(folder: Path) -> bool:
     return _record(folder).get("files") == _digests(folder)
 
 
-def _episodes(folder: Path) -> tuple[int, Counts]:
-    """How many episodes of each seed are in a folder, and how many had been added, [S]."""
+def _counts(folder: Path) -> tuple[int, Counts]:
+    """How many rows of each seed are in a folder, and how many had been added, [S]."""
     record = _record(folder)
     return record["num"], np.array(record["added"])
 
@@ -255,7 +273,7 @@ def _other_version(folder: Path) -> ConfigurationError:
 
 
 def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
 
 
 def _without_keys(state: Any) -> Any:
@@ -274,8 +292,9 @@ def _without_keys(state: Any) -> Any:
 
 def _digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file under `folder`, by path."""
+    files = [*sorted((folder / "state").rglob("*")), folder / INDEX_FILE]
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted((folder / "state").rglob("*"))
+        for file in files
         if file.is_file()
     }

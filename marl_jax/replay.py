@@ -5,7 +5,7 @@ episodes without replacement, which these lines do.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,26 +17,49 @@ from marl_jax.types import EpisodeBatch
 class ReplayState(NamedTuple):
     """What a replay holds.
 
+    An episode of L steps takes L + 1 rows, one after the other: what was seen before each step with what was done
+    then, and what was seen in the end. The ring of R rows goes on where the newest episode ends, so that battles which
+    take a fifth of their time limit take a fifth of the room.
+
     Attributes:
-        episodes: C episodes, the leading axis of every field; room not yet used holds zeros.
-        added: episodes ever added.
-        lengths: the steps that each episode lasted, kept so that drawing single steps need not count them.
+        rows: a ring of R rows, the leading axis of every field; room not yet used holds zeros.
+        added: rows ever taken; row number r is at r mod R.
+        episodes: episodes ever added.
+        starts: the number of the first row of each of the last E episodes; episode number e is at e mod E.
+        lengths: their steps.
     """
 
-    episodes: EpisodeBatch
+    rows: EpisodeBatch
     added: Int[Array, ""]
-    lengths: Int[Array, " C"]
+    episodes: Int[Array, ""]
+    starts: Int[Array, " E"]
+    lengths: Int[Array, " E"]
 
 
 @dataclasses.dataclass(frozen=True)
 class EpisodeReplay:
-    """Keeps the last C episodes.
+    """Keeps the last episodes: as many as there is room for, and E at most.
 
     Attributes:
-        capacity: C.
+        capacity: C, for how many episodes of `time_limit` steps there is room.
+        time_limit: T.
+        shortest: the mean length for which E is enough; E is C T / `shortest`. None: T, and E is C.
     """
 
     capacity: int
+    time_limit: int
+    shortest: int | None = None
+
+    @property
+    def most(self) -> int:
+        """E."""
+        return self.capacity * self.time_limit // (self.shortest or self.time_limit)
+
+    @property
+    def num_rows(self) -> int:
+        """R. With episodes of several lengths, what is lost at the ring's end and of the oldest one comes on top."""
+        spare = 0 if self.shortest is None else 2
+        return (self.capacity + spare) * (self.time_limit + 1)
 
     def init(self, example: EpisodeBatch) -> ReplayState:
         """An empty replay.
@@ -44,11 +67,9 @@ class EpisodeReplay:
         Args:
             example: a batch of episodes, or its shapes (`jax.eval_shape`); nothing of it is kept.
         """
-        episodes = jax.tree.map(
-            lambda x: jnp.zeros((self.capacity, x.shape[0], *x.shape[2:]), x.dtype), example
-        )
-        lengths = jnp.zeros((self.capacity,), jnp.int32)
-        return ReplayState(episodes, jnp.zeros((), jnp.int32), lengths)
+        rows = jax.tree.map(lambda x: jnp.zeros((self.num_rows, *x.shape[2:]), x.dtype), example)
+        shapes = ((), (), (self.most,), (self.most,))
+        return ReplayState(rows, *(jnp.zeros(shape, jnp.int32) for shape in shapes))
 
     def add(
         self, state: ReplayState, batch: EpisodeBatch, active: Bool[Array, ""] | bool = True
@@ -57,38 +78,92 @@ class EpisodeReplay:
 
         If not `active` nothing is stored, without a copy of the replay even where `active` has a batch axis.
         """
-        num = batch.valid.shape[1]
-        # Each episode is contiguous, so that writing and drawing one moves one block of memory.
-        where = (state.added + jnp.arange(num)) % self.capacity
+        num, size = batch.valid.shape[1], self.time_limit + 1
+
+        def store(carry: Any, episode: Any) -> Any:
+            rows, added = carry
+            episode, length = episode
+            # Room for T + 1 rows is looked at, whatever the length: where that goes beyond the end, begin at the front.
+            left = _num_rows(state) - added % _num_rows(state)
+            start = jnp.where(left < size, added + left, added)
+            where = start % _num_rows(state)
+            stored = active & (jnp.arange(size) <= length)
+
+            def write(kept: jax.Array, new: jax.Array) -> jax.Array:
+                now = jax.lax.dynamic_slice_in_dim(kept, where, size)
+                new = jnp.where(_along(stored, new), new, now)
+                return jax.lax.dynamic_update_slice_in_dim(kept, new, where, 0)
+
+            rows = jax.tree.map(write, rows, episode)
+            return (rows, jnp.where(active, start + length + 1, added)), start
+
+        lengths = jnp.sum(batch.valid, axis=0, dtype=jnp.int32)
+        batch = _nothing_after_the_end(batch)
+        episodes = jax.tree.map(lambda x: jnp.moveaxis(_with_last(x, size), 1, 0), batch)
+        carry = (state.rows, state.added)
+        (rows, added), starts = jax.lax.scan(store, carry, (episodes, lengths))
+        where = (state.episodes + jnp.arange(num)) % len(state.starts)
         if active is not True:
             # What is written beyond the end is dropped.
-            where = jnp.where(active, where, self.capacity)
-        episodes = jax.tree.map(
-            lambda kept, new: kept.at[where].set(jnp.moveaxis(new, 1, 0)), state.episodes, batch
+            where = jnp.where(active, where, len(state.starts))
+        return ReplayState(
+            rows,
+            added,
+            state.episodes + num * jnp.asarray(active, jnp.int32),
+            state.starts.at[where].set(starts),
+            state.lengths.at[where].set(lengths),
         )
-        lengths = state.lengths.at[where].set(jnp.sum(batch.valid, axis=0, dtype=jnp.int32))
-        return ReplayState(episodes, state.added + num * jnp.asarray(active, jnp.int32), lengths)
+
+    def _held(self, state: ReplayState) -> Bool[Array, " E"]:
+        """Which episodes are there whole: none of their rows has been written over."""
+        used = jnp.arange(len(state.starts)) < state.episodes
+        return used & (state.starts >= state.added - _num_rows(state))
 
     def size(self, state: ReplayState) -> Int[Array, ""]:
         """How many episodes there are to draw from."""
-        return jnp.minimum(state.added, self.capacity)
+        return jnp.sum(self._held(state), dtype=jnp.int32)
 
     def sample(self, state: ReplayState, key: jax.Array, num: int) -> EpisodeBatch:
         """Draws `num` different episodes, every choice equally likely.
 
-        If fewer are stored, empty ones (all fields 0, `valid` false) fill the batch.
+        After an episode's end all fields are 0, and every action is allowed. If fewer are stored, empty ones (`valid`
+        false from the start) fill the batch.
         """
-        lots = jax.random.uniform(key, (self.capacity,))
-        lots = jnp.where(jnp.arange(self.capacity) < self.size(state), lots, -1.0)
-        _, chosen = jax.lax.top_k(lots, num)
+        lots = jax.random.uniform(key, (len(state.starts),))
+        lots = jnp.where(self._held(state), lots, -1.0)
+        best, chosen = jax.lax.top_k(lots, num)
+        lengths = jnp.where(best < 0, -1, state.lengths[chosen])
+
+        def draw(now: Any) -> EpisodeBatch:
+            start, length = now
+
+            def take(x: jax.Array) -> jax.Array:
+                where = start % _num_rows(state)
+                x = jax.lax.dynamic_slice_in_dim(x, where, self.time_limit + 1)
+                held = jnp.arange(self.time_limit + 1) <= length
+                return jnp.where(_along(held, x), x, jnp.zeros_like(x))
+
+            return jax.tree.map(take, state.rows)
+
         # One by one: XLA's CPU compiler fuses a gather with the writing of the newest episode, and copies the
         # whole replay for it. A loop it leaves alone.
-        drawn = jax.lax.map(lambda i: jax.tree.map(lambda x: x[i], state.episodes), chosen)
-        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), drawn)
+        drawn = jax.lax.map(draw, (state.starts[chosen], lengths))
+        drawn = _without_last(jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), drawn))
+        over = jnp.arange(self.time_limit + 1)[:, None] > lengths
+        return drawn._replace(action_mask=drawn.action_mask | over[..., None, None])
 
     def transitions(self, state: ReplayState) -> Int[Array, ""]:
         """How many steps there are to draw from."""
-        return jnp.sum(state.lengths)
+        return jnp.sum(jnp.where(self._held(state), state.lengths, 0))
+
+    def steps(self, state: ReplayState) -> Bool[Array, " R"]:
+        """Which rows are steps to draw from."""
+        first = state.starts % _num_rows(state)
+        # Entered and left; an episode is never cut in two.
+        change = jnp.zeros((_num_rows(state) + 1,), jnp.int32)
+        one = self._held(state).astype(jnp.int32)
+        change = change.at[first].add(one).at[first + state.lengths].add(-one)
+        return jnp.cumsum(change)[:-1] > 0
 
     def sample_transitions(self, state: ReplayState, key: jax.Array, num: int) -> EpisodeBatch:
         """Draws `num` steps, each independently and every stored step equally likely.
@@ -96,14 +171,50 @@ class EpisodeReplay:
         Returns:
             Episodes of one step: T is 1 and B is `num`. If none are stored, `valid` is false.
         """
-        ends = jnp.cumsum(state.lengths)
+        lengths = jnp.where(self._held(state), state.lengths, 0)
+        ends = jnp.cumsum(lengths)
         lot = jax.random.randint(key, (num,), 0, jnp.maximum(ends[-1], 1))
-        episode = jnp.minimum(jnp.searchsorted(ends, lot, side="right"), self.capacity - 1)
-        step = lot - (ends[episode] - state.lengths[episode])
-        limit = state.episodes.valid.shape[1]
+        episode = jnp.minimum(jnp.searchsorted(ends, lot, side="right"), len(state.starts) - 1)
+        step = state.starts[episode] + lot - (ends[episode] - lengths[episode])
+        # The next row is the episode's own, since it is never cut in two.
+        rows = step % _num_rows(state) + jnp.arange(2)[:, None]
+        return _without_last(jax.tree.map(lambda x: x[rows], state.rows))
 
-        def draw(x: jax.Array) -> jax.Array:
-            steps = step + jnp.arange(x.shape[1] - limit + 1)[:, None]
-            return x[episode, steps]
 
-        return jax.tree.map(draw, state.episodes)
+def _num_rows(state: ReplayState) -> int:
+    """R."""
+    return len(state.rows.valid)
+
+
+_SEEN = ("observation", "global_state", "action_mask", "alive")
+"""Fields that have an entry after the last step."""
+
+
+def _along(mask: Bool[Array, " K"], x: Any) -> Any:
+    """A mask of the first axis of `x`, for all of it."""
+    return mask.reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def _with_last(x: Any, size: int) -> Any:
+    """A field [T, ...] with a last entry of zeros; one [T+1, ...] as it is."""
+    return jnp.pad(x, [(0, size - len(x))] + [(0, 0)] * (x.ndim - 1))
+
+
+def _of_steps(batch: EpisodeBatch) -> dict[str, Any]:
+    """The fields that have no entry after the last step."""
+    return {name: getattr(batch, name) for name in batch._fields if name not in _SEEN}
+
+
+def _without_last(batch: EpisodeBatch) -> EpisodeBatch:
+    """[T, ...] of the fields that have no entry after the last step, where all have."""
+    return batch._replace(**jax.tree.map(lambda x: x[:-1], _of_steps(batch)))
+
+
+def _nothing_after_the_end(batch: EpisodeBatch) -> EpisodeBatch:
+    """Zeros in place of what is done there."""
+
+    def valid(x: jax.Array) -> jax.Array:
+        mask = batch.valid.reshape(*batch.valid.shape, *(1,) * (x.ndim - 2))
+        return jnp.where(mask, x, jnp.zeros_like(x))
+
+    return batch._replace(**jax.tree.map(valid, _of_steps(batch)))

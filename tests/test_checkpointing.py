@@ -1,8 +1,10 @@
 """Checkpoints of runs with a replay: saved in parts, put together again exactly."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -13,34 +15,42 @@ from marl_jax.checkpointing import Checkpoints
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.training import RunState
 from tests.methods.learners import make_batch
+from tests.probes import LIMIT
 
 CAPACITY = 5
+ROWS = LIMIT + 1
+"""Of an episode that lasts until the time limit."""
 
 
-SHAPES = jax.eval_shape(lambda: make_batch(lengths=[4], terminated=[False]))
+@functools.cache
+def history(replay: EpisodeReplay, seed: int, episodes: int) -> ReplayState:
+    """After so many episodes, with number and seed as reward; of 1 to 4 steps where the replay expects several."""
+    if episodes == 0:
+        return jax.tree.map(np.asarray, replay.init(jax.eval_shape(make_batch)))
+    number = episodes - 1
+    length = LIMIT if replay.shortest is None else 1 + (3 * number + seed) % LIMIT
+    batch = make_batch([length], [False], seed=1000 * seed + number)
+    batch = batch._replace(reward=jax.numpy.full_like(batch.reward, 100.0 * seed + number))
+    before = jax.tree.map(jax.numpy.asarray, history(replay, seed, number))
+    return jax.tree.map(np.asarray, add(replay)(before, batch))
 
 
-def filled(*added: int) -> RunState:
-    """Seeds with the latest of so many episodes, two if one number is given, with number and seed as reward, of
-    several lengths."""
+@functools.cache
+def add(replay: EpisodeReplay) -> Any:
+    return jax.jit(replay.add)
 
-    def of_seed(seed: int, added: int) -> ReplayState:
-        state = jax.tree.map(np.asarray, EpisodeReplay(CAPACITY).init(SHAPES))
-        reward, valid = state.episodes.reward.copy(), state.episodes.valid.copy()
-        lengths = state.lengths.copy()
-        for number in range(added):
-            reward[number % CAPACITY] = 100.0 * seed + number
-            valid[number % CAPACITY] = np.arange(valid.shape[1]) < number % 4
-            lengths[number % CAPACITY] = number % 4
-        episodes = state.episodes._replace(reward=reward, valid=valid)
-        return ReplayState(episodes, np.int32(added), lengths)
 
+FULL, SEVERAL = EpisodeReplay(CAPACITY, LIMIT), EpisodeReplay(CAPACITY, LIMIT, shortest=1)
+
+
+def filled(*added: int, replay: EpisodeReplay = FULL) -> RunState:
+    """Seeds that have played so many episodes, two if one number is given."""
     counts = added * 2 if len(added) == 1 else added
-    seeds = [of_seed(seed, count) for seed, count in enumerate(counts, start=1)]
-    replay = jax.tree.map(lambda *x: jax.numpy.asarray(np.stack(x)), *seeds)
+    seeds = [history(replay, seed, count) for seed, count in enumerate(counts, start=1)]
+    held = jax.tree.map(lambda *x: jax.numpy.asarray(np.stack(x)), *seeds)
     zeros = np.zeros((len(counts),), np.int32)
     keys = jax.random.split(jax.random.key(0), len(counts))
-    return RunState({"w": np.array(counts)}, replay, keys, zeros, zeros)
+    return RunState({"w": np.array(counts)}, held, keys, zeros, zeros)
 
 
 def like(state: RunState) -> RunState:
@@ -85,7 +95,18 @@ def test_a_replay_saved_in_parts_is_the_same_again(saved: Checkpoints) -> None:
 def test_only_new_episodes_are_written(saved: Checkpoints) -> None:
     for step, added in ((1, 2), (2, 3)):
         saved.save(step, filled(added))
-    assert [(*part.first, *part.added) for part in saved._parts(2)] == [(0, 0, 2, 2), (2, 2, 3, 3)]
+    rows = [[n // ROWS for n in (*part.first, *part.added)] for part in saved._parts(2)]
+    assert rows == [[0, 0, 2, 2], [2, 2, 3, 3]]
+
+
+def test_episodes_of_several_lengths(saved: Checkpoints) -> None:
+    """Bit for bit, also where an episode did not fit before the ring's end."""
+    for step, added in enumerate((0, 3, 4, 9, 16, 17, 30)):
+        expected = filled(added, added // 2, replay=SEVERAL)
+        saved.save(step, expected)
+        check(saved, step, expected)
+    lost = [int(np.max(np.diff(np.sort(x)))) for x in np.asarray(expected.replay.starts)]
+    assert max(lost) > ROWS, "every episode followed the one before"
 
 
 @pytest.mark.parametrize(
@@ -99,25 +120,25 @@ def test_only_new_episodes_are_written(saved: Checkpoints) -> None:
 )
 def test_a_seed_that_had_its_budget_earlier(saved: Checkpoints, waits: int, swapped: bool) -> None:
     """It waits, before or after its replay is full, until the other has 23; then it goes on alone, and with it."""
-    history = [(n, min(n, waits)) for n in (0, 2, 4, 5, 8, 9, 14, 15, 16, 23)]
-    history += [(23, waits + 1), (23, waits + 3), (24, waits + 9), (26, waits + 15)]
-    for step, counts in enumerate(history):
+    steps = [(n, min(n, waits)) for n in (0, 2, 4, 5, 8, 9, 14, 15, 16, 23)]
+    steps += [(23, waits + 1), (23, waits + 3), (24, waits + 9), (26, waits + 15)]
+    for step, counts in enumerate(steps):
         saved.save(step, filled(*(counts[::-1] if swapped else counts)))
         for kept in saved.steps():
-            counts = history[kept]
+            counts = steps[kept]
             check(saved, kept, filled(*(counts[::-1] if swapped else counts)))
 
 
 def test_many_seeds_that_wait_do_not_keep_the_others_old_episodes(saved: Checkpoints) -> None:
     """Four seeds end two capacities apart."""
     ends = [CAPACITY * k for k in (2, 4, 6, 8)]
-    history = [[min(n, end) for end in ends] for n in range(0, ends[-1] + 1, 4)]
-    for step, counts in enumerate(history):
+    steps = [[min(n, end) for end in ends] for n in range(0, ends[-1] + 1, 4)]
+    for step, counts in enumerate(steps):
         saved.save(step, filled(*counts))
         # What the older of two checkpoints needs, and the last.
-        assert sum(part.num for part in saved._parts(step)) <= 4 * CAPACITY
+        assert sum(part.num for part in saved._parts(step)) <= 4 * CAPACITY * ROWS
     for kept in saved.steps():
-        check(saved, kept, filled(*history[kept]))
+        check(saved, kept, filled(*steps[kept]))
 
 
 def test_a_checkpoint_of_another_version_is_refused(saved: Checkpoints) -> None:
@@ -160,9 +181,7 @@ def test_a_damaged_replay_is_refused_and_the_learner_is_read_without_it(
         gone = {"first gone": ["1"], "last gone": ["2"], "all gone": ["1", "2"]}[damage]
         for part in gone:
             shutil.rmtree(saved.parts / part)
-    with pytest.raises(
-        ConfigurationError, match="lacks episodes of its replay; delete that folder"
-    ):
+    with pytest.raises(ConfigurationError, match="lacks steps of its replay; delete that folder"):
         saved.restore(2, like(state))
     restored = saved.restore(2, like(state)._replace(replay=None))
     assert restored.replay is None

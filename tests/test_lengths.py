@@ -159,7 +159,7 @@ def test_value_methods_learn_the_same_from_what_is_left(name: str, options: dict
         batch = batch._replace(
             extras=jax.tree.map(lambda x: jnp.full((LIMIT, *x.shape), 0.3, x.dtype), kept)
         )
-        replay = EpisodeReplay(3)
+        replay = EpisodeReplay(3, LIMIT)
         stored = replay.add(replay.init(batch), batch)
         after.append(fast_jit(method.update)(state, batch, stored, jax.random.key(5)))
     _assert_close(*after)

@@ -208,8 +208,8 @@ def test_no_batch_of_seeds_chooses_between_two_replays() -> None:
     learner = dataclasses.replace(small.method.config, replay_capacity=11 * 3)
     run = dataclasses.replace(small, method=dataclasses.replace(small.method, config=learner))
     state = jax.eval_shape(run.init)
-    # Those of [S, C, T, ...]; drawing chooses among [S, C] lots.
-    replays = {x.shape for x in jax.tree.leaves(state.replay.episodes) if x.ndim > 3}
+    # Those of [S, R, ...]; drawing chooses among [S, E] lots.
+    replays = {x.shape for x in jax.tree.leaves(state.replay.rows) if x.ndim > 2}
     program = jax.make_jaxpr(jax.vmap(run.train_seed))(state, run.everyone)
     chosen = {
         equation.outvars[0].aval.shape
@@ -221,7 +221,6 @@ def test_no_batch_of_seeds_chooses_between_two_replays() -> None:
     assert state.env_steps.shape in chosen
 
 
-@pytest.mark.slow
 @pytest.mark.slow
 def test_seeds_one_by_one_are_trained_in_their_places() -> None:
     """A map over them would hold all replays twice: here one seed of a device's four is taken out at a time."""

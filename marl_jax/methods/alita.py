@@ -221,11 +221,17 @@ class ALITA(MADDPG):
         """[I, M, ...] copies of the mates' critics, or of their optimisers' states, for every influencer."""
         return jax.tree.map(lambda x: x[self._mates], critic)
 
+    @staticmethod
+    def _newest(fresh: EpisodeBatch) -> EpisodeReplay:
+        """A replay of an iteration's episodes."""
+        time_limit, num_envs = fresh.valid.shape
+        return EpisodeReplay(num_envs, time_limit)
+
     def _begin(
         self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState
     ) -> tuple[OffPolicyState, Context]:
         """Copies the critics: in every iteration, of num_envs episodes (in the paper at each episode)."""
-        newest = EpisodeReplay(fresh.valid.shape[1])
+        newest = self._newest(fresh)
         context = Context(newest.add(newest.init(fresh), fresh), fresh)
         if "estimator" in state.params and self.config.estimator == "multiple":
             # With the critics' scale of gradients, since an Adam that knows none goes as far as it may in its first
@@ -321,7 +327,7 @@ class ALITA(MADDPG):
     ) -> tuple[OffPolicyState, Any, Metrics]:
         """Trains autoencoders and estimators."""
         c, metrics = self.config, {}
-        newest = EpisodeReplay(context.episodes.valid.shape[1])
+        newest = self._newest(context.episodes)
         sample_key, target_key = jax.random.split(key)
         steps = newest.sample_transitions(context.newest, sample_key, c.matching_steps)
         recent = self._transitions(state, steps, target_key)

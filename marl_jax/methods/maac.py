@@ -187,12 +187,12 @@ class MAAC(OffPolicyMethod):
 
     def _reward_scale(self, replay: ReplayState) -> RewardScale:
         """Of everything stored; 0 and 1 if rewards are left as they are."""
-        stored, valid = replay.episodes.reward, replay.episodes.valid[..., None]
+        stored, valid = replay.rows.reward, self.replay.steps(replay)[:, None]
         if not self.config.standardise_rewards:
             return RewardScale(jnp.zeros(stored.shape[-1]), jnp.ones(stored.shape[-1]))
         count = jnp.maximum(jnp.sum(valid), 1)
-        mean = jnp.sum(stored * valid, axis=(0, 1)) / count
-        variance = jnp.sum((stored - mean) ** 2 * valid, axis=(0, 1)) / count
+        mean = jnp.sum(stored * valid, axis=0) / count
+        variance = jnp.sum((stored - mean) ** 2 * valid, axis=0) / count
         return RewardScale(mean, jnp.sqrt(jnp.maximum(variance, 1e-8)))
 
     def _step(

@@ -17,6 +17,7 @@ from marl_jax.methods.team import (
     SingleStepMethod,
     TeamConfig,
     Unit,
+    make_replay,
     replay_rates,
 )
 from marl_jax.networks import Params, Sharing
@@ -100,7 +101,7 @@ class OffPolicyMethod(SingleStepMethod):
     @property
     def replay(self) -> EpisodeReplay:
         """The last `replay_capacity` steps' episodes, of which single steps are drawn."""
-        return EpisodeReplay(self.rates.episodes)
+        return make_replay(self.rates, self.sizes)
 
     # What a member of the family defines.
 

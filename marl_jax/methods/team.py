@@ -68,7 +68,7 @@ class ReplayRates(NamedTuple):
     Attributes:
         num_envs: B, environments played side by side.
         gradient_steps: gradient steps of an iteration.
-        episodes: episodes that the replay keeps.
+        episodes: episodes of the time limit's length that the replay has room for.
     """
 
     num_envs: int
@@ -98,6 +98,13 @@ def replay_rates(config: Any, time_limit: int, drawn: Mapping[str, int]) -> Repl
                 f"steps here, {needed} episodes of {time_limit}, for {name}."
             )
     return ReplayRates(num_envs, round(num_envs * time_limit / config.update_interval), episodes)
+
+
+def make_replay(rates: ReplayRates, sizes: Sizes) -> EpisodeReplay:
+    """The replay of such a learner; where episodes may end early, it has an index for eight times as many."""
+    limit = sizes.time_limit
+    shortest = -(-limit // 8) if len(sizes.lengths) > 1 else None
+    return EpisodeReplay(rates.episodes, limit, shortest)
 
 
 class AgentMemory(NamedTuple):

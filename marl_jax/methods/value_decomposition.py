@@ -36,6 +36,7 @@ from marl_jax.methods.team import (
     ReplayRates,
     TeamMethod,
     Unit,
+    make_replay,
     replay_rates,
 )
 from marl_jax.networks import (
@@ -67,7 +68,8 @@ class ValueConfig(EpsilonConfig):
     batch_size: Annotated[int, Range(minimum=1)] = 32
     """Episodes drawn for a gradient step; learning starts when there are as many."""
     replay_capacity: Annotated[int, Range(minimum=1)] = 500_000
-    """Environment steps kept, in whole episodes that count with their time limit: PyMARL's 5000 of 100 steps."""
+    """Environment steps kept, in whole episodes: PyMARL's 5000 of 100 steps. Where episodes end early there are more of
+    them, up to eight times as many as would last until the time limit."""
     gamma: Annotated[float, Unit] = 0.99
     """Discount factor."""
     td_lambda: Annotated[float, Unit] = 0.0
@@ -184,7 +186,7 @@ class ValueDecomposition(TeamMethod):
     @property
     def replay(self) -> EpisodeReplay:
         """The last `replay_capacity` steps' episodes."""
-        return EpisodeReplay(self.rates.episodes)
+        return make_replay(self.rates, self.sizes)
 
     @property
     def optimizer(self) -> optax.GradientTransformation:

@@ -215,7 +215,7 @@ def test_of_the_replays_steps_only_those_that_match_a_recent_one_teach_an_estima
     # What is drawn from the replay: three steps with what the influencer sees in none of the newest episodes, and two
     # with one of those that are drawn from them.
     sample_key, _ = jax.random.split(KEY)
-    recent = EpisodeReplay(3).sample_transitions(context.newest, sample_key, 4)
+    recent = EpisodeReplay(3, LIMIT).sample_transitions(context.newest, sample_key, 4)
     steps = transitions()
     observation = (steps.observation + 50.0).at[:, [1, 4], 0].set(recent.observation[:, [2, 0], 0])
     action = steps.action.at[:, [1, 4], 0].set(recent.action[:, [2, 0], 0])
@@ -470,7 +470,7 @@ def test_a_step_moves_every_part() -> None:
     method, state = make(target_update_rate=0.25), initial()
     replay = stored()
     fresh = make_batch()._replace(extras=jnp.ones((4, 3, AGENTS, ACTIONS)) / ACTIONS)
-    kept = EpisodeReplay(3)
+    kept = EpisodeReplay(3, LIMIT)
     newest = kept.add(kept.init(fresh), fresh)
     context = type("Context", (), {"newest": newest, "episodes": fresh})
     learned, metrics = fast_jit(lambda s: method._step(s, context, replay, KEY))(state)

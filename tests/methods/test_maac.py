@@ -45,7 +45,7 @@ def initial(name: str) -> OffPolicyState:
 def transitions() -> Any:
     """Single steps, some of which end their episode."""
     episodes = make_batch(lengths=(4, 2, 3), terminated=(False, True, True))
-    replay = EpisodeReplay(3)
+    replay = EpisodeReplay(3, LIMIT)
     state = replay.add(replay.init(episodes), episodes)
     return state, replay.sample_transitions(state, KEY, 5)
 
@@ -141,7 +141,7 @@ def test_rewards_standardised_over_all_that_is_stored() -> None:
     plain = rewards(make(standardise_rewards=False))
     np.testing.assert_array_equal(plain, batch.reward[0])
     scaled = rewards(make(standardise_rewards=True))
-    stored = np.asarray(replay.episodes.reward)[np.asarray(replay.episodes.valid)]
+    stored = np.asarray(replay.rows.reward)[np.asarray(replay.rows.valid)]
     expected = (np.asarray(batch.reward[0]) - stored.mean(0)) / stored.std(0)
     np.testing.assert_allclose(scaled, expected, rtol=1e-4, atol=1e-5)
 

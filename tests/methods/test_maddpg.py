@@ -48,13 +48,13 @@ def stored() -> Any:
     relaxed = scores + np.eye(ACTIONS)[np.asarray(episodes.action)]
     relaxed /= relaxed.sum(-1, keepdims=True)
     episodes = episodes._replace(extras=jnp.asarray(relaxed))
-    replay = EpisodeReplay(3)
+    replay = EpisodeReplay(3, LIMIT)
     return replay.add(replay.init(episodes), episodes)
 
 
 def transitions() -> Any:
     """Single steps, some of which end their episode."""
-    return EpisodeReplay(3).sample_transitions(stored(), KEY, 5)
+    return EpisodeReplay(3, LIMIT).sample_transitions(stored(), KEY, 5)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_continuous_actions_are_bounded_and_their_targets_are_smoothed_within_bo
     rng = np.random.default_rng(0)
     episodes = make_batch()
     actions = jnp.asarray(rng.uniform(-1, 1, (*episodes.action.shape, ACTIONS)), jnp.float32)
-    replay = EpisodeReplay(3)
+    replay = EpisodeReplay(3, LIMIT)
     kept = replay.add(
         replay.init(episodes._replace(action=actions)), episodes._replace(action=actions)
     )
