@@ -60,20 +60,22 @@ class RandomActions:
         return (), action.astype(jnp.int32), ()
 
 
-def timed(trainer: Trainer, chunks: int) -> tuple[float, float]:
-    """Seconds to compile, and median seconds of a chunk."""
+def timed(trainer: Trainer, chunks: int) -> tuple[float, float, float]:
+    """Seconds to compile, median seconds of a chunk, and median environment steps a second, without padding."""
     state = trainer.init()
     began = time.perf_counter()
     train_chunk = trainer.train_chunk.lower(state, trainer.everyone).compile()
     compiled = time.perf_counter() - began
-    seconds = []
+    seconds, rates, before = [], [], 0
     for i in range(chunks + 1):
         began = time.perf_counter()
         state, metrics = train_chunk(state, trainer.everyone)
-        jax.block_until_ready(metrics)
+        played = int(metrics.env_steps.sum())
         if i > 0:
             seconds.append(time.perf_counter() - began)
-    return compiled, statistics.median(seconds)
+            rates.append((played - before) / seconds[-1])
+        before = played
+    return compiled, statistics.median(seconds), statistics.median(rates)
 
 
 def timed_reference(trainer: Trainer, chunks: int) -> float:
@@ -122,16 +124,15 @@ def main() -> int:
     for seeds in dict.fromkeys((1, args.seeds)):
         settings = make_settings(args.method, args.env, seeds, 0, options, preset=args.preset)
         trainer = make_trainer(settings)
-        compiled, chunk = timed(trainer, args.chunks)
-        steps = seeds * trainer.iterations_per_chunk * trainer.steps_per_iteration
-        reference = steps / timed_reference(trainer, args.chunks)
-        budget = compiled + seeds * settings.training.total_steps * chunk / steps
+        compiled, chunk, rate = timed(trainer, args.chunks)
+        reference = rate * chunk / timed_reference(trainer, args.chunks)
+        budget = compiled + seeds * settings.training.total_steps / rate
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         cells = (
             f"{seeds}",
             f"{compiled:.1f}",
-            f"{steps / chunk:,.0f}",
-            f"{steps / chunk / seeds:,.0f}",
+            f"{rate:,.0f}",
+            f"{rate / seeds:,.0f}",
             f"{budget / 60:.1f}",
             f"{reference:,.0f}",
             f"{peak:,.0f}",
