@@ -103,6 +103,7 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
     shared = {"cds", "maven", "roma", "roma_qplex", "roma_vdn", "scds"}
     of_preset = {
         "authors": ("liir", "liir_paper", "roma"),
+        "battles": fitting,
         "fast": fitting,
         "grid": tuple(method for method in fitting if method not in shared),
         "grid_maac": ("diayn", "eoi_maac", "maac"),
@@ -123,7 +124,7 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         make_settings("iac", "turn", 1, 0, preset="fast")
     assert str(caught.value) == f"preset 'fast' is not for iac; it is for: {', '.join(fitting)}."
     with pytest.raises(
-        ConfigurationError, match="unknown preset 'fats'; choose from: authors, fast"
+        ConfigurationError, match="unknown preset 'fats'; choose from: authors, battles"
     ):
         make_settings("vdn", "turn", 1, 0, preset="fats")
 
