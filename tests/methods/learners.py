@@ -65,21 +65,6 @@ def drawn_state(method: Any, seed: int) -> Any:
     return state._replace(params=params, target=target)
 
 
-def drawn_ppo_state(method: Any, seed: int = 0) -> Any:
-    """A state of a PPO method with drawn networks and empty tables, without compiling `init`."""
-    rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(method.init, jax.random.key(0))
-
-    def draw(x: Any) -> jax.Array:
-        return jnp.asarray(rng.normal(scale=0.4, size=x.shape), x.dtype)
-
-    state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    part = state.part
-    if hasattr(part, "params"):
-        part = part._replace(params=jax.tree.map(draw, shapes.part.params))
-    return state._replace(params=jax.tree.map(draw, shapes.params), part=part)
-
-
 def make_batch(
     lengths: Sequence[int] = (4, 2, 3),
     terminated: Sequence[bool] = (False, True, True),

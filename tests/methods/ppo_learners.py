@@ -51,7 +51,7 @@ def episodes(seed: int = 0) -> EpisodeBatch:
 
 
 def drawn_state(method: PPO[Any], seed: int = 0) -> PPOState[Any]:
-    """A state with parameters that do not come from its `init`, which would have to be compiled."""
+    """A state with drawn networks, and empty tables, without compiling `init`."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(method.init, KEY)
 
@@ -59,7 +59,9 @@ def drawn_state(method: PPO[Any], seed: int = 0) -> PPOState[Any]:
         return jnp.asarray(rng.normal(scale=0.4, size=x.shape), x.dtype)
 
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    part = state.part._replace(params=jax.tree.map(draw, shapes.part.params)) if state.part else ()
+    part = state.part
+    if hasattr(part, "params"):
+        part = part._replace(params=jax.tree.map(draw, shapes.part.params))
     k = len(method.part.values)
     # Half of the weight is in: mean 0.4, mean square 1.6, so deviation 1.2.
     norm = ValueNorm(jnp.full(k, 0.2), jnp.full(k, 0.8), jnp.asarray(0.5))

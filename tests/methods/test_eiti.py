@@ -18,11 +18,11 @@ from marl_jax.rollout import rollout
 from marl_jax.types import EpisodeBatch
 from tests.methods.learners import (
     SIZES,
-    drawn_ppo_state,
     fast_jit,
     greedy_returns,
     make_batch,
 )
+from tests.methods.ppo_learners import drawn_state
 from tests.probes import LIMIT, Lock, Roles
 
 SMALL: dict[str, Any] = {
@@ -150,7 +150,7 @@ def test_counts_and_influence_against_dictionaries(world: Any, player: str) -> N
     method = methods.make(
         "edti", world, num_envs=6, hidden_size=4, hidden_layers=1, joint_table_bits=21
     )
-    state = drawn_ppo_state(method)
+    state = drawn_state(method)
     if player == "random":
         play = fast_jit(lambda k: rollout(world, method, state, k, 6, True)[0])
     else:
@@ -227,7 +227,7 @@ def test_what_eiti_and_edti_pay(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     if name == "edti":
         options |= {"extrinsic_weight": 0.3, "intrinsic_weight": 0.7}
     method = make(name, SIZES._replace(num_agents=3), **options)
-    state, part = drawn_ppo_state(method), method.part
+    state, part = drawn_state(method), method.part
     value = rng.normal(size=(LIMIT + 1, 3, 3, len(part.values)))
     experience = method.experience(state, batch)._replace(value=jnp.asarray(value))
     found = (state.part, jnp.asarray(rarity), jnp.asarray(influence))
@@ -299,7 +299,7 @@ def test_padding_teaches_nothing() -> None:
         ),
     )
     method = make("edti", epochs=2)
-    state = drawn_ppo_state(method)
+    state = drawn_state(method)
     update = fast_jit(lambda b: method.update(state, b, None, KEY)[0])
     jax.tree.map(np.testing.assert_array_equal, update(batch), update(other))
 

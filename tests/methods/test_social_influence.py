@@ -12,7 +12,8 @@ from marl_jax.methods.base import Sizes
 from marl_jax.methods.ppo import Learner, Lesson, Rates
 from marl_jax.methods.social_influence import SocialInfluence
 from marl_jax.types import EpisodeBatch
-from tests.methods.learners import SIZES, drawn_ppo_state, fast_jit, make_batch
+from tests.methods.learners import SIZES, fast_jit, make_batch
+from tests.methods.ppo_learners import drawn_state
 from tests.probes import ACTIONS, AGENTS, LIMIT
 
 SMALL: dict[str, Any] = {
@@ -49,7 +50,7 @@ def pairs(batch: EpisodeBatch) -> list[tuple[int, int, int, int]]:
 def test_the_reward_by_enumerating_what_could_have_been_done(agent: str) -> None:
     recurrent = {"agent": "gru", "minibatch_unit": "episodes"} if agent == "gru" else {}
     method, batch = make(influence_clip=0.05, influence_weight=2.0, **recurrent), episodes()
-    state = drawn_ppo_state(method)
+    state = drawn_state(method)
 
     @fast_jit
     def of_state(state: Any) -> Any:
@@ -105,7 +106,7 @@ def test_the_reward_by_enumerating_what_could_have_been_done(agent: str) -> None
 def test_the_model_learns_the_others_next_actions_only() -> None:
     """One step of Adam along the gradient of each agent's own mean."""
     method, batch = make(epochs=1, model_weight=0.1, max_grad_norm=0.0), episodes()
-    state = drawn_ppo_state(method)
+    state = drawn_state(method)
     terms = [tuple(x) for x in np.transpose(pairs(batch))]
     counts = np.bincount(terms[2], minlength=AGENTS)
     params = state.part.params
@@ -144,7 +145,7 @@ def test_the_model_learns_the_others_next_actions_only() -> None:
 
 def test_the_influence_rewards_weight_may_rise_slowly() -> None:
     batch, method = episodes(), make()
-    state = drawn_ppo_state(method)
+    state = drawn_state(method)
 
     @fast_jit
     def bonus(env_steps: jax.Array) -> Any:
@@ -171,7 +172,7 @@ def test_padding_teaches_nothing() -> None:
         ),
     )
     method = make(epochs=2)
-    state = drawn_ppo_state(method)
+    state = drawn_state(method)
     update = fast_jit(lambda b: method.update(state, b, None, KEY)[0])
     jax.tree.map(np.testing.assert_array_equal, update(batch), update(other))
 
