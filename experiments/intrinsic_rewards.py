@@ -1,26 +1,33 @@
-"""What LIIR's intrinsic reward pays for in 1D Pursuit (the paper's Figure 2).
+"""What LIIR's intrinsic reward pays for: in 1D Pursuit (the paper's Figure 2), and in battles (its Section 5.2.3).
 
-`python experiments/intrinsic_rewards.py --run DIR --out figure2.png` plays episodes with the trained policies and
-compares the learned reward of "good" actions, which bring an agent closer to the target, and "bad" ones.
+`python experiments/intrinsic_rewards.py --run DIR --out figure2.png` plays episodes with the trained policies. In 1D
+Pursuit it compares the learned reward of "good" actions, which bring an agent closer to the target, and "bad" ones. In
+battles it takes what attacks by agents below half of their health are paid, and says how that goes with the health.
 """
 
 import csv
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
-from envs.pursuit_1d import Pursuit1D
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import load, policy_of
-from marl_jax.plots import reward_histogram
+from marl_jax.plots import reward_by_health, reward_histogram
+from marl_jax.policy import Policy
 from marl_jax.types import EpisodeBatch
 
 KINDS = {"good": 1, "bad": -1}
+OWN_HEALTH = -10
+"""Where an agent's own health is in an observation of SMAX."""
+FIRST_ATTACK = 5
+"""Actions of SMAX from this one on are attacks."""
 
 
 @runtime_checkable
@@ -37,34 +44,56 @@ class Arguments:
     """Command line."""
 
     run: str
-    """Folder of a run of liir or liir_paper on pursuit_1d."""
+    """Folder of a run of liir or liir_paper on pursuit_1d or smax."""
     episodes: int = 1000
-    """Episodes for each seed, played as in training."""
+    """Episodes for each seed, played as in training (the paper: 100 battles)."""
     actions: Literal["possible", "taken"] = "possible"
-    """possible: the reward of each action that an agent could take where it was. taken: of those it took, which a
-    trained policy hardly ever chooses badly."""
+    """In 1D Pursuit. possible: the reward of each action that an agent could take where it was. taken: of those it
+    took, which a trained policy hardly ever chooses badly."""
     out: str = "figure2.png"
     """The picture; the numbers of each seed go to a .csv beside it."""
 
 
 def main() -> int:
-    """Prints each seed's means, draws the histogram; returns the exit status."""
-    args = command.parse(Arguments, "What LIIR's intrinsic reward pays for (Figure 2).")
+    """Prints each seed's numbers, draws the picture; returns the exit status."""
+    args = command.parse(Arguments, "What LIIR's intrinsic reward pays for (Figure 2; battles).")
     if args.episodes < 1:
         raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
     trainer, state, settings = load(args.run)
-    env, method = trainer.env, trainer.method
-    if not (isinstance(method, PaysForActions) and isinstance(env, Pursuit1D)):
+    battle = settings.env.startswith("smax/")
+    if not (
+        isinstance(trainer.method, PaysForActions) and (battle or settings.env == "pursuit_1d")
+    ):
         raise ConfigurationError(
             f"{args.run} is a run of {settings.method} on {settings.env}; "
-            "it must be one of liir or liir_paper on pursuit_1d."
+            "it must be one of liir or liir_paper on pursuit_1d or smax."
         )
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    policies = {seed: policy_of(trainer, state, settings, seed) for seed in seeds}
+    return (_battles if battle else _pursuit)(args, policies)
+
+
+def _play(policy: Policy, seed: int, episodes: int) -> tuple[EpisodeBatch, np.ndarray]:
+    """Episodes played as in training, and the learned reward of every action at every step, [T, B, N, A]."""
+    batch, _ = policy.play(jax.random.key(seed), episodes, explore=True)
+    method: Any = policy.method
+    return batch, np.asarray(method.intrinsic_reward_table(policy.state, batch))
+
+
+def _write(target: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    with target.with_suffix(".csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _pursuit(args: Arguments, policies: Mapping[int, Policy]) -> int:
+    """Figure 2."""
     rewards: dict[str, list[np.ndarray]] = {kind: [] for kind in KINDS}
     rows = []
-    for seed in range(settings.seed, settings.seed + settings.seeds):
-        policy = policy_of(trainer, state, settings, seed)
-        batch, _ = policy.play(jax.random.key(seed), args.episodes, explore=True)
-        table = np.asarray(method.intrinsic_reward_table(policy.state, batch))  # [T, B, N, A]
+    for seed, policy in policies.items():
+        env: Any = policy.env
+        batch, table = _play(policy, seed, args.episodes)
         values = 10.0 * batch.observation[:-1, ..., 0]
         kinds = np.stack(
             [
@@ -91,15 +120,68 @@ def main() -> int:
     print(f"good actions earn more than bad ones in {positive} of {len(rows)} seeds")
     target = Path(args.out)
     with command.writing(target, "--out"):
-        with target.with_suffix(".csv").open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        _write(target, rows)
         reward_histogram(
             {kind: np.concatenate(found) for kind, found in rewards.items()},
             target,
             f"LIIR on 1D Pursuit: reward of {args.actions} actions, {len(rows)} seeds x {args.episodes} episodes",
         )
+    print(f"picture: {target}")
+    return 0
+
+
+def attacks_below_half(
+    batch: EpisodeBatch, table: NDArray[np.floating[Any]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Health (0 to 0.5) and learned reward of each attack by an agent of SMAX below half of its health, [K] each.
+
+    Args:
+        batch: battles.
+        table: the reward of every action, [T, B, N, A].
+    """
+    health = np.asarray(batch.observation)[:-1, ..., OWN_HEALTH]
+    action, fights = np.asarray(batch.action), np.asarray(batch.valid[..., None] & batch.alive[:-1])
+    paid = np.take_along_axis(table, action[..., None], axis=-1)[..., 0]
+    counts = fights & (action >= FIRST_ATTACK) & (health < 0.5)
+    return health[counts].astype(float), paid[counts].astype(float)
+
+
+def cosine(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Cosine of the angle between two vectors, [K] each; 0 if one of them is 0 or empty."""
+    size = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / size if size > 0 else 0.0
+
+
+def _battles(args: Arguments, policies: Mapping[int, Policy]) -> int:
+    """Section 5.2.3: the cosine of health and reward; beside it their correlation, which a constant reward has not."""
+    rows, points = [], {}
+    for seed, policy in policies.items():
+        health, paid = attacks_below_half(*_play(policy, seed, args.episodes))
+        if not health.size:
+            raise ConfigurationError(
+                f"--episodes is {args.episodes}; it must be more, since seed {seed} never attacks below half health."
+            )
+        # A constant has no correlation.
+        centred = [x - x.mean() for x in (health, paid)]
+        row = {
+            "seed": seed,
+            "attacks": health.size,
+            "cosine": cosine(health, paid),
+            "correlation": cosine(*centred),
+            "mean_reward": float(paid.mean()),
+        }
+        rows.append(row)
+        points[f"seed {seed}"] = np.stack([health, paid])
+        print(
+            f"seed {seed}: {row['attacks']} attacks, cosine {row['cosine']:+.3f}, "
+            f"correlation {row['correlation']:+.3f}, mean reward {row['mean_reward']:+.3g}"
+        )
+    for name in ("cosine", "correlation"):
+        print(f"mean {name} over seeds: {np.mean([row[name] for row in rows]):+.3f}")
+    target = Path(args.out)
+    with command.writing(target, "--out"):
+        _write(target, rows)
+        reward_by_health(points, target, "LIIR: learned reward of attacks below half health")
     print(f"picture: {target}")
     return 0
 

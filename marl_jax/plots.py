@@ -103,6 +103,38 @@ def reward_histogram(rewards: Mapping[str, NDArray[np.float64]], path: Path, tit
     figure.savefig(path, dpi=120)
 
 
+def reward_by_health(
+    points: Mapping[str, NDArray[np.float64]], path: Path, title: str, bins: int = 10
+) -> None:
+    """Draws the mean intrinsic reward of attacks by the attacker's health (LIIR, Section 5.2.3), to a PNG.
+
+    Args:
+        points: by label, health (0 to 0.5) and reward of each attack, [2, K].
+        path: where the picture goes.
+        title: heading.
+        bins: parts that the health is divided into; those without an attack are left out.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    edges = np.linspace(0.0, 0.5, bins + 1)
+    for i, (label, (health, reward)) in enumerate(points.items()):
+        part = np.clip(np.digitize(health, edges) - 1, 0, bins - 1)
+        found = np.unique(part)
+        means = [reward[part == k].mean() for k in found]
+        centres = (edges[:-1] + edges[1:])[found] / 2
+        axes.plot(centres, means, color=COLOURS[i % len(COLOURS)], marker="o", label=label)
+    axes.axhline(0.0, color="0.7", linewidth=0.8)
+    axes.set_xlabel("health of the attacker")
+    axes.set_ylabel("mean learned intrinsic reward")
+    axes.set_title(title, fontsize=11)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
 class CreditTrace(NamedTuple):
     """Credits along one episode.
 

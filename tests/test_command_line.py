@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ from marl_jax.api import make_trainer
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, make_settings, presets
 from tests import tiny
+from tests.methods.learners import make_batch
 from tests.test_runs import rows_of
 
 ROOT = Path(__file__).parent.parent
@@ -222,7 +224,7 @@ def test_evaluate_draws_and_plot_compares(
         (
             intrinsic_rewards.main,
             ["--run", str(finished)],
-            "must be one of liir or liir_paper on pursuit_1d",
+            "must be one of liir or liir_paper on pursuit_1d or smax",
         ),
     ):
         assert call(main, arguments, monkeypatch) == 2
@@ -445,6 +447,43 @@ def test_intrinsic_reward_histogram(
     assert "of 2 seeds" in capsys.readouterr().out
     assert png.exists()
     assert png.with_suffix(".csv").read_text().startswith("seed,good_mean")
+
+
+def test_attacks_below_half_health() -> None:
+    """Of five: one that is not an attack, one at half health, one by a dead agent, one after the end."""
+    health = jnp.array([0.2, 0.3, 0.5, 0.1, 0.4])[:, None, None]
+    batch = make_batch([4], [True], steps=5)
+    agents = batch.num_agents
+    batch = batch._replace(
+        observation=jnp.broadcast_to(
+            jnp.pad(health, ((0, 1), (0, 0), (0, 0)))[..., None], (6, 1, agents, 10)
+        ),
+        action=jnp.broadcast_to(jnp.array([5, 4, 6, 5, 5])[:, None, None], (5, 1, agents)),
+        alive=jnp.ones((6, 1, agents), bool).at[3, 0, 1:].set(False),
+    )
+    table = np.broadcast_to(np.arange(7.0), (5, 1, agents, 7))
+    found, paid = intrinsic_rewards.attacks_below_half(batch, table)
+    # The first step's attacks by all, the fourth's by agent 0.
+    np.testing.assert_allclose(sorted(found), [0.1] + [0.2] * agents, rtol=1e-6)
+    np.testing.assert_array_equal(paid, 5.0)
+    # (0.2, 0.1) and (5, 5), by hand for one attack each: 1.5 / (sqrt 0.05 sqrt 50) = 0.9487
+    assert intrinsic_rewards.cosine(np.array([0.2, 0.1]), np.array([5.0, 5.0])) == pytest.approx(
+        0.948683, abs=1e-6
+    )
+    assert intrinsic_rewards.cosine(np.zeros(2), np.ones(2)) == 0.0
+
+
+@pytest.mark.slow
+def test_intrinsic_rewards_of_battles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tiny.untrained(tmp_path / "run", "liir", "smax/3m", 2, time_limit=40)
+    png = tmp_path / "health.png"
+    arguments = ["--run", out, "--episodes", "16", "--out", str(png)]
+    assert call(intrinsic_rewards.main, arguments, monkeypatch) == 0
+    assert "mean cosine over seeds: " in capsys.readouterr().out
+    assert png.exists()
+    assert png.with_suffix(".csv").read_text().startswith("seed,attacks,cosine,correlation")
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:

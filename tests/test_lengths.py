@@ -133,7 +133,7 @@ def small(name: str, sizes: Sizes, **options: Any) -> Any:
 
 
 SLOW = pytest.mark.slow
-QUICK = ("qmix", "cia")
+QUICK = ("cia",)
 
 
 @pytest.mark.parametrize(

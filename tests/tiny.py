@@ -49,9 +49,13 @@ def method_options(method: str) -> dict[str, Any]:
     return {name: value for name, value in METHOD.items() if name in fields}
 
 
-def untrained(out: Path, method: str, env: str, seeds: int) -> str:
+def untrained(out: Path, method: str, env: str, seeds: int, **env_options: Any) -> str:
     """The folder of a run that was saved before its first chunk: for commands that only load teams."""
-    sections = {"training": TRAINING, "method": method_options(method), "env": ENV}
+    sections = {
+        "training": TRAINING,
+        "method": method_options(method),
+        "env": ENV | env_options,
+    }
     settings = make_settings(method, env, seeds, 0, sections)
     run = RunDirectory.create(settings, {}, str(out))
     run.checkpoints.save(0, make_trainer(settings).init())

@@ -60,7 +60,7 @@ def transitions() -> Any:
 @pytest.mark.parametrize(
     ("twins", "relaxation"),
     [
-        (False, "soft"),
+        pytest.param(False, "soft", marks=pytest.mark.slow),
         (True, "straight_through"),
         pytest.param(False, "straight_through", marks=pytest.mark.slow),
         pytest.param(True, "soft", marks=pytest.mark.slow),
