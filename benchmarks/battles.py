@@ -1,0 +1,223 @@
+"""Training on battles beside JaxMARL's MAPPO and QMIX: environment steps per second, in turn in one run.
+
+`python benchmarks/battles.py --jaxmarl PATH` takes a checkout of github.com/FLAIROx/JaxMARL; without it only our own
+numbers are printed. `--python` is the interpreter that can run its baselines (`pip install "jaxmarl[algs]"`).
+
+Sizes are equal: layers, environment steps of an iteration, gradient steps, and the environment steps that one of them
+learns from. JaxMARL plays fixed numbers of steps and starts anew where a battle ends; here iterations are whole
+battles, as many as make as many steps, by the mean length of battles with random actions. Only steps of battles count,
+on both sides.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import envs
+from experiments import command
+from marl_jax import ConfigurationError
+from marl_jax.api import make_trainer
+from marl_jax.settings import make_settings
+from marl_jax.training import Trainer
+
+# Theirs: 32 environments x 128 steps, four passes over four minibatches; 8 x 100 steps, two steps of 16 x 100.
+PEER = {
+    "mappo": {"NUM_ENVS": 32, "NUM_STEPS": 128},
+    "qmix": {
+        "NUM_ENVS": 8,
+        "NUM_STEPS": 100,
+        "NUM_EPOCHS": 2,
+        "BUFFER_SIZE": 1000,
+        "BUFFER_BATCH_SIZE": 16,
+        "LEARNING_STARTS": 1600,
+        "HIDDEN_SIZE": 64,
+        "MIXER_EMBEDDING_DIM": 32,
+        "MIXER_HYPERNET_HIDDEN_DIM": 64,
+    },
+}
+
+
+@dataclasses.dataclass
+class Arguments:
+    jaxmarl: Path | None = None
+    """A checkout of JaxMARL; without one, no ratio."""
+    python: Path = Path(sys.executable)
+    """Interpreter that runs it."""
+    methods: tuple[str, ...] = ("mappo", "qmix")
+    """Which of mappo and qmix."""
+    scenarios: tuple[str, ...] = ("3m", "2s3z")
+    """Scenarios of SMAX."""
+    seeds: int = 2
+    """Seeds trained at once."""
+    iterations: int = 24
+    """Iterations of one measurement."""
+    rounds: int = 3
+    """Measurements of each, in turn; medians count."""
+
+
+def random_length(scenario: str) -> float:
+    """Mean steps of 256 battles with random actions."""
+    env = envs.make(f"smax/{scenario}")
+
+    def play(key: jax.Array) -> jax.Array:
+        reset_key, act_key = jax.random.split(key)
+
+        def step(carry: Any, key: jax.Array) -> Any:
+            state, mask, going, length = carry
+            lots = jax.random.uniform(key, mask.shape)
+            state, timestep = env.step(state, jnp.argmax(jnp.where(mask, lots, -1.0), axis=-1))
+            going, length = going & ~timestep.last(), length + going
+            return (state, timestep.observation.action_mask, going, length), None
+
+        state, first = env.reset(reset_key)
+        carry = (state, first.observation.action_mask, jnp.array(True), jnp.zeros((), jnp.int32))
+        keys = jax.random.split(act_key, env.time_limit)
+        return jax.lax.scan(step, carry, keys)[0][-1]
+
+    return float(jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(0), 256)).mean())
+
+
+def options_of(method: str, length: float) -> tuple[str | None, dict[str, Any]]:
+    """A preset, and what differs from it, for iterations as large as the peer's."""
+    peer = PEER[method]
+    steps = peer["NUM_ENVS"] * peer["NUM_STEPS"]
+    if method == "mappo":
+        return "jaxmarl", {"num_envs": 4 * round(steps / length / 4)}
+    num_envs, limit = round(steps / length), 100
+    return "battles", {
+        "num_envs": num_envs,
+        "update_interval": num_envs * limit // peer["NUM_EPOCHS"],
+        "batch_size": round(peer["BUFFER_BATCH_SIZE"] * peer["NUM_STEPS"] / length),
+        "replay_capacity": peer["BUFFER_SIZE"] * peer["NUM_STEPS"],
+        "hidden_size": 64,
+        "mixer_embed": 32,
+        "hypernet_size": 64,
+    }
+
+
+class Ours:
+    """This library's training."""
+
+    def __init__(self, method: str, scenario: str, length: float, args: Arguments) -> None:
+        preset, options = options_of(method, length)
+        sections = {"method": options, "training": {"eval_episodes": 1}}
+        settings = make_settings(method, f"smax/{scenario}", args.seeds, 0, sections, preset=preset)
+        trainer = make_trainer(settings)
+        interval = args.iterations * trainer.steps_per_iteration
+        config = dataclasses.replace(settings.training, eval_interval=interval)
+        self.trainer: Trainer = dataclasses.replace(trainer, config=config)
+        began = time.perf_counter()
+        lowered = self.trainer.train_chunk.lower(self.trainer.init(), self.trainer.everyone)
+        self.train = lowered.compile()
+        self.compiled = time.perf_counter() - began
+        # A replay fills before anything is learned; so does the peer's.
+        self.state, _ = self.train(self.trainer.init(), self.trainer.everyone)
+
+    def steps_per_second(self) -> float:
+        """Of one chunk."""
+        before = int(self.state.env_steps.sum())
+        began = time.perf_counter()
+        self.state, metrics = jax.block_until_ready(self.train(self.state, self.trainer.everyone))
+        seconds = time.perf_counter() - began
+        return (int(metrics.env_steps.sum()) - before) / seconds
+
+
+class Peer:
+    """JaxMARL's training, in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self.compiled = self._hear()["compiled"]
+
+    def steps_per_second(self) -> float:
+        """Of one run."""
+        assert self.process.stdin is not None
+        print(file=self.process.stdin, flush=True)
+        told = self._hear()
+        return told["steps"] / told["seconds"]
+
+    def _hear(self) -> dict[str, float]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                told: dict[str, float] = json.loads(line)
+                return told
+        raise ConfigurationError(
+            f"--jaxmarl {self.process.args!s} stopped; it must be a checkout whose baselines --python can run."
+        )
+
+
+@contextlib.contextmanager
+def peer(method: str, scenario: str, args: Arguments) -> Iterator[Peer]:
+    """Starts it, and ends it."""
+    options = PEER[method]
+    steps = args.iterations * options["NUM_ENVS"] * options["NUM_STEPS"]
+    script = Path(__file__).with_name("jaxmarl_battles.py")
+    words = [args.jaxmarl, method, scenario, args.seeds, steps, json.dumps(options)]
+    process = subprocess.Popen(
+        [str(args.python), str(script), *map(str, words)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("PYTHONPATH", "XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+        },
+    )
+    try:
+        yield Peer(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def main() -> int:
+    args = command.parse(Arguments, "Training on battles, beside JaxMARL's.")
+    for name in args.methods:
+        if name not in PEER:
+            raise ConfigurationError(
+                f"--methods has {name!r}; each must be one of {', '.join(PEER)}."
+            )
+    if args.jaxmarl is not None and not (args.jaxmarl / "baselines").is_dir():
+        raise ConfigurationError(f"--jaxmarl is {args.jaxmarl}; it must be a checkout of JaxMARL.")
+    print(f"{args.seeds} seeds, {len(jax.devices())} x {jax.devices()[0].device_kind}")
+    heads = ("method", "scenario", "ours, s to compile", "env steps/s", "JaxMARL, s", "env steps/s")
+    print("".join(f"{head:>20}" for head in (*heads, "ratio")))
+    for method in args.methods:
+        for scenario in args.scenarios:
+            ours = Ours(method, scenario, random_length(scenario), args)
+            cells = [method, scenario, f"{ours.compiled:.1f}"]
+            if args.jaxmarl is None:
+                own = [ours.steps_per_second() for _ in range(args.rounds)]
+                cells += [f"{statistics.median(own):,.0f}", "-", "-", "-"]
+            else:
+                with peer(method, scenario, args) as theirs:
+                    pairs = [
+                        (ours.steps_per_second(), theirs.steps_per_second())
+                        for _ in range(args.rounds)
+                    ]
+                own_median, their_median = (statistics.median(x) for x in zip(*pairs, strict=True))
+                cells += [
+                    f"{own_median:,.0f}",
+                    f"{theirs.compiled:.1f}",
+                    f"{their_median:,.0f}",
+                    f"{statistics.median(a / b for a, b in pairs):.2f}",
+                ]
+            print("".join(f"{cell:>20}" for cell in cells), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)
