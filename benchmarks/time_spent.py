@@ -70,13 +70,16 @@ def main() -> int:
 
     state = trainer.init()
     program = trainer.train_chunk.lower(state, trainer.everyone).compile()
-    seconds = []
+    seconds, taken = [], [0]
     for _ in range(5):
         began = time.perf_counter()
-        state, _ = jax.block_until_ready(program(state, trainer.everyone))
+        state, metrics = jax.block_until_ready(program(state, trainer.everyone))
         seconds.append(time.perf_counter() - began)
+        taken.append(int(metrics.env_steps[0]))
     # While the replay fills, nothing is learned; it is all computed nevertheless.
     chunk = statistics.median(seconds[1:])
+    # Where episodes end early, fewer than there is time for.
+    steps = (taken[-1] - taken[1]) / (len(taken) - 2)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             jax.block_until_ready(program(state, trainer.everyone))

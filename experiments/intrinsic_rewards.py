@@ -24,10 +24,8 @@ from marl_jax.policy import Policy
 from marl_jax.types import EpisodeBatch
 
 KINDS = {"good": 1, "bad": -1}
-OWN_HEALTH = -10
-"""Where an agent's own health is in an observation of SMAX."""
-FIRST_ATTACK = 5
-"""Actions of SMAX from this one on are attacks."""
+UNIT_FEATURES = 10
+"""Of each unit of SMAX in the global state, allies first; the first of them is its health."""
 
 
 @runtime_checkable
@@ -131,18 +129,22 @@ def _pursuit(args: Arguments, policies: Mapping[int, Policy]) -> int:
 
 
 def attacks_below_half(
-    batch: EpisodeBatch, table: NDArray[np.floating[Any]]
+    batch: EpisodeBatch, table: NDArray[np.floating[Any]], first_attack: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Health (0 to 0.5) and learned reward of each attack by an agent of SMAX below half of its health, [K] each.
 
     Args:
         batch: battles.
         table: the reward of every action, [T, B, N, A].
+        first_attack: actions from this one on are attacks.
     """
-    health = np.asarray(batch.observation)[:-1, ..., OWN_HEALTH]
+    # Whatever the agents observe.
+    health = np.asarray(batch.global_state)[
+        :-1, :, : UNIT_FEATURES * batch.num_agents : UNIT_FEATURES
+    ]
     action, fights = np.asarray(batch.action), np.asarray(batch.valid[..., None] & batch.alive[:-1])
     paid = np.take_along_axis(table, action[..., None], axis=-1)[..., 0]
-    counts = fights & (action >= FIRST_ATTACK) & (health < 0.5)
+    counts = fights & (action >= first_attack) & (health < 0.5)
     return health[counts].astype(float), paid[counts].astype(float)
 
 
@@ -156,7 +158,9 @@ def _battles(args: Arguments, policies: Mapping[int, Policy]) -> int:
     """Section 5.2.3: the cosine of health and reward; beside it their correlation, which a constant reward has not."""
     rows, points = [], {}
     for seed, policy in policies.items():
-        health, paid = attacks_below_half(*_play(policy, seed, args.episodes))
+        env: Any = policy.env
+        attacks = env.source.num_movement_actions
+        health, paid = attacks_below_half(*_play(policy, seed, args.episodes), attacks)
         if not health.size:
             raise ConfigurationError(
                 f"--episodes is {args.episodes}; it must be more, since seed {seed} never attacks below half health."

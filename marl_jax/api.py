@@ -410,7 +410,8 @@ class _Loop:
         iteration, name, value = min(found)
         before = int(metrics.iteration[index]) - self.trainer.iterations_per_chunk
         done = before + iteration + 1
-        steps = done * self.trainer.steps_per_iteration
+        # As if all iterations had taken as many.
+        steps = int(metrics.env_steps[index]) * done // int(metrics.iteration[index])
         return f"{name} became {value} at iteration {done} (about {steps:,} env steps)"
 
     def _save(self, state: RunState) -> None:

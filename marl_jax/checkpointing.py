@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,8 +18,8 @@ from marl_jax.training import RunState
 
 Counts = NDArray[np.integer[Any]]
 DIGEST = "digest.json"
-INDEX = ("added", "episodes", "starts", "lengths")
-"""What of a replay is not rows."""
+INDEX = ("episodes", "starts", "lengths")
+"""What of a replay says which rows make up an episode."""
 INDEX_FILE = "replay_index.npz"
 KEPT = 2
 MOST_PARTS = 3
@@ -92,7 +93,8 @@ class Checkpoints:
     def _save_replay(self, step: int, replay: ReplayState, added: Counts) -> None:
         """Writes the rows that the checkpoints before this one do not hold."""
         capacity, before = _capacity(replay), self._parts(step - 1)
-        num = min(capacity, int(np.max(added - (before[-1].added if before else 0))))
+        num = _few_sizes(int(np.max(added - (before[-1].added if before else 0))))
+        num = min(capacity, num)
         held = sum(part.num for part in before)
         if num > 0 and held + num > MOST_PARTS * capacity:
             # Seeds that wait need old parts, which hold the others' old rows, too: begin anew.
@@ -120,7 +122,8 @@ class Checkpoints:
             for kept, new in zip(jax.tree.leaves(rows), jax.tree.leaves(found), strict=True):
                 kept[seeds, where % capacity] = np.asarray(new)
         with np.load(self.directory / str(step) / INDEX_FILE) as index:
-            replay = like._replace(rows=rows, **{name: index[name] for name in INDEX})
+            kept_index = {name: index[name] for name in INDEX}
+        replay = like._replace(rows=rows, added=jnp.asarray(added, like.added.dtype), **kept_index)
         if not _same_shapes(replay, like):
             raise _other_version(self.directory / str(step))
         return jax.tree.map(lambda x, template: jax.device_put(x, template.sharding), replay, like)
@@ -172,6 +175,12 @@ class _Part(NamedTuple):
     def first(self) -> Counts:
         """[S], the number of the first; below 0 where there were fewer."""
         return self.added - self.num
+
+
+def _few_sizes(num: int) -> int:
+    """A number of rows, rounded up by an eighth at most: each new one has a program compiled to take so many."""
+    unit = 1 << max(0, num.bit_length() - 4)
+    return -(-num // unit) * unit
 
 
 def _same_shapes(tree: Any, like: Any) -> bool:

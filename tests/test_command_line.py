@@ -455,14 +455,14 @@ def test_attacks_below_half_health() -> None:
     batch = make_batch([4], [True], steps=5)
     agents = batch.num_agents
     batch = batch._replace(
-        observation=jnp.broadcast_to(
-            jnp.pad(health, ((0, 1), (0, 0), (0, 0)))[..., None], (6, 1, agents, 10)
+        global_state=jnp.broadcast_to(
+            jnp.pad(health, ((0, 1), (0, 0), (0, 0)))[..., :1], (6, 1, 10 * agents + 40)
         ),
         action=jnp.broadcast_to(jnp.array([5, 4, 6, 5, 5])[:, None, None], (5, 1, agents)),
         alive=jnp.ones((6, 1, agents), bool).at[3, 0, 1:].set(False),
     )
     table = np.broadcast_to(np.arange(7.0), (5, 1, agents, 7))
-    found, paid = intrinsic_rewards.attacks_below_half(batch, table)
+    found, paid = intrinsic_rewards.attacks_below_half(batch, table, 5)
     # The first step's attacks by all, the fourth's by agent 0.
     np.testing.assert_allclose(sorted(found), [0.1] + [0.2] * agents, rtol=1e-6)
     np.testing.assert_array_equal(paid, 5.0)
