@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from marl_jax.types import EpisodeBatch
+from marl_jax.rows import Rows
+from marl_jax.types import SEEN, EpisodeBatch
 
 
 class ReplayState(NamedTuple):
@@ -34,6 +35,18 @@ class ReplayState(NamedTuple):
     episodes: Int[Array, ""]
     starts: Int[Array, " E"]
     lengths: Int[Array, " E"]
+
+
+class Drawn(NamedTuple):
+    """Episodes of a replay.
+
+    Attributes:
+        starts: the number of the first row of each.
+        lengths: their steps; -1 where there is none.
+    """
+
+    starts: Int[Array, " B"]
+    lengths: Int[Array, " B"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,34 +136,55 @@ class EpisodeReplay:
         """How many episodes there are to draw from."""
         return jnp.sum(self._held(state), dtype=jnp.int32)
 
-    def sample(self, state: ReplayState, key: jax.Array, num: int) -> EpisodeBatch:
+    def choose(self, state: ReplayState, key: jax.Array, num: int) -> Drawn:
         """Draws `num` different episodes, every choice equally likely.
 
-        After an episode's end all fields are 0, and every action is allowed. If fewer are stored, empty ones (`valid`
-        false from the start) fill the batch.
+        If fewer are stored, the rest is of no steps, and not even of a first sight.
         """
         lots = jax.random.uniform(key, (len(state.starts),))
         lots = jnp.where(self._held(state), lots, -1.0)
         best, chosen = jax.lax.top_k(lots, num)
-        lengths = jnp.where(best < 0, -1, state.lengths[chosen])
+        return Drawn(state.starts[chosen], jnp.where(best < 0, -1, state.lengths[chosen]))
 
-        def draw(now: Any) -> EpisodeBatch:
-            start, length = now
+    def read(self, state: ReplayState, drawn: Drawn, rows: Rows | None = None) -> EpisodeBatch:
+        """The episodes that were drawn, each in a row of its own, or laid into `rows`.
+
+        After an episode's end all fields are 0, and every action is allowed.
+        """
+        time = jnp.arange(self.time_limit + 1)
+        if rows is None:
+            held, first = time <= drawn.lengths[:, None], drawn.starts % _num_rows(state)
+
+            def of_row(x: jax.Array, first: jax.Array) -> jax.Array:
+                return jax.lax.dynamic_slice_in_dim(x, first, len(time))
+
+        else:
+            number, time = (i.T for i in rows.source)
+            held, first = time <= drawn.lengths[number], drawn.starts[number] + time
+            first = first % _num_rows(state)
+
+            def of_row(x: jax.Array, first: jax.Array) -> jax.Array:
+                return x[first]
+
+        def one_row(now: Any) -> EpisodeBatch:
+            held, first = now
 
             def take(x: jax.Array) -> jax.Array:
-                where = start % _num_rows(state)
-                x = jax.lax.dynamic_slice_in_dim(x, where, self.time_limit + 1)
-                held = jnp.arange(self.time_limit + 1) <= length
+                x = of_row(x, first)
                 return jnp.where(_along(held, x), x, jnp.zeros_like(x))
 
             return jax.tree.map(take, state.rows)
 
         # One by one: XLA's CPU compiler fuses a gather with the writing of the newest episode, and copies the
         # whole replay for it. A loop it leaves alone.
-        drawn = jax.lax.map(draw, (state.starts[chosen], lengths))
-        drawn = _without_last(jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), drawn))
-        over = jnp.arange(self.time_limit + 1)[:, None] > lengths
-        return drawn._replace(action_mask=drawn.action_mask | over[..., None, None])
+        read = jax.lax.map(one_row, (held, first))
+        read = _without_last(jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), read))
+        mask = read.action_mask | ~held.T[..., None, None]
+        return read._replace(action_mask=mask, rows=rows)
+
+    def sample(self, state: ReplayState, key: jax.Array, num: int) -> EpisodeBatch:
+        """Draws `num` different episodes, and reads them."""
+        return self.read(state, self.choose(state, key, num))
 
     def transitions(self, state: ReplayState) -> Int[Array, ""]:
         """How many steps there are to draw from."""
@@ -186,10 +220,6 @@ def _num_rows(state: ReplayState) -> int:
     return len(state.rows.valid)
 
 
-_SEEN = ("observation", "global_state", "action_mask", "alive")
-"""Fields that have an entry after the last step."""
-
-
 def _along(mask: Bool[Array, " K"], x: Any) -> Any:
     """A mask of the first axis of `x`, for all of it."""
     return mask.reshape(-1, *(1,) * (x.ndim - 1))
@@ -202,7 +232,7 @@ def _with_last(x: Any, size: int) -> Any:
 
 def _of_steps(batch: EpisodeBatch) -> dict[str, Any]:
     """The fields that have no entry after the last step."""
-    return {name: getattr(batch, name) for name in batch._fields if name not in _SEEN}
+    return {name: getattr(batch, name) for name in batch._fields if name not in SEEN}
 
 
 def _without_last(batch: EpisodeBatch) -> EpisodeBatch:

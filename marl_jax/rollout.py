@@ -1,15 +1,16 @@
-"""Plays whole episodes: one from one reset in each of B environments, until all are over."""
+"""Plays whole episodes: each from one reset, side by side, or in fewer environments one after the other."""
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from envs.base import MultiAgentEnv, Observation
 from marl_jax.lengths import of_all
 from marl_jax.methods.base import Method
-from marl_jax.types import EpisodeBatch, Metrics
+from marl_jax.types import SEEN, EpisodeBatch, Metrics
 
 
 def rollout(
@@ -67,6 +68,145 @@ def rollout(
     keys = jax.random.split(act_key, env.time_limit)
     (_, _, env_extras, _, _), batch = _until_over(step, carry, keys, env.ends_early)
     return _begin_with(first.observation, batch), env_extras
+
+
+class _Playing(NamedTuple):
+    """W environments in the middle of their episodes.
+
+    Attributes:
+        env_state: their states.
+        view: what is seen.
+        memory: what the actors carry.
+        episode: which of B episodes each plays; B once there are none left.
+        over: whether it has just ended, so that what is seen is the last of it.
+        begun: how many episodes have been begun; more than B if there were none left to begin.
+        lane: the environment that plays each episode.
+        begin: the entry of its record where it starts.
+        length: its steps so far.
+        extras: the environment's, at its last step so far.
+        going: whether there is anything left to play.
+    """
+
+    env_state: Any
+    view: Observation
+    memory: Any
+    episode: Int[Array, " W"]
+    over: Bool[Array, " W"]
+    begun: Int[Array, ""]
+    lane: Int[Array, " B"]
+    begin: Int[Array, " B"]
+    length: Int[Array, " B"]
+    extras: Metrics
+    going: Bool[Array, ""]
+
+
+def rollout_in_turn(
+    env: MultiAgentEnv[Any],
+    method: Method,
+    method_state: Any,
+    key: jax.Array,
+    num_episodes: int,
+    explore: bool,
+) -> tuple[EpisodeBatch, Metrics]:
+    """Plays B episodes in the method's W environments, each of which goes on with the next one left.
+
+    The record is that of `rollout`: where an episode was played does not show. Episodes start as they do there;
+    actions are drawn anew.
+
+    Args:
+        env: the world.
+        method: who acts.
+        method_state: the method's state.
+        key: random key.
+        num_episodes: B.
+        explore: whether to act as in training; otherwise greedily.
+
+    Returns:
+        The episodes, and the environment's `extras` at each episode's last step, [B] each.
+    """
+    num_envs, size = min(method.num_envs, num_episodes), env.time_limit + 1
+    reset_key, memory_key, act_key = jax.random.split(key, 3)
+    starts, first = _reset(env, reset_key, num_episodes)
+    # An environment takes its last episode when the others together have at most all the rest behind them.
+    most = (num_episodes - 1) * size // num_envs + size
+    lanes = jnp.arange(num_envs)
+
+    def at_start(episode: jax.Array, time: jax.Array) -> tuple[Any, Observation, Any]:
+        where = jnp.minimum(episode, num_episodes - 1)
+        state, view = jax.tree.map(lambda x: x[where], (starts, first.observation))
+        drawn = jax.random.fold_in(memory_key, time)
+        return state, view, method.initial_memory(method_state, num_envs, drawn)
+
+    def step(now: _Playing, time: jax.Array) -> tuple[_Playing, EpisodeBatch]:
+        key = jax.random.fold_in(act_key, time)
+        memory, action, extras = method.act(method_state, now.memory, now.view, key, explore)
+        env_state, timestep = jax.vmap(env.step)(now.env_state, action)
+        plays = (now.episode < num_episodes) & ~now.over
+        record = EpisodeBatch(
+            observation=now.view.agents_view,
+            global_state=now.view.global_state,
+            action_mask=now.view.action_mask,
+            alive=now.view.alive,
+            action=action,
+            reward=timestep.reward,
+            discount=timestep.discount,
+            valid=plays,
+            extras=extras,
+        )
+        # By episode; what is set at number B is dropped.
+        played = jnp.where(plays, now.episode, num_episodes)
+        length = now.length.at[played].add(1, mode="drop")
+        env_extras = jax.tree.map(
+            lambda kept, new: kept.at[played].set(new, mode="drop"), now.extras, timestep.extras
+        )
+        # Where the last sight has been recorded the next episode begins.
+        episode = jnp.where(now.over, now.begun + jnp.cumsum(now.over) - 1, now.episode)
+        episode = jnp.minimum(episode, num_episodes)
+        begins = jnp.where(now.over, episode, num_episodes)
+        lane = now.lane.at[begins].set(lanes, mode="drop")
+        begin = now.begin.at[begins].set(time + 1, mode="drop")
+        begun = now.begun + jnp.sum(now.over, dtype=jnp.int32)
+        carried = jax.tree.map(
+            lambda new, old: jnp.where(now.over.reshape(-1, *(1,) * (old.ndim - 1)), new, old),
+            at_start(episode, time + 1),
+            (env_state, timestep.observation, memory),
+        )
+        over = plays & timestep.last()
+        going = jnp.any(episode < num_episodes)
+        env_state, view, memory = carried
+        now = _Playing(
+            env_state, view, memory, episode, over, begun, lane, begin, length, env_extras, going
+        )
+        return now, record
+
+    now = _Playing(
+        *at_start(lanes, jnp.zeros((), jnp.int32)),
+        episode=lanes,
+        over=jnp.zeros((num_envs,), bool),
+        begun=jnp.array(num_envs, jnp.int32),
+        lane=jnp.arange(num_episodes) % num_envs,
+        begin=jnp.zeros((num_episodes,), jnp.int32),
+        length=jnp.zeros((num_episodes,), jnp.int32),
+        extras=first.extras,
+        going=jnp.array(True),
+    )
+    now, played = _until_over(step, now, jnp.arange(most), env.ends_early)
+    steps = jnp.arange(size)[:, None]
+    entry = jnp.minimum(now.begin + steps, most - 1)
+
+    def of_episodes(x: jax.Array, last: int) -> jax.Array:
+        """[T, B, ...], or [T+1, B, ...] with what is seen in the end; zeros after it."""
+        held = (steps < now.length + last)[: env.time_limit + last]
+        taken = x[entry[: len(held)], now.lane]
+        return jnp.where(held.reshape(*held.shape, *(1,) * (x.ndim - 2)), taken, 0).astype(x.dtype)
+
+    fields = {
+        name: jax.tree.map(functools.partial(of_episodes, last=int(name in SEEN)), x)
+        for name, x in played._asdict().items()
+    }
+    batch = EpisodeBatch(**fields)
+    over = (steps > now.length)[..., None, None]
+    return batch._replace(action_mask=batch.action_mask | over), now.extras
 
 
 def _until_over(step: Any, carry: Any, keys: jax.Array, ends_early: bool) -> tuple[Any, Any]:

@@ -17,10 +17,10 @@ from jaxtyping import Array, Bool, Int
 from envs.base import MultiAgentEnv
 from envs.configuration import Config, Range
 from marl_jax.evaluation import evaluate
-from marl_jax.lengths import by_length, lengths_of, of_all
+from marl_jax.lengths import of_all
 from marl_jax.methods.base import Method
 from marl_jax.replay import ReplayState
-from marl_jax.rollout import rollout
+from marl_jax.rollout import rollout, rollout_in_turn
 from marl_jax.runtime import SEED_AXIS, seed_mesh, seed_sharding
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -118,7 +118,7 @@ class Trainer:
     @property
     def steps_per_iteration(self) -> int:
         """Environment steps of one iteration, if no episode ends before the time limit."""
-        return self.method.num_envs * self.env.time_limit
+        return self.method.num_episodes * self.env.time_limit
 
     @property
     def iterations_per_chunk(self) -> int:
@@ -164,19 +164,9 @@ class Trainer:
 
     def _play(self, method_state: Any, key: jax.Array) -> EpisodeBatch:
         """One iteration's episodes."""
-        num_envs = self.method.num_envs
-        return rollout(self.env, self.method, method_state, key, num_envs, explore=True)[0]
-
-    def _update(
-        self, state: Any, batch: EpisodeBatch, replay: ReplayState | None, key: jax.Array
-    ) -> tuple[Any, Metrics]:
-        """The method's update. Learners without a replay get the episodes without what follows the end of all."""
-        if self.method.replay is not None:
-            return self.method.update(state, batch, replay, key)
-        lengths = lengths_of(self.env.time_limit, self.env.ends_early)
-        return by_length(
-            lengths, batch.valid, batch, lambda cut: self.method.update(state, cut, None, key)
-        )
+        method, more = self.method, self.method.num_episodes > self.method.num_envs
+        play = rollout_in_turn if more else rollout
+        return play(self.env, method, method_state, key, method.num_episodes, explore=True)[0]
 
     def train_seed(
         self, state: RunState, active: Bool[Array, ""] | bool = True
@@ -194,7 +184,7 @@ class Trainer:
             if self.method.replay is not None and replay is not None:
                 with jax.named_scope("replay"):
                     replay = self.method.replay.add(replay, batch, active)
-            method, metrics = self._update(state.method, batch, replay, update_key)
+            method, metrics = self.method.update(state.method, batch, replay, update_key)
             env_steps = state.env_steps + jnp.sum(batch.valid, dtype=jnp.int32)
             metrics = {"train_return": batch.team_return.mean(), **metrics}
             return RunState(method, replay, key, state.iteration + 1, env_steps), metrics

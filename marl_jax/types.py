@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from marl_jax.rows import Rows
+
 
 class EpisodeBatch(NamedTuple):
     """B whole episodes, time-major. What rollout yields and replay, losses and evaluation read.
@@ -26,6 +28,7 @@ class EpisodeBatch(NamedTuple):
         discount: 0 after a termination, else 1 (also after a truncation, which bootstraps).
         valid: whether the step belongs to the episode.
         extras: what the method's actor wants to keep.
+        rows: what is where, if the batch is laid into rows that hold several episodes; B counts rows then.
     """
 
     observation: Float[Array, "T+1 B N F"]
@@ -37,6 +40,7 @@ class EpisodeBatch(NamedTuple):
     discount: Float[Array, "T B N"]
     valid: Bool[Array, "T B"]
     extras: Any
+    rows: Rows | None = None
 
     @property
     def num_agents(self) -> int:
@@ -57,8 +61,12 @@ class EpisodeBatch(NamedTuple):
     def last_action(self) -> Float[Array, "T+1 B N A"]:
         """The action before each observation, one-hot; zeros at the start."""
         one_hot = jax.nn.one_hot(self.action, self.num_actions)
-        return jnp.concatenate([jnp.zeros_like(one_hot[:1]), one_hot])
+        last = jnp.concatenate([jnp.zeros_like(one_hot[:1]), one_hot])
+        return last if self.rows is None else jnp.where(self.rows.start[..., None, None], 0.0, last)
 
+
+SEEN = ("observation", "global_state", "action_mask", "alive")
+"""Fields of an `EpisodeBatch` that have an entry after the last step."""
 
 Metrics = dict[str, jax.Array]
 """Scalars worth logging, by name."""

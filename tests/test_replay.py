@@ -40,7 +40,7 @@ def test_what_goes_in_comes_out() -> None:
     ]
     assert sorted(order) == [0, 1, 2]
     # After an episode's end there is nothing, and everything is allowed.
-    for name in EpisodeBatch._fields[:-1]:
+    for name in EpisodeBatch._fields[:-2]:
         expected = np.asarray(getattr(batch, name))[:, order].copy()
         for b, length in enumerate(np.asarray(batch.valid).sum(0)[order]):
             seen = name in ("observation", "global_state", "action_mask", "alive")

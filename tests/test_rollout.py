@@ -11,7 +11,8 @@ from envs.base import Observation
 from marl_jax import methods
 from marl_jax.evaluation import evaluate
 from marl_jax.methods.base import Sizes
-from marl_jax.rollout import retrace, rollout
+from marl_jax.rollout import retrace, rollout, rollout_in_turn
+from tests.methods.learners import fast_jit
 from tests.probes import ACTIONS, FEATURES, Context, Recall, TakeOrWait
 
 
@@ -131,6 +132,61 @@ def test_the_number_of_environments_does_not_change_an_episode() -> None:
         np.testing.assert_array_equal(one, other[:, :2])
     assert len(np.unique(five.action, axis=1)[0]) > 2, "the episodes do not differ"
     assert not np.array_equal(play(jax.random.key(4), 5).action, five.action)
+
+
+class Lasts(Context):
+    """As many steps as were drawn at the reset, 1 to 5 of 16; the sight of one agent says how many."""
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.time_limit = 16
+
+    def _outcome(self, state: Any, action: Any) -> tuple[Any, Any, Any]:
+        return state.memory, 1.0 + action[0], state.step_count >= jnp.sum(state.memory)
+
+
+def test_episodes_played_in_turn_are_those_played_side_by_side() -> None:
+    """Greedily, so that no action is drawn: every field but for the place in the record."""
+    env, num = Lasts(), 9
+    options = {"hidden_size": 4, "critic_hidden": (4,)}
+    method = methods.make("mappo", env, num_envs=2, episodes_per_env=5, **options)
+    assert (method.num_envs, method.num_episodes) == (2, 10)
+    state = fast_jit(method.init)(jax.random.key(0))
+    records = [
+        fast_jit(lambda key, p=play: p(env, method, state, key, num, explore=False))(
+            jax.random.key(3)
+        )
+        for play in (rollout, rollout_in_turn)
+    ]
+    (batch, extras), (in_turn, in_turn_extras) = records
+    lengths = batch.valid.sum(0)
+    assert len(set(lengths.tolist())) > 3
+    jax.tree.map(np.testing.assert_array_equal, extras, in_turn_extras)
+    steps = np.arange(17)[:, None]
+    for name, x in in_turn._asdict().items():
+        if name == "rows":
+            continue
+        y = np.asarray(getattr(batch, name))
+        here = (steps < lengths + (len(x) == 17))[: len(x)]
+        np.testing.assert_allclose(np.asarray(x)[here], y[here], rtol=1e-6, err_msg=name)
+        # Nothing is left of what another episode did in the same environment.
+        np.testing.assert_array_equal(np.asarray(x)[~here], name == "action_mask", err_msg=name)
+
+
+def test_episodes_in_turn_at_their_longest() -> None:
+    """Where none ends early, the record of W environments holds B episodes whatever B is."""
+    env = Recall()
+    env.ends_early = True
+    method = methods.make("mappo", env, num_envs=3, minibatches=1, agent="mlp")
+    state = fast_jit(method.init)(jax.random.key(0))
+    for num in (1, 3, 7):
+        play = fast_jit(
+            lambda key, n=num: rollout_in_turn(env, method, state, key, n, explore=True)[0]
+        )
+        batch = play(jax.random.key(0))
+        assert batch.valid.all()
+        assert batch.valid.shape == (env.time_limit, num)
+        np.testing.assert_array_equal(np.asarray(batch.observation).sum(-1), 1.0)
 
 
 def test_exploring_and_greedy_actions() -> None:

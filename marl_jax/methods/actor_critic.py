@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 from envs.base import Observation
 from envs.configuration import Range
 from marl_jax.distributions import floored_categorical, greedy_action, masked_categorical
+from marl_jax.lengths import by_length
 from marl_jax.losses import (
     lambda_returns,
     masked_mean,
@@ -196,12 +197,24 @@ class ActorCritic(TeamMethod):
         """Draws the parameters of every group but the actor's."""
 
     @abc.abstractmethod
-    def update(
-        self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
+    def _learn(
+        self, state: ActorCriticState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[ActorCriticState, Metrics]:
         """Learns from B fresh episodes."""
 
     # The method's contract.
+
+    def update(
+        self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
+    ) -> tuple[ActorCriticState, Metrics]:
+        """Learns from B fresh episodes, without what follows the end of all.
+
+        The critic learns step by step backwards in time, so that episodes keep their places.
+        """
+        del replay
+        return by_length(
+            self.sizes.lengths, fresh.valid, fresh, lambda cut: self._learn(state, cut, key)
+        )
 
     def init(self, key: jax.Array) -> ActorCriticState:
         """Draws the parameters."""
@@ -342,13 +355,12 @@ class BaselineMethod(ActorCritic):
     ) -> tuple[CriticSweep, Float[Array, "T B N"], Metrics]:
         """Trains the critic; returns it, the advantage of the actions taken, and the critic's fit to the returns."""
 
-    def update(
-        self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
+    def _learn(
+        self, state: ActorCriticState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[ActorCriticState, Metrics]:
-        """One sweep of the critic and one step of the actor, from B fresh episodes."""
-        del replay
-        batch, params, optimizer = fresh, dict(state.params), dict(state.optimizer)
-        epsilon, mask = self.epsilon(state), self._agent_mask(fresh)
+        """One sweep of the critic and one step of the actor."""
+        params, optimizer = dict(state.params), dict(state.optimizer)
+        epsilon, mask = self.epsilon(state), self._agent_mask(batch)
 
         # One forward pass serves the policy's probabilities and, through `backward`, its gradient.
         inputs = self._agent_inputs(batch.observation, batch.last_action)

@@ -7,6 +7,7 @@ import jax
 from envs.base import MultiAgentEnv, Observation
 from marl_jax.lengths import lengths_of
 from marl_jax.replay import EpisodeReplay, ReplayState
+from marl_jax.rows import row_counts
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -42,6 +43,10 @@ class Sizes(NamedTuple):
         """What batches of episodes are cut to, see `marl_jax.lengths`."""
         return lengths_of(self.time_limit, self.ends_early)
 
+    def row_counts(self, num_episodes: int) -> tuple[int, ...]:
+        """How many rows so many episodes are laid into, see `marl_jax.rows`."""
+        return row_counts(num_episodes, self.time_limit, self.ends_early)
+
     @classmethod
     def of(cls, env: MultiAgentEnv[Any]) -> "Sizes":
         """The sizes of an environment."""
@@ -63,13 +68,19 @@ class Method(Protocol):
     """A learner: pure functions around one state that holds all it learns and counts.
 
     Attributes:
-        num_envs: B, the environments it plays side by side in every iteration.
+        num_envs: W, the environments it plays side by side in every iteration.
+        num_episodes: B, the episodes that these play, one after the other.
         replay: the replay it learns from; None if it learns from fresh episodes only. The training loop
             keeps what is in it and adds every iteration's episodes before the update.
     """
 
     @property
     def num_envs(self) -> int:
+        """W."""
+        ...
+
+    @property
+    def num_episodes(self) -> int:
         """B."""
         ...
 

@@ -78,11 +78,12 @@ class _Identities(ValueDecomposition):
 
     def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
         added, metrics = super()._regulariser(learning)
-        params, valid = learning.params, learning.batch.valid
-        vectors = credit_vectors(self._credits(params, learning.taken), valid)
-        # Zeros after the end, also where the batch was cut off.
-        left = self.sizes.time_limit - vectors.shape[-1]
-        vectors = jnp.pad(vectors, ((0, 0), (0, 0), (0, left)))
+        params, batch = learning.params, learning.batch
+        credits, valid = self._credits(params, learning.taken), batch.valid
+        if batch.rows is not None:
+            # A credit vector is a whole episode's.
+            credits, valid = batch.rows.unpack(credits), batch.rows.valid
+        vectors = credit_vectors(credits, valid)
         scores: Any = self.identity.apply(params["identity"], vectors)
         contrastive = self.config.identity_loss == "contrastive"
         loss = (contrastive_identity_loss if contrastive else identity_classification_loss)(scores)

@@ -127,10 +127,13 @@ class MAVEN(QMIXMethod):
         return memory.latent
 
     def _action_values(
-        self, params: Params, hidden: Float[Array, "*shape B N H"], latent: Float[Array, "B Z"]
+        self,
+        params: Params,
+        hidden: Float[Array, "*shape B N H"],
+        latent: Float[Array, "*#shape B Z"],
     ) -> Float[Array, "*shape B N A"]:
-        identity = self._identity(latent.shape[:1])
-        latent = jnp.broadcast_to(latent[:, None], (*identity.shape[:2], latent.shape[-1]))
+        identity = self._identity(latent.shape[:-1])
+        latent = jnp.broadcast_to(latent[..., None, :], (*identity.shape[:-1], latent.shape[-1]))
         code = jnp.concatenate([latent, identity], axis=-1)
         values: Any = self.head.apply(params, hidden, code)
         return values
@@ -150,14 +153,23 @@ class MAVEN(QMIXMethod):
         self, params: Params, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, "T+1 B N H"], Float[Array, "T+1 B N A"]]:
         hidden, _ = super()._unroll(params["body"], batch, key)
-        return hidden, self._action_values(params["head"], hidden, batch.extras[0])
+        return hidden, self._action_values(params["head"], hidden, self._latents(batch))
+
+    def _latents(self, batch: EpisodeBatch) -> Float[Array, "T+1 B Z"] | Float[Array, "B Z"]:
+        """Z of each episode, or, where rows hold several, at each entry: at an episode's last what was before it."""
+        if batch.rows is None:
+            return batch.extras[0]
+        latent = jnp.concatenate([batch.extras, batch.extras[-1:]])
+        before = jnp.concatenate([latent[:1], latent[:-1]])
+        steps = jnp.concatenate([batch.valid, jnp.zeros_like(batch.valid[:1])])
+        return jnp.where(steps[..., None], latent, before)
 
     @property
     def _mixer_state_size(self) -> int:
         return super()._mixer_state_size + self.config.latent_size
 
     def _mixer_state(self, batch: EpisodeBatch) -> Float[Array, "T+1 B G+Z"]:
-        state, latent = super()._mixer_state(batch), batch.extras[0]
+        state, latent = super()._mixer_state(batch), self._latents(batch)
         latent = jnp.broadcast_to(latent, (*state.shape[:-1], latent.shape[-1]))
         return jnp.concatenate([state, latent], axis=-1)
 
@@ -283,7 +295,7 @@ class SCDS(QMIXMethod):
         """By the predictors in `params`: log p(o' | tau, a) and log q(o' | tau, a, i), up to the same constant."""
         batch = learning.batch
         parts = [
-            history(learning.values.hidden),
+            history(learning.values.hidden, batch.rows),
             batch.observation[:-1],
             self._one_hot(batch.action),
         ]

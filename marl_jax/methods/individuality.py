@@ -107,19 +107,18 @@ class Individuality(TeamMethod):
     def _init_classifier(self, key: jax.Array) -> Params:
         return self.classifier.init(key, self.sizes.observation)
 
-    def _identity_logits(
-        self, params: Params, observation: Float[Array, "T B N F"]
-    ) -> Float[Array, "T B N N"]:
+    def _identity_logits(self, params: Params, batch: EpisodeBatch) -> Float[Array, "T B N N"]:
         """Scores along episodes from their start."""
-        return self.classifier.unroll(params, observation)[1]
+        return self.classifier.unroll(params, batch.observation[:-1], batch.rows)[1]
 
     def _classifier_loss(
         self, params: Params, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
         """EOI section 3.2: cross-entropy with the agents' numbers, positive distance and mutual information."""
         c, n = self.config, self.sizes.num_agents
-        logits = self._identity_logits(params, batch.observation[:-1])
-        steps, exists = earlier_steps(key, logits.shape[:-1], c.positive_window)
+        logits = self._identity_logits(params, batch)
+        time = None if batch.rows is None else batch.rows.time[:-1]
+        steps, exists = earlier_steps(key, logits.shape[:-1], c.positive_window, time)
         positives = jnp.take_along_axis(
             jax.lax.stop_gradient(logits), steps[..., None], axis=0, mode="clip"
         )
@@ -127,7 +126,7 @@ class Individuality(TeamMethod):
         agent = jnp.broadcast_to(jnp.arange(n), logits.shape[:-1])
         own = masked_mean(identity_cross_entropy(logits, agent), valid)
         distance = positive_distance(logits, positives)
-        distance = masked_mean(distance, valid * exists[:, None, None])
+        distance = masked_mean(distance, valid * exists)
         entropy = masked_mean(conditional_entropy(logits), valid)
         loss = own + c.positive_weight * distance + c.information_weight * entropy
         return loss, {
@@ -136,20 +135,16 @@ class Individuality(TeamMethod):
             "identity_entropy": entropy,
         }
 
-    def _intrinsic_reward(
-        self, params: Params, observation: Float[Array, "T B N F"]
-    ) -> Float[Array, "T B N"]:
+    def _intrinsic_reward(self, params: Params, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """What each agent is paid for each observation of episodes from their start; constant."""
-        log_p = self._log_recognition(params, observation)
+        log_p = self._log_recognition(params, batch)
         if self.config.intrinsic_reward == "log_ratio":
             return log_p + math.log(self.sizes.num_agents)
         return jnp.exp(log_p)
 
-    def _log_recognition(
-        self, params: Params, observation: Float[Array, "T B N F"]
-    ) -> Float[Array, "T B N"]:
+    def _log_recognition(self, params: Params, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """The logarithm of p(i | o_i); constant."""
-        logits = jax.lax.stop_gradient(self._identity_logits(params, observation))
+        logits = jax.lax.stop_gradient(self._identity_logits(params, batch))
         return jnp.diagonal(jax.nn.log_softmax(logits), axis1=-2, axis2=-1)
 
     def _intrinsic_weight(self, env_steps: Int[Array, ""]) -> Float[Array, ""] | float:
@@ -162,11 +157,11 @@ class Individuality(TeamMethod):
 
     def intrinsic_rewards(self, state: Any, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """What the classifier pays each agent along episodes, before it is weighted."""
-        return self._intrinsic_reward(state.params["classifier"], batch.observation[:-1])
+        return self._intrinsic_reward(state.params["classifier"], batch)
 
     def recognition(self, state: Any, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """p(i | o_i): how surely the classifier tells each agent by what it observes along episodes."""
-        return jnp.exp(self._log_recognition(state.params["classifier"], batch.observation[:-1]))
+        return jnp.exp(self._log_recognition(state.params["classifier"], batch))
 
     def update(
         self, state: Any, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
@@ -367,7 +362,7 @@ class EOI(Individuality, QMIXMethod):
         classifier_loss, of_classifier = self._classifier_loss(
             params["classifier"], batch, learning.key
         )
-        reward = self._intrinsic_reward(params["classifier"], batch.observation[:-1])
+        reward = self._intrinsic_reward(params["classifier"], batch)
         intrinsic = self._released_loss if self._released else self._intrinsic_loss
         intrinsic_loss, of_values = intrinsic(learning, reward)
         return added + classifier_loss + intrinsic_loss, {**metrics, **of_classifier, **of_values}

@@ -38,6 +38,7 @@ from marl_jax.methods.mappo import MAPPOConfig
 from marl_jax.methods.ppo import PPO, Experience, Learner, Lesson, PPOState
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.rows import Rows, in_rows
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -155,7 +156,18 @@ class LearnedReward:
         c, experience = self.core.config, lesson.experience
         if not c.intrinsic_weight:
             return state, {}
-        objective, gradient = self.meta_gradient(state.params, self._share(lesson))
+        share = self._share(lesson)
+        batch = share.experience.batch
+
+        def climb(experience: Experience, rows: Rows | None) -> tuple[jax.Array, Params]:
+            laid = experience._replace(batch=experience.batch._replace(rows=rows))
+            return self.meta_gradient(state.params, share._replace(experience=laid))
+
+        # The passes of all gradient steps choose their own rows.
+        once = c.meta_gradient != "all"
+        num = batch.valid.shape[1]
+        counts = self.core.sizes.row_counts(num) if once else (num,)
+        objective, gradient = in_rows(counts, batch.valid, share.experience, climb)
         descent = jax.tree.map(jnp.negative, gradient)
         updates, optimizer = self.optimizer.update(descent, state.optimizer, state.params)
         learned = RewardState(optax.apply_updates(state.params, updates), optimizer)
@@ -195,7 +207,8 @@ class LearnedReward:
 
     def log_prob(self, actor: Params, experience: Experience) -> Float[Array, "T B N"]:
         """Of the actions taken, under other parameters of the policies."""
-        logits = self.core.agent.unroll(actor, experience.inputs[:-1])[1]
+        rows = experience.batch.rows
+        logits = self.core.agent.unroll(actor, experience.inputs[:-1], rows)[1]
         policy = masked_categorical(logits, experience.batch.action_mask[:-1])
         taken: jax.Array = policy.log_prob(experience.batch.action)
         # Padding may hold an action that is not available.

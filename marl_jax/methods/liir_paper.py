@@ -211,12 +211,11 @@ class LIIRPaper(ActorCritic):
 
     # The update.
 
-    def update(
-        self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
+    def _learn(
+        self, state: ActorCriticState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[ActorCriticState, Metrics]:
-        """Algorithm 1, once, on B fresh episodes: critics, policy, intrinsic reward."""
-        del replay
-        data = self.prepare(state, fresh, key)
+        """Algorithm 1, once: critics, policy, intrinsic reward."""
+        data = self.prepare(state, batch, key)
         sweep, values = self.train_critics(data)
         step = self.policy_step(data, values, state.params["intrinsic"])
         outer, direction = self.outer_gradient(data, values, step)
@@ -243,7 +242,7 @@ class LIIRPaper(ActorCritic):
             "actor_grad_norm": optax.tree.norm(step.grads),
             "critic_loss": sweep.loss,
             "critic_grad_norm": sweep.grad_norm,
-            "entropy": self._entropy(data.logits[:-1], fresh, data.mask),
+            "entropy": self._entropy(data.logits[:-1], batch, data.mask),
             "entropy_weight": self.entropy_weight(state),
             "epsilon": data.epsilon,
             "outer_objective": outer,
@@ -252,7 +251,7 @@ class LIIRPaper(ActorCritic):
             **self._value_metrics(data, values),
             **self._reward_metrics(data, values),
         }
-        return self._finish(state, fresh, sweep, params, optimizer), metrics
+        return self._finish(state, batch, sweep, params, optimizer), metrics
 
     def _value_metrics(self, data: UpdateData, values: CriticValues) -> Metrics:
         """How well V_i and V_ex fit the discounted returns, which bootstrap at a time limit alone."""

@@ -15,6 +15,7 @@ from marl_jax.distributions import masked_categorical
 from marl_jax.losses import masked_mean
 from marl_jax.methods.ppo import PPO, Learner, Lessons, PPOConfig, Rates
 from marl_jax.networks import Params, Sharing, TeamAgent
+from marl_jax.rows import Rows, in_rows
 from marl_jax.types import Metrics
 
 
@@ -102,7 +103,13 @@ class HAPPO(PPO[tuple[()]]):
             # Adam's momentum would move an agent that was dead all along.
             learns = jnp.any(own.mask > 0)
             after = jax.tree.map(lambda new, old: jnp.where(learns, new, old), after, before)
-            ratio = jnp.exp(self._own_log_prob(after.params["actor"], own) - own.log_prob)
+            log_prob = in_rows(
+                self.sizes.row_counts(own.action.shape[1]),
+                own.value_mask[..., 0] > 0,
+                own,
+                lambda own, rows: self._own_log_prob(after.params["actor"], own, rows),
+            )
+            ratio = jnp.exp(log_prob - own.log_prob)
             # Padding may hold anything; its ratio is that of nothing.
             weight = weight * jnp.where(own.mask > 0, ratio, 1.0)[..., 0]
             team = jax.tree.map(lambda x, new: x.at[index].set(new), team, after)
@@ -142,12 +149,18 @@ class HAPPO(PPO[tuple[()]]):
 
     def _own_logits(self, actor: Params, lessons: Lessons) -> Float[Array, "T B 1 A"]:
         sharing: Sharing = "shared"
-        return TeamAgent(self.agent.network, 1, sharing).unroll(actor, lessons.inputs)[1]
+        agent = TeamAgent(self.agent.network, 1, sharing)
+        return agent.unroll(actor, lessons.inputs, lessons.rows)[1]
 
-    def _own_log_prob(self, actor: Params, lessons: Lessons) -> Float[Array, "T B 1"]:
-        policy = masked_categorical(self._own_logits(actor, lessons), lessons.action_mask)
-        log_prob: jax.Array = policy.log_prob(lessons.action)
-        return log_prob
+    def _own_log_prob(
+        self, actor: Params, lessons: Lessons, rows: Rows | None
+    ) -> Float[Array, "T B 1"]:
+        """Of episodes, also where what is given is laid into rows."""
+        logits = self._own_logits(actor, lessons._replace(rows=rows))
+        log_prob: jax.Array = masked_categorical(logits, lessons.action_mask).log_prob(
+            lessons.action
+        )
+        return log_prob if rows is None else rows.unpack(log_prob)
 
     def _own_loss(
         self, params: dict[str, Params], lessons: Lessons, rates: Rates

@@ -95,7 +95,7 @@ class OffPolicyMethod(SingleStepMethod):
 
     @property
     def num_envs(self) -> int:
-        """B."""
+        """W."""
         return self.rates.num_envs
 
     @property

@@ -51,6 +51,7 @@ from marl_jax.networks import (
 from marl_jax.networks.agents import apply_per_agent
 from marl_jax.optimizers import clip_by_global_norm
 from marl_jax.replay import ReplayState
+from marl_jax.rows import Rows, in_rows
 from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
 from marl_jax.value_normalisation import ValueNorm
@@ -66,8 +67,10 @@ class PPOConfig(TeamConfig):
     """Hyper-parameters of the core."""
 
     num_envs: Annotated[int, Range(minimum=1)] | None = None
-    """Environments played side by side; every iteration learns from one episode of each. None: as many as make
-    batch_steps, which counts only then."""
+    """Environments played side by side. None: as many as make batch_steps, which counts only then."""
+    episodes_per_env: Annotated[int, Range(minimum=1)] = 1
+    """Episodes of an iteration for each environment. With several, one that is over makes room for the next, and an
+    iteration does not wait for its longest episode so often."""
     batch_steps: Annotated[int, Range(minimum=1)] = 3200
     """Environment steps of an iteration, if its episodes last until the time limit; rounded to whole episodes, at least
     four, that the minibatches divide."""
@@ -198,6 +201,7 @@ class Lessons(NamedTuple):
         mask: 1 where a policy learns.
         value_mask: 1 where values learn.
         weight: what a policy's loss is multiplied with (HAPPO's M); 1 otherwise.
+        rows: what is where, if the episodes are laid into rows; B counts rows then.
     """
 
     inputs: Float[Array, "T B N I"]
@@ -211,6 +215,7 @@ class Lessons(NamedTuple):
     mask: Float[Array, "T B N"]
     value_mask: Float[Array, "T B N"]
     weight: Float[Array, "T B N"]
+    rows: Rows | None = None
 
 
 class Rates(NamedTuple):
@@ -362,20 +367,24 @@ class Critic:
             return draw(key)
         return jax.vmap(draw)(jax.random.split(key, self.num_values))
 
-    def __call__(self, params: Params, x: Float[Array, "T B M C"]) -> Float[Array, "T B N K"]:
+    def __call__(
+        self, params: Params, x: Float[Array, "T B M C"], rows: Rows | None = None
+    ) -> Float[Array, "T B N K"]:
         """All values along whole episodes."""
         with jax.named_scope("critic"):
             if self.separate:
-                values = jax.vmap(lambda p: self._heads(p, x), out_axes=-1)(params)
+                values = jax.vmap(lambda p: self._heads(p, x, rows), out_axes=-1)(params)
                 return values[..., 0, :]
-            return self._heads(params, x)
+            return self._heads(params, x, rows)
 
-    def _heads(self, params: Params, x: Float[Array, "T B M C"]) -> Float[Array, "T B N _"]:
+    def _heads(
+        self, params: Params, x: Float[Array, "T B M C"], rows: Rows | None
+    ) -> Float[Array, "T B N _"]:
         if isinstance(self.network, MLP):
             out = apply_per_agent(self.network.apply, params, x, sharing=self.sharing)
         else:
             members = 1 if self.joint else self.num_agents
-            out = TeamAgent(self.network, members, self.sharing).unroll(params, x)[1]
+            out = TeamAgent(self.network, members, self.sharing).unroll(params, x, rows)[1]
         return out.reshape(*x.shape[:2], self.num_agents, -1)
 
 
@@ -399,6 +408,11 @@ class PPO(TeamMethod, Generic[PartStateT]):
 
     @property
     def num_envs(self) -> int:
+        """W."""
+        return -(-self.num_episodes // self.config.episodes_per_env)
+
+    @property
+    def num_episodes(self) -> int:
         """B."""
         c = self.config
         if c.num_envs is not None or c.minibatch_unit == "steps":
@@ -410,7 +424,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         """Episodes of an iteration, before they are rounded so that minibatches divide them."""
         c = self.config
         if c.num_envs is not None:
-            return c.num_envs
+            return c.num_envs * c.episodes_per_env
         least = MIN_EPISODES if c.minibatch_unit == "episodes" else 1
         return max(least, round(c.batch_steps / self.sizes.time_limit))
 
@@ -584,9 +598,18 @@ class PPO(TeamMethod, Generic[PartStateT]):
         alive = played & batch.alive[:-1]
         chooses = alive & (jnp.sum(batch.action_mask[:-1], axis=-1) > 1)
         seen = self._critic_inputs(batch)
-        value = self._denormalise(state.value_norm, self.critic(state.params["critic"], seen))
         inputs = self._agent_inputs(batch.observation, batch.last_action)
-        logits = self.agent.unroll(state.params["actor"], inputs[:-1])[1]
+
+        def forward(
+            seen: tuple[jax.Array, jax.Array], rows: Rows | None
+        ) -> tuple[jax.Array, jax.Array]:
+            value = self.critic(state.params["critic"], seen[0], rows)
+            logits = self.agent.unroll(state.params["actor"], seen[1], rows)[1]
+            return (value, logits) if rows is None else (rows.unpack(value), rows.unpack(logits))
+
+        counts = self.sizes.row_counts(batch.valid.shape[1])
+        value, logits = in_rows(counts, batch.valid, (seen, inputs[:-1]), forward)
+        value = self._denormalise(state.value_norm, value)
         played, alive, chooses = (x.astype(value.dtype) for x in (played, alive, chooses))
         return Experience(batch, inputs, seen, value, played, alive, chooses, logits)
 
@@ -691,17 +714,26 @@ class PPO(TeamMethod, Generic[PartStateT]):
     ) -> tuple[LearnerT, Metrics]:
         """Takes a gradient step on each minibatch of each pass; metrics are means over those.
 
-        Whatever learns, and from whatever lessons: their `value_mask` and the key decide what each minibatch holds.
+        Whatever learns, and from whatever lessons: their masks and the key decide what each minibatch holds.
         """
         c = self.config
         num = lessons.value_mask.shape[1]
-        if c.minibatches == 1:
-            learner, metrics = jax.lax.scan(
-                lambda learner, _: step(learner, lessons), learner, length=c.epochs
-            )
-            return learner, jax.tree.map(jnp.mean, metrics)
         size = num // c.minibatches
-        played = jnp.any(lessons.value_mask > 0, axis=(0, 2))
+        episodes = c.minibatch_unit == "episodes"
+        counts = self.sizes.row_counts(size) if episodes else (size,)
+        # Dead agents may have no values to learn; where all that are here are dead, there is nothing to learn at all.
+        steps = jnp.any(lessons.value_mask > 0, axis=2)
+        played = jnp.any(steps, axis=0)
+        if c.minibatches == 1:
+
+            def passes(lessons: LessonsT, rows: Rows | None) -> tuple[LearnerT, Metrics]:
+                laid = lessons._replace(rows=rows)
+                return jax.lax.scan(
+                    lambda learner, _: step(learner, laid), learner, length=c.epochs
+                )
+
+            learner, metrics = in_rows(counts, steps, lessons, passes)
+            return learner, jax.tree.map(jnp.mean, metrics)
 
         def new_order(key: jax.Array) -> Int[Array, "P K"]:
             order = jax.random.permutation(key, num)
@@ -711,10 +743,15 @@ class PPO(TeamMethod, Generic[PartStateT]):
             return order[: size * c.minibatches].reshape(c.minibatches, size)
 
         def learn(learner: LearnerT, chosen: Int[Array, " K"]) -> tuple[LearnerT, Metrics]:
-            return step(learner, jax.tree.map(lambda x: x[:, chosen], lessons))
+            return in_rows(
+                counts,
+                steps[:, chosen],
+                jax.tree.map(lambda x: x[:, chosen], lessons),
+                lambda part, rows: step(learner, part._replace(rows=rows)),
+            )
 
         orders = jax.vmap(new_order)(jax.random.split(key, c.epochs))
-        if c.minibatch_unit == "episodes":
+        if episodes:
             learner, metrics = jax.lax.scan(learn, learner, orders.reshape(-1, size))
             return learner, jax.tree.map(jnp.mean, metrics)
 
@@ -730,10 +767,10 @@ class PPO(TeamMethod, Generic[PartStateT]):
             )
 
         # What is left over after the last full one counts if it is at least half of one.
-        counts = (2 * jnp.sum(played[orders], axis=-1) >= size).at[:, 0].set(True)
-        orders, counts = orders.reshape(-1, size), counts.reshape(-1)
-        learner, metrics = jax.lax.scan(maybe, learner, (orders, counts))
-        return learner, jax.tree.map(lambda x: jnp.mean(x, where=counts), metrics)
+        taken = (2 * jnp.sum(played[orders], axis=-1) >= size).at[:, 0].set(True)
+        orders, taken = orders.reshape(-1, size), taken.reshape(-1)
+        learner, metrics = jax.lax.scan(maybe, learner, (orders, taken))
+        return learner, jax.tree.map(lambda x: jnp.mean(x, where=taken), metrics)
 
     def _gradient_step(
         self,
@@ -760,7 +797,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         self, params: dict[str, Params], lessons: Lessons, rates: Rates
     ) -> tuple[Float[Array, ""], Metrics]:
         """PPO's losses of policies and values."""
-        logits = self.agent.unroll(params["actor"], lessons.inputs)[1]
+        logits = self.agent.unroll(params["actor"], lessons.inputs, lessons.rows)[1]
         actor_loss, metrics = self.actor_loss(logits, lessons, rates)
         value_loss = self.value_loss(params["critic"], lessons)
         total = actor_loss + self.config.value_weight * value_loss
@@ -809,7 +846,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
     def value_loss(self, critic: Params, lessons: Lessons) -> Float[Array, ""]:
         """Squared (or Huber's) errors in normalised units, summed over the K values."""
         c = self.config
-        value = self.critic(critic, lessons.critic_inputs)
+        value = self.critic(critic, lessons.critic_inputs, lessons.rows)
         limit = c.value_clip or jnp.inf
 
         def mean_loss(
@@ -836,11 +873,18 @@ def _for_each(
 
 
 class Divisible(Protocol):
-    """Lessons that minibatches are made of: a tree of arrays, episodes or steps along their second axis."""
+    """Lessons that minibatches are made of: a named tuple of arrays, episodes or steps along their second axis.
+
+    One of its fields is `rows`: what is where, once they are laid into rows; before that None.
+    """
 
     @property
     def value_mask(self) -> Float[Array, "T B N"]:
         """1 where values learn."""
+        ...
+
+    def _replace(self: LessonsT, *, rows: Rows | None) -> LessonsT:
+        """The same with other fields."""
         ...
 
 

@@ -224,10 +224,11 @@ class RoleMethod(ValueDecomposition):
     # Learning.
 
     @property
-    def _lengths(self) -> tuple[int, ...]:
-        """Where the authors' losses count padding, nothing is cut off."""
-        everything = self.config.role_loss_steps == "all"
-        return (self.sizes.time_limit,) if everything else super()._lengths
+    def _row_counts(self) -> tuple[int, ...]:
+        """Where a loss counts padding, or looks across a batch at each step of it, episodes keep rows of their own."""
+        c = self.config
+        of_rows = c.role_loss_steps == "all" or c.role_batch_norm or c.softplus
+        return (c.batch_size,) if of_rows else super()._row_counts
 
     def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
         """Adds lambda_I L_I + lambda_D L_D (Eq. 7).
@@ -238,7 +239,7 @@ class RoleMethod(ValueDecomposition):
         added, metrics = super()._regulariser(learning)
         c, params, batch = self.config, learning.params, learning.batch
         seen = self._role_inputs(batch.observation, batch.last_action)[:-1]
-        before = history(learning.values.hidden)
+        before = history(learning.values.hidden, batch.rows)
         roles = self._encode(params["agent"]["encoder"], seen)
         inferred = self._infer(params, before, seen)
         role = _draw(roles, learning.key)

@@ -20,6 +20,7 @@ from marl_jax.methods.influence import InfluenceConfig, require_a_team
 from marl_jax.methods.ppo import ACTIVATIONS, PPO, Experience, Lesson
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, hidden_gain, init_per_agent
+from marl_jax.rows import Rows, in_rows
 from marl_jax.types import Metrics
 
 
@@ -62,6 +63,7 @@ class ModelLessons(NamedTuple):
         following: what they did next.
         mask: 1 where an agent (first N) can learn what another one (last N) did next.
         value_mask: 1 where values learn, which orders the minibatches.
+        rows: what is where, if the episodes are laid into rows; B counts rows then.
     """
 
     inputs: Float[Array, "T B N I"]
@@ -69,6 +71,7 @@ class ModelLessons(NamedTuple):
     following: Int[Array, "T B N"]
     mask: Float[Array, "T B N N"]
     value_mask: Float[Array, "T B N"]
+    rows: Rows | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,16 +178,24 @@ class ActionInfluence:
 
     def influence(self, params: Params, experience: Experience) -> Float[Array, "T B N N"]:
         """Of every agent (first N) on the next action of every other; nobody influences itself."""
-        batch, inputs = experience.batch, experience.inputs[:-1]
-        policy = masked_categorical(experience.logits, batch.action_mask[:-1]).probs
-        joint = self._joint(batch.action)
+        batch = experience.batch
         oneself = jnp.eye(batch.num_agents, dtype=bool)
 
-        def had_it_been(option: Float[Array, " A"]) -> Float[Array, "T B N N A"]:
-            return self.predict(params, inputs, jnp.where(oneself[..., None], option, joint))
+        def of_each(seen: tuple[jax.Array, ...], rows: Rows | None) -> jax.Array:
+            inputs, logits, mask, action = seen
+            joint = self._joint(action)
 
-        logits = jax.vmap(had_it_been, out_axes=-3)(jnp.eye(batch.num_actions))
-        return social_influence(logits, policy, batch.action) * ~oneself
+            def had_it_been(option: Float[Array, " A"]) -> Float[Array, "T B N N A"]:
+                return self.predict(params, inputs, jnp.where(oneself[..., None], option, joint))
+
+            expected = jax.vmap(had_it_been, out_axes=-3)(jnp.eye(batch.num_actions))
+            policy = masked_categorical(logits, mask).probs
+            influence = social_influence(expected, policy, action) * ~oneself
+            return influence if rows is None else rows.unpack(influence)
+
+        counts = self.core.sizes.row_counts(batch.valid.shape[1])
+        seen = (experience.inputs[:-1], experience.logits, batch.action_mask[:-1], batch.action)
+        return in_rows(counts, batch.valid, seen, of_each)
 
     def loss(self, params: Params, lessons: ModelLessons) -> tuple[Float[Array, ""], jax.Array]:
         """Cross-entropy of the others' next actions: weighed, and summed over separate models; and its mean."""

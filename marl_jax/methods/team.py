@@ -66,17 +66,21 @@ class ReplayRates(NamedTuple):
     """What a replay learner's rates, stated in environment steps, come to on a task.
 
     Attributes:
-        num_envs: B, environments played side by side.
+        num_envs: W, environments played side by side.
+        num_episodes: B, episodes of an iteration.
         gradient_steps: gradient steps of an iteration.
         episodes: episodes of the time limit's length that the replay has room for.
     """
 
     num_envs: int
+    num_episodes: int
     gradient_steps: int
     episodes: int
 
 
-def replay_rates(config: Any, time_limit: int, drawn: Mapping[str, int]) -> ReplayRates:
+def replay_rates(
+    config: Any, time_limit: int, drawn: Mapping[str, int], episodes_per_env: int = 1
+) -> ReplayRates:
     """Environments, gradient steps and episodes of a learner with `num_envs`, `update_interval` and `replay_capacity`.
 
     Episodes count with their time limit, since an iteration's work is fixed before it is played.
@@ -85,19 +89,23 @@ def replay_rates(config: Any, time_limit: int, drawn: Mapping[str, int]) -> Repl
         config: the learner's options.
         time_limit: T, the task's.
         drawn: how many episodes of T steps a batch takes, by the option that says so.
+        episodes_per_env: episodes that each environment plays in an iteration.
 
     Raises:
         ConfigurationError: if the replay would not hold a batch, or an iteration's episodes.
     """
-    num_envs = max(config.num_envs, math.ceil(config.update_interval / time_limit))
+    episodes_of_a_step = math.ceil(config.update_interval / time_limit)
+    num_envs = max(config.num_envs, math.ceil(episodes_of_a_step / episodes_per_env))
     episodes = config.replay_capacity // time_limit
-    for name, needed in {"an iteration": num_envs, **drawn}.items():
+    num_episodes = num_envs * episodes_per_env
+    for name, needed in {"an iteration": num_episodes, **drawn}.items():
         if episodes < needed:
             raise ConfigurationError(
                 f"replay_capacity is {config.replay_capacity}; it must be at least {needed * time_limit} environment "
                 f"steps here, {needed} episodes of {time_limit}, for {name}."
             )
-    return ReplayRates(num_envs, round(num_envs * time_limit / config.update_interval), episodes)
+    steps = round(num_episodes * time_limit / config.update_interval)
+    return ReplayRates(num_envs, num_episodes, steps, episodes)
 
 
 def make_replay(rates: ReplayRates, sizes: Sizes) -> EpisodeReplay:
@@ -139,8 +147,13 @@ class TeamMethod(abc.ABC):
 
     @property
     def num_envs(self) -> int:
-        """B."""
+        """W."""
         return self.config.num_envs
+
+    @property
+    def num_episodes(self) -> int:
+        """B: one in each environment."""
+        return self.num_envs
 
     @property
     def replay(self) -> EpisodeReplay | None:

@@ -20,7 +20,6 @@ from jaxtyping import Array, Float, Int
 from envs.base import Observation, random_action
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action
-from marl_jax.lengths import by_length
 from marl_jax.losses import (
     action_values,
     greedy_values,
@@ -51,6 +50,7 @@ from marl_jax.networks import (
 )
 from marl_jax.optimizers import OptimizerName, make_optimizer
 from marl_jax.replay import EpisodeReplay, ReplayState
+from marl_jax.rows import Rows, by_rows
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -61,6 +61,9 @@ class ValueConfig(EpsilonConfig):
     num_envs: Annotated[int, Range(minimum=1)] = 1
     """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
     update_interval, there are as many as it takes."""
+    episodes_per_env: Annotated[int, Range(minimum=1)] = 1
+    """Episodes of an iteration for each environment. With several, one that is over makes room for the next, and an
+    iteration does not wait for its longest episode so often."""
     update_interval: Annotated[int, Range(minimum=1)] = 100
     """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
     an iteration's gradient steps are rounded to whole ones. PyMARL takes one for each episode with one environment,
@@ -134,9 +137,11 @@ class Values(NamedTuple):
     target_hidden: Float[Array, "T+1 B N H"]
 
 
-def history(hidden: Float[Array, "T+1 B N H"]) -> Float[Array, "T B N H"]:
-    """The hidden state before each step, zeros before the first; constant."""
+def history(hidden: Float[Array, "T+1 B N H"], rows: Rows | None = None) -> Float[Array, "T B N H"]:
+    """The hidden state before each step, zeros before an episode's first; constant."""
     before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-2]])
+    if rows is not None:
+        before = jnp.where(rows.start[:-1, :, None, None], 0.0, before)
     return jax.lax.stop_gradient(before)
 
 
@@ -176,12 +181,18 @@ class ValueDecomposition(TeamMethod):
     def rates(self) -> ReplayRates:
         """Environments, gradient steps of an iteration, and episodes kept."""
         drawn = {"batch_size": self.config.batch_size}
-        return replay_rates(self.config, self.sizes.time_limit, drawn)
+        c = self.config
+        return replay_rates(c, self.sizes.time_limit, drawn, c.episodes_per_env)
 
     @property
     def num_envs(self) -> int:
-        """B."""
+        """W."""
         return self.rates.num_envs
+
+    @property
+    def num_episodes(self) -> int:
+        """B."""
+        return self.rates.num_episodes
 
     @property
     def replay(self) -> EpisodeReplay:
@@ -265,7 +276,7 @@ class ValueDecomposition(TeamMethod):
         """The same along whole episodes."""
         del key
         inputs = self._agent_inputs(batch.observation, batch.last_action)
-        return self.agent.unroll(params, inputs)
+        return self.agent.unroll(params, inputs, batch.rows)
 
     def _kept(self, memory: AgentMemory, q: Float[Array, "B N A"]) -> Any:
         """What the replay keeps of a step: of what the agents carried, and of the values that they acted on."""
@@ -317,7 +328,7 @@ class ValueDecomposition(TeamMethod):
         """Takes a gradient step for every `update_interval` steps played, each on episodes drawn anew."""
         assert replay is not None
         state = state._replace(
-            episodes=state.episodes + self.num_envs,
+            episodes=state.episodes + self.num_episodes,
             env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32),
         )
         enough = self.replay.size(replay) >= self.config.batch_size
@@ -325,13 +336,15 @@ class ValueDecomposition(TeamMethod):
         def step(state: ValueState, key: jax.Array) -> tuple[ValueState, Metrics]:
             sample_key, loss_key = jax.random.split(key)
             with jax.named_scope("replay"):
-                batch = self.replay.sample(replay, sample_key, self.config.batch_size)
-            learned, metrics = by_length(
-                self._lengths,
-                batch.valid,
-                batch,
-                lambda cut: self.gradient_step(state, cut, loss_key),
-            )
+                drawn = self.replay.choose(replay, sample_key, self.config.batch_size)
+
+            def learn(rows: Rows | None) -> tuple[ValueState, Metrics]:
+                with jax.named_scope("replay"):
+                    batch = self.replay.read(replay, drawn, rows)
+                return self.gradient_step(state, batch, loss_key)
+
+            lengths = jnp.maximum(drawn.lengths, 0)
+            learned, metrics = by_rows(self._row_counts, lengths, self.sizes.time_limit, learn)
             # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
             learned = jax.tree.map(lambda new, old: jnp.where(enough, new, old), learned, state)
             return self._follow(learned, enough), metrics
@@ -342,9 +355,9 @@ class ValueDecomposition(TeamMethod):
         return state, {**metrics, "epsilon": self.epsilon(state)}
 
     @property
-    def _lengths(self) -> tuple[int, ...]:
-        """What drawn episodes are cut to."""
-        return self.sizes.lengths
+    def _row_counts(self) -> tuple[int, ...]:
+        """The numbers of rows that drawn episodes are laid into."""
+        return self.sizes.row_counts(self.config.batch_size)
 
     def gradient_step(
         self, state: ValueState, batch: EpisodeBatch, key: jax.Array

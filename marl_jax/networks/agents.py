@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from marl_jax.networks.layers import MLP, Initialization, Linear, hidden_gain
 from marl_jax.networks.recurrent import GRU
+from marl_jax.rows import Rows
 
 Params = Any
 """A tree of arrays."""
@@ -75,10 +76,13 @@ class GRUAgent(nn.Module):
         return hidden, self.head(hidden)
 
     def unroll(
-        self, memory: Float[Array, "... H"], xs: Float[Array, "T ... I"]
+        self,
+        memory: Float[Array, "... H"],
+        xs: Float[Array, "T ... I"],
+        keep: Float[Array, "T ... 1"] | None = None,
     ) -> tuple[Float[Array, "T ... H"], Float[Array, "T ... A"]]:
-        """T steps from `memory`: the hidden states, and the outputs."""
-        hidden = self.cell.unroll(memory, nn.relu(self.embed(xs)))
+        """T steps from `memory`: the hidden states, and the outputs. What was before is forgotten where `keep` is 0."""
+        hidden = self.cell.unroll(memory, nn.relu(self.embed(xs)), keep)
         return hidden, self.head(hidden)
 
 
@@ -129,10 +133,13 @@ class MLPAgent(nn.Module):
         return memory, self.head(self.body(x))
 
     def unroll(
-        self, memory: Float[Array, "... 0"], xs: Float[Array, "T ... I"]
+        self,
+        memory: Float[Array, "... 0"],
+        xs: Float[Array, "T ... I"],
+        keep: Float[Array, "T ... 1"] | None = None,
     ) -> tuple[Float[Array, "T ... H"], Float[Array, "T ... A"]]:
         """T steps at once: the last hidden layer's units, and the outputs."""
-        del memory
+        del memory, keep
         hidden = self.body(xs)
         return hidden, self.head(hidden)
 
@@ -190,9 +197,18 @@ class TeamAgent:
         return apply_per_agent(self.network.apply, params, memory, x, sharing=self.sharing)
 
     def unroll(
-        self, params: Params, xs: Float[Array, "T B N I"]
+        self, params: Params, xs: Float[Array, "T B N I"], rows: Rows | None = None
     ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
-        """T steps of every agent from the start of an episode: hidden states, and outputs."""
+        """T steps of every agent from the start of an episode: hidden states, and outputs.
+
+        Args:
+            params: the agents' parameters.
+            xs: what they see.
+            rows: which entries are an episode's first; None for those of step 0 alone.
+        """
         unroll = functools.partial(self.network.apply, method="unroll")
-        memory = self.initial_memory(xs.shape[1]).astype(xs.dtype)
-        return apply_per_agent(unroll, params, memory, xs, sharing=self.sharing)
+        arrays = [self.initial_memory(xs.shape[1]).astype(xs.dtype), xs]
+        if rows is not None:
+            keep = 1.0 - rows.start[: len(xs), :, None, None].astype(xs.dtype)
+            arrays.append(jnp.broadcast_to(keep, (*xs.shape[:-1], 1)))
+        return apply_per_agent(unroll, params, *arrays, sharing=self.sharing)

@@ -60,12 +60,23 @@ class GRU(nn.Module):
         return _next(rows, gates).reshape(h.shape)
 
     def unroll(
-        self, h: Float[Array, "... H"], xs: Float[Array, "T ... I"]
+        self,
+        h: Float[Array, "... H"],
+        xs: Float[Array, "T ... I"],
+        keep: Float[Array, "T ... 1"] | None = None,
     ) -> Float[Array, "T ... H"]:
-        """The hidden states after each of T steps from h."""
+        """The hidden states after each of T steps from h.
+
+        Args:
+            h: before the first step.
+            xs: inputs.
+            keep: 0 where the state before the step is forgotten, else 1; None for 1 everywhere.
+        """
         rows = h.reshape(-1, self.hidden_size)
         inputs = tuple(x.reshape(len(xs), *rows.shape) for x in self._inputs(xs))
-        hidden = gru(rows, self.kernel_hh, self._candidate_bias, inputs)
+        if keep is not None:
+            keep = keep.reshape(len(xs), len(rows), 1)
+        hidden = gru(rows, self.kernel_hh, self._candidate_bias, inputs, keep)
         return hidden.reshape(*xs.shape[:-1], self.hidden_size)
 
     @property
@@ -140,6 +151,7 @@ def gru(
     kernel: Float[Array, "H 3H"],
     bias: Float[Array, " H"],
     inputs: ByGate,
+    keep: Float[Array, "T R 1"] | None = None,
 ) -> Float[Array, "T R H"]:
     """Hidden states of a GRU along T steps.
 
@@ -148,13 +160,16 @@ def gru(
         kernel: U of the three gates.
         bias: c_n.
         inputs: all other summands of the gates' arguments, [T, R, H] each.
+        keep: 0 where h is forgotten before the step, else 1; constant. None: it never is.
     """
 
-    def step(h: jax.Array, x: ByGate) -> tuple[jax.Array, jax.Array]:
+    def step(h: jax.Array, now: Any) -> tuple[jax.Array, jax.Array]:
+        x, kept = now
+        h = h if kept is None else kept * h
         h = _next(h, _gates(h, kernel, bias, x))
         return h, h
 
-    return jax.lax.scan(step, memory, inputs)[1]
+    return jax.lax.scan(step, memory, (inputs, keep))[1]
 
 
 @gru.defjvp
@@ -164,19 +179,26 @@ def _gru_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     That is a linear system in d. Stated as one, it comes with its solution, which forward mode runs, and with the
     solution of its transpose, which is the gradient's loop.
     """
-    memory, kernel, bias, inputs = primals
-    memory_dot, kernel_dot, bias_dot, inputs_dot = tangents
+    memory, kernel, bias, inputs, keep = primals
+    memory_dot, kernel_dot, bias_dot, inputs_dot, _ = tangents
 
-    def keep_gates(h: jax.Array, x: ByGate) -> tuple[jax.Array, tuple[jax.Array, _Gates]]:
+    def keep_gates(h: jax.Array, now: Any) -> tuple[jax.Array, tuple[jax.Array, _Gates]]:
+        x, kept = now
+        h = h if kept is None else kept * h
         gates = _gates(h, kernel, bias, x)
         h = _next(h, gates)
         return h, (h, gates)
 
-    hidden, gates = jax.lax.scan(keep_gates, memory, inputs)[1]
+    hidden, gates = jax.lax.scan(keep_gates, memory, (inputs, keep))[1]
     before = jnp.concatenate([memory[None], hidden[:-1]])
-    by_new, slopes = _slopes(before, gates)
+    before = before if keep is None else keep * before
+    by_new, at_once = _slopes(before, gates)
+    # What is forgotten changes nothing that comes after it.
+    z, slopes = (
+        (gates.z, at_once) if keep is None else jax.tree.map(lambda x: keep * x, (gates.z, at_once))
+    )
     # Materialised once: inside the loop's fusions they would be computed by scalar code.
-    by_new, slopes, z = jax.lax.optimization_barrier((by_new, slopes, gates.z))
+    by_new, at_once, slopes, z = jax.lax.optimization_barrier((by_new, at_once, slopes, z))
 
     def carried(d: jax.Array, z: jax.Array, slopes: ByGate) -> jax.Array:
         """What the change of one step makes of the next."""
@@ -184,9 +206,9 @@ def _gru_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
 
     of_r, of_z, of_n = _products(before, kernel_dot)
     change = (
-        slopes[0] * (inputs_dot[0] + of_r)
-        + slopes[1] * (inputs_dot[1] + of_z)
-        + slopes[2] * (bias_dot + of_n)
+        at_once[0] * (inputs_dot[0] + of_r)
+        + at_once[1] * (inputs_dot[1] + of_z)
+        + at_once[2] * (bias_dot + of_n)
         + by_new * inputs_dot[2]
     )
     change = change.at[0].add(carried(memory_dot, z[0], jax.tree.map(lambda s: s[0], slopes)))

@@ -1,0 +1,274 @@
+"""Several episodes in a row: where they are, and that learners learn what they learn from each by itself."""
+
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from envs.base import Observation
+from marl_jax import methods
+from marl_jax.losses.individuality import earlier_steps
+from marl_jax.methods.base import Sizes
+from marl_jax.networks import GRUAgent, TeamAgent
+from marl_jax.replay import EpisodeReplay
+from marl_jax.rows import Rows, in_rows, lay_out, row_counts, rows_of
+from tests.methods.learners import drawn_state, fast_jit, make_batch
+from tests.probes import ACTIONS, AGENTS, FEATURES
+from tests.tiny import METHOD
+
+LIMIT = 16
+SIZES = Sizes(AGENTS, ACTIONS, FEATURES, AGENTS * FEATURES, LIMIT)
+EARLY = SIZES._replace(ends_early=True)
+
+
+def test_counts_rise_to_the_number_of_episodes() -> None:
+    assert row_counts(32, 100, True) == (7, 10, 13, 16, 21, 32)
+    assert row_counts(3, 100, True) == (1, 2, 3)
+    assert row_counts(32, 100, False) == (32,)
+    assert row_counts(32, 15, True) == (32,)
+
+
+def test_the_longest_first_each_where_most_room_is_left() -> None:
+    """By hand: in two rows of 9 entries, 5 + 1, 3 + 1, 3 + 1 and 1 + 1 steps and sights."""
+    lengths = jnp.array([3, 5, 1, 3])
+    which, row, offset = lay_out(lengths, (1, 2, 4), 8)
+    assert int(which) == 1
+    assert row[1].tolist() == [1, 0, 0, 1]
+    assert offset[1].tolist() == [0, 0, 6, 4]
+    rows = rows_of(lengths, row[1], offset[1], 2, 8)
+    episode, time = rows.source
+    assert episode[:, 0].tolist() == [1] * 6 + [2] * 3
+    assert time[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2]
+    assert episode[:, 1].tolist() == [0] * 4 + [3] * 5
+    assert np.flatnonzero(rows.start[:, 0]).tolist() == [0, 6]
+    assert rows.valid.sum(0).tolist() == [3, 5, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "which"),
+    [([8, 8, 8, 8], 2), ([8, 8, 8, 0], 2), ([0, 0, 0, 0], 0), ([3, 3, 3, 3], 1), ([2, 1, 2, 0], 0)],
+)
+def test_the_fewest_rows_that_hold_them(lengths: list[int], which: int) -> None:
+    assert int(lay_out(jnp.array(lengths), (1, 2, 4), 8)[0]) == which
+
+
+def test_no_episode_is_lost_or_torn() -> None:
+    lengths = jnp.asarray(np.random.default_rng(0).integers(0, 9, (50, 6)))
+    counts = (1, 2, 3, 6)
+    which, row, offset = jax.vmap(lambda x: lay_out(x, counts, 8))(lengths)
+    for i, w in enumerate(which.tolist()):
+        taken = np.zeros((9, counts[w]), int)
+        for b, length in enumerate(lengths[i].tolist()):
+            at = int(offset[i, w, b])
+            taken[at : at + length + 1, int(row[i, w, b])] += 1
+            assert at + length + 1 <= 9
+        assert taken.max() == 1
+    assert len(set(which.tolist())) > 1
+
+
+def test_into_rows_and_back() -> None:
+    lengths = jnp.array([3, 5, 1, 3])
+    _, row, offset = lay_out(lengths, (2, 4), 8)
+    rows = rows_of(lengths, row[0], offset[0], 2, 8)
+    steps, sights = (jnp.arange(1, 4 * n + 1).reshape(n, 4) for n in (8, 9))
+    for x, num in ((steps, 0), (sights, 1)):
+        back = rows.unpack(rows.pack(x))
+        here = np.arange(len(x))[:, None] < lengths + num
+        np.testing.assert_array_equal(np.asarray(back)[here], np.asarray(x)[here])
+
+
+def test_of_many_seeds_the_fullest_decides_and_there_is_still_one_branch() -> None:
+    """Under `vmap` an index for each seed would turn the branches into a choice between all their results."""
+    lengths = jnp.array([[3, 3, 3, 3], [8, 8, 8, 1], [1, 1, 1, 1]])
+    played = jnp.arange(8)[:, None] < lengths[:, None]
+
+    def look(played: jax.Array) -> jax.Array:
+        def width(x: jax.Array, rows: Rows | None) -> jax.Array:
+            return jnp.asarray(x.shape[1])
+
+        return in_rows((1, 2, 4), played, played, width)
+
+    np.testing.assert_array_equal(jax.jit(jax.vmap(look))(played), [4, 4, 4])
+    np.testing.assert_array_equal(jax.jit(jax.vmap(look))(played[::2]), [2, 2])
+    assert str(jax.make_jaxpr(jax.vmap(look))(played)).count("cond[") == 1
+
+
+def test_memory_begins_anew_with_an_episode() -> None:
+    """Outputs and gradients of two episodes in a row are those of each by itself, also forwards."""
+    lengths = jnp.array([4, 3])
+    _, row, offset = lay_out(lengths, (1, 2), 8)
+    rows = rows_of(lengths, row[0], offset[0], 1, 8)
+    agent = TeamAgent(GRUAgent(3, 5), 2)
+    params = agent.init(jax.random.key(0), 4)
+    xs = jax.random.normal(jax.random.key(1), (9, 2, 2, 4))
+    weights = jax.random.normal(jax.random.key(2), (9, 2, 2, 3))
+    held = (jnp.arange(9)[:, None] <= lengths)[..., None, None]
+
+    def apart(params: Any) -> jax.Array:
+        return jnp.sum(weights * agent.unroll(params, xs)[1] * held)
+
+    def together(params: Any) -> jax.Array:
+        out = rows.unpack(agent.unroll(params, rows.pack(xs), rows)[1])
+        return jnp.sum(weights * out * held)
+
+    direction = jax.tree.map(lambda x: jnp.sin(jnp.arange(x.size).reshape(x.shape)), params)
+    values = [
+        fast_jit(lambda p, f=f: jax.jvp(f, (p,), (direction,)))(params) for f in (apart, together)
+    ]
+    np.testing.assert_allclose(*np.asarray(values), rtol=1e-5)
+    grads = [fast_jit(jax.grad(f))(params) for f in (apart, together)]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), *grads)
+
+
+def test_a_positive_is_of_the_same_episode() -> None:
+    time = jnp.array([0, 1, 2, 0, 1, 0])[:, None]
+    steps, exists = earlier_steps(jax.random.key(0), (6, 1, 500), 4, time)
+    assert exists[:, 0, 0].tolist() == [0, 1, 1, 0, 1, 0]
+    assert np.unique(steps[1]).tolist() == [0]
+    assert np.unique(steps[2]).tolist() == [0, 1]
+    assert np.unique(steps[4]).tolist() == [3]
+
+
+# What is learned.
+
+LENGTHS = (4, 2, 3, 5)
+
+
+def batch_of(lengths: tuple[int, ...] = LENGTHS) -> Any:
+    """Short episodes in records of 16 steps."""
+    return make_batch(lengths, terminated=(True,) * len(lengths), steps=LIMIT)
+
+
+def small(name: str, sizes: Sizes, **options: Any) -> Any:
+    cls: Any = methods.method_class(name)
+    fields = cls.Config.__dataclass_fields__
+    given = {k: v for k, v in METHOD.items() if k in fields}
+    given |= {"batch_size": 4, "replay_capacity": 4 * LIMIT, "num_envs": 4, "agent": "gru"}
+    given |= {"td_lambda": 0.6}
+    given = {k: v for k, v in given.items() if k in fields} | options
+    return cls(cls.Config.from_mapping(given, name), sizes)
+
+
+@pytest.fixture
+def two_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """2 rows, or one for each episode: every further number would have to be compiled."""
+    monkeypatch.setattr("marl_jax.rows.SHARES", (0.5, 1.0))
+
+
+@pytest.fixture
+def nothing_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ROMA's roles are their means: draws differ by the place in a row."""
+    monkeypatch.setattr("marl_jax.methods.roma._draw", lambda law, key: law.mean)
+
+
+SLOW = pytest.mark.slow
+QUICK = ("cia", "maven")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, marks=[] if name in QUICK else [SLOW])
+        for name, options in (
+            *((n, {}) for n in ("iql", "vdn", "qmix", "qplex", "qtran", "ow_qmix", "cw_qmix")),
+            *((n, {}) for n in ("cia", "cia_qplex", "gre", "maven", "cds", "scds", "roma")),
+            ("roma", {"role_loss_steps": "all"}),
+            ("eoi", {"positive_weight": 0.0}),
+            ("eoi", {"positive_weight": 0.0, "classifier": "gru"}),
+            ("eoi", {"positive_weight": 0.0, "variant": "released"}),
+        )
+    ],
+)
+@pytest.mark.usefixtures("two_counts", "nothing_drawn")
+def test_value_methods_learn_the_same_from_rows(name: str, options: dict[str, Any]) -> None:
+    after = []
+    for sizes in (SIZES, EARLY):
+        method = small(name, sizes, **options)
+        state = drawn_state(method, 0)
+        batch = batch_of()
+        kept = jax.eval_shape(lambda m=method, s=state: _extras(m, s))
+        # Drawn once for an episode, as MAVEN's latents are.
+        drawn = itertools.count()
+        batch = batch._replace(
+            extras=jax.tree.map(
+                lambda x, n=drawn: jnp.broadcast_to(
+                    jax.random.uniform(jax.random.key(next(n)), x.shape), (LIMIT, *x.shape)
+                ).astype(x.dtype),
+                kept,
+            )
+        )
+        replay = EpisodeReplay(4, LIMIT)
+        stored = replay.add(replay.init(batch), batch)
+        after.append(fast_jit(method.update)(state, batch, stored, jax.random.key(5)))
+    _assert_close(*after)
+
+
+def _extras(method: Any, state: Any) -> Any:
+    """What its actor keeps of a step of four environments."""
+    memory = method.initial_memory(state, 4, jax.random.key(0))
+    batch = batch_of()
+    observation = Observation(
+        agents_view=batch.observation[0],
+        global_state=batch.global_state[0],
+        action_mask=batch.action_mask[0],
+        alive=batch.alive[0],
+        step_count=jnp.zeros((4,), jnp.int32),
+    )
+    return method.act(state, memory, observation, jax.random.key(0), True)[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param(name, options, marks=[] if name in ("mappo", "liir") else [SLOW])
+        for name, options in (
+            ("mappo", {"critic": "gru"}),
+            ("ippo", {"minibatches": 2}),
+            ("happo", {}),
+            ("happo", {"mask_dead_values": True, "minibatches": 2}),
+            ("liir", {"meta_share": 1.0}),
+            ("liir", {"meta_gradient": "all"}),
+            ("social_influence", {"minibatch_unit": "episodes"}),
+        )
+    ],
+)
+@pytest.mark.usefixtures("two_counts")
+def test_ppo_learns_the_same_from_rows(name: str, options: dict[str, Any]) -> None:
+    after = []
+    for sizes in (SIZES, EARLY):
+        method = small(name, sizes, **options)
+        batch = batch_of()
+        batch = batch._replace(extras=jnp.full(batch.action.shape, -1.1))
+        state = fast_jit(method.init)(jax.random.key(2))
+        after.append(fast_jit(method.update)(state, batch, None, jax.random.key(5)))
+    _assert_close(*after)
+
+
+def test_rows_are_used() -> None:
+    """What those tests compare is not the same program twice: QMIX's unroll sees two rows of four episodes."""
+    seen = []
+    method = small("qmix", EARLY)
+
+    class Spied(type(method)):  # type: ignore[misc]
+        def _unroll(self, params: Any, batch: Any, key: jax.Array) -> Any:
+            seen.append(batch.valid.shape[1])
+            return super()._unroll(params, batch, key)
+
+    spied, batch = Spied(method.config, EARLY), batch_of()
+    replay = EpisodeReplay(4, LIMIT)
+    stored = replay.add(replay.init(batch), batch)
+    jax.eval_shape(spied.update, drawn_state(spied, 0), batch, stored, jax.random.key(5))
+    assert sorted(set(seen)) == [1, 2, 3, 4]
+
+
+def _assert_close(one: Any, other: Any) -> None:
+    (state, metrics), (other_state, other_metrics) = one, other
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-6), state, other_state
+    )
+    for key, value in metrics.items():
+        np.testing.assert_allclose(value, other_metrics[key], rtol=1e-3, atol=1e-5, err_msg=key)
