@@ -3,10 +3,11 @@
 `python benchmarks/battles.py --jaxmarl PATH` takes a checkout of github.com/FLAIROx/JaxMARL; without it only our own
 numbers are printed. `--python` is the interpreter that can run its baselines (`pip install "jaxmarl[algs]"`).
 
-Sizes are equal: layers, environment steps of an iteration, gradient steps, and the environment steps that one of them
-learns from. JaxMARL plays fixed numbers of steps and starts anew where a battle ends; here iterations are whole
-battles, as many as make as many steps, by the mean length of battles with random actions. Only steps of battles count,
-on both sides.
+Sizes are JaxMARL's, but for QMIX's layers, and equal: layers, environments, environment steps of an iteration, gradient
+steps, and the environment steps that one of them learns from. JaxMARL plays fixed numbers of steps and starts anew
+where a battle ends; here iterations are whole battles, as many as make as many steps, by the mean length of battles
+with random actions. Only steps of battles count, on both sides, and only iterations that learn: what comes before a
+replay holds enough is left out.
 """
 
 import contextlib
@@ -40,7 +41,6 @@ PEER = {
         "NUM_EPOCHS": 8,
         "BUFFER_SIZE": 1000,
         "BUFFER_BATCH_SIZE": 32,
-        "LEARNING_STARTS": 4096,
         "HIDDEN_SIZE": 64,
         "MIXER_EMBEDDING_DIM": 32,
         "MIXER_HYPERNET_HIDDEN_DIM": 64,
@@ -60,7 +60,7 @@ class Arguments:
     """Scenarios of SMAX."""
     seeds: int = 2
     """Seeds trained at once."""
-    iterations: int = 24
+    iterations: int = 4
     """Iterations of one measurement."""
     rounds: int = 3
     """Measurements of each, in turn; medians count."""
@@ -88,10 +88,10 @@ def random_length(scenario: str) -> float:
     return float(jax.jit(jax.vmap(play))(jax.random.split(jax.random.key(0), 256)).mean())
 
 
-def options_of(method: str, length: float) -> tuple[str | None, dict[str, Any]]:
+def options_of(method: str, scenario: str, length: float) -> tuple[str | None, dict[str, Any]]:
     """A preset, and what differs from it, for iterations as large as the peer's."""
     peer = PEER[method]
-    num_envs, limit = peer["NUM_ENVS"], 100
+    num_envs, limit = peer["NUM_ENVS"], envs.make(f"smax/{scenario}").time_limit
     battles = max(1, round(peer["NUM_STEPS"] / length))
     played = {"num_envs": num_envs, "episodes_per_env": battles}
     if method == "mappo":
@@ -111,7 +111,7 @@ class Ours:
     """This library's training."""
 
     def __init__(self, method: str, scenario: str, length: float, args: Arguments) -> None:
-        preset, options = options_of(method, length)
+        preset, options = options_of(method, scenario, length)
         sections = {"method": options, "training": {"eval_episodes": 1}}
         settings = make_settings(method, f"smax/{scenario}", args.seeds, 0, sections, preset=preset)
         trainer = make_trainer(settings)
@@ -163,9 +163,8 @@ class Peer:
 def peer(method: str, scenario: str, args: Arguments) -> Iterator[Peer]:
     """Starts it, and ends it."""
     options = PEER[method]
-    steps = args.iterations * options["NUM_ENVS"] * options["NUM_STEPS"]
     script = Path(__file__).with_name("jaxmarl_battles.py")
-    words = [args.jaxmarl, method, scenario, args.seeds, steps, json.dumps(options)]
+    words = [args.jaxmarl, method, scenario, args.seeds, args.iterations, json.dumps(options)]
     process = subprocess.Popen(
         [str(args.python), str(script), *map(str, words)],
         stdin=subprocess.PIPE,
