@@ -81,7 +81,7 @@ def timed(trainer: Trainer, chunks: int) -> tuple[float, float, float]:
 def timed_reference(trainer: Trainer, chunks: int) -> float:
     """Median seconds of as many episodes as a chunk of `trainer` plays, with random actions."""
     env = trainer.env
-    random = RandomActions(trainer.method.num_envs, (env.num_agents, env.num_actions))
+    random = RandomActions(trainer.method.num_episodes, (env.num_agents, env.num_actions))
 
     def play(state: RunState) -> jax.Array:
         def iteration(key: jax.Array, _: None) -> tuple[jax.Array, jax.Array]:

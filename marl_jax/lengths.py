@@ -1,13 +1,14 @@
-"""No work for what is over: what follows the end of all episodes of a batch is cut off before anything is learned.
+"""No work for what is over, where time has its order: what follows the end of all episodes of a batch is left out.
 
-An episode's record has room for `time_limit` steps; a battle may take a fifth of them. Shapes are static, so a batch is
-cut to the shortest of a few lengths that hold all of its episodes, and each length has a branch of its own in the
-program. What is cut off is padding, so that learners learn the same as from the whole.
+An episode's record has room for `time_limit` steps; a battle may take a fifth of them. Whoever learns alike at every
+step lays several episodes into a row (`marl_jax.rows`). For those that go through a batch step by step it is cut to
+the shortest of a few lengths that hold all of its episodes: shapes are static, so that each length has a branch of its
+own in the program. What is cut off is padding, and learners learn the same as from the whole.
 """
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +47,31 @@ def _largest(axis_size: int, in_batched: list[bool], x: jax.Array) -> tuple[jax.
     return of_all(jnp.max(x) if in_batched[0] else x), False
 
 
+def longest_of(played: Bool[Array, "T ..."]) -> Int[Array, ""]:
+    """Steps until nothing is played any more, over all axes that are mapped."""
+    ahead = jnp.any(played.reshape(len(played), -1), axis=1)
+    return of_all(jnp.max(jnp.where(ahead, jnp.arange(1, len(played) + 1), 0)))
+
+
+def scan_while_played(
+    step: Callable[[TreeT, Any], tuple[TreeT, ResultT]],
+    carry: TreeT,
+    xs: Any,
+    played: Bool[Array, "T ..."],
+) -> tuple[TreeT, ResultT]:
+    """A `jax.lax.scan` that stops when nothing is played any more; from there on its results are zeros."""
+    shapes = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], xs))[1]
+    empty: Any = jax.tree.map(lambda x: jnp.zeros((len(played), *x.shape), x.dtype), shapes)
+
+    def body(time: jax.Array, now: tuple[TreeT, Any]) -> tuple[TreeT, Any]:
+        carry, results = now
+        carry, new = step(carry, jax.tree.map(lambda x: x[time], xs))
+        put = jax.lax.dynamic_update_index_in_dim
+        return carry, jax.tree.map(lambda all_steps, x: put(all_steps, x, time, 0), results, new)
+
+    return jax.lax.fori_loop(0, longest_of(played), body, (carry, empty))
+
+
 def by_length(
     lengths: tuple[int, ...],
     played: Bool[Array, "T ..."],
@@ -65,9 +91,7 @@ def by_length(
     limit = lengths[-1]
     if len(lengths) == 1:
         return function(batch)
-    ahead = jnp.any(played.reshape(limit, -1), axis=1)
-    longest = jnp.max(jnp.where(ahead, jnp.arange(1, limit + 1), 0))
-    branch = jnp.searchsorted(jnp.asarray(lengths), of_all(longest))
+    branch = jnp.searchsorted(jnp.asarray(lengths), longest_of(played))
 
     def cut_to(length: int) -> Callable[[TreeT], ResultT]:
         def cut(x: jax.Array) -> jax.Array:

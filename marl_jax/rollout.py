@@ -127,8 +127,10 @@ def rollout_in_turn(
     num_envs, size = min(method.num_envs, num_episodes), env.time_limit + 1
     reset_key, memory_key, act_key = jax.random.split(key, 3)
     starts, first = _reset(env, reset_key, num_episodes)
-    # An environment takes its last episode when the others together have at most all the rest behind them.
+    # The last episode begins at the latest when all others, as long as they can be, are shared out evenly.
     most = (num_episodes - 1) * size // num_envs + size
+    if not env.ends_early:
+        most = -(-num_episodes // num_envs) * size
     lanes = jnp.arange(num_envs)
 
     def at_start(episode: jax.Array, time: jax.Array) -> tuple[Any, Observation, Any]:

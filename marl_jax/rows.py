@@ -65,6 +65,23 @@ class Rows(NamedTuple):
         return x[steps, self.row]
 
 
+def by_episode(
+    rows: Rows | None,
+    shape: tuple[int, ...],
+    draw: Callable[[tuple[int, ...]], jax.Array],
+) -> jax.Array:
+    """Random numbers for a batch, drawn by episode: they do not depend on how it is laid out.
+
+    Args:
+        rows: what is where; None: every episode has a row of its own.
+        shape: [T, K, ...] or [T+1, K, ...], of rows.
+        draw: numbers of a shape.
+    """
+    if rows is None:
+        return draw(shape)
+    return rows.pack(draw((shape[0], len(rows.row), *shape[2:])))
+
+
 def row_counts(num_episodes: int, time_limit: int, ends_early: bool) -> tuple[int, ...]:
     """The numbers of rows that a batch of B episodes may be laid into, rising; the last is B.
 

@@ -117,6 +117,17 @@ class Context(Probe):
         return state.memory
 
 
+class Lasts(Context):
+    """As many steps as were drawn at the reset, 1 to 5 of 16; the sight of one agent says how many."""
+
+    def _setup(self) -> None:
+        super()._setup()
+        self.time_limit = 16
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        return state.memory, 1.0 + action[0], state.step_count >= jnp.sum(state.memory)
+
+
 class Masked(Context):
     """As `Context`, but the number seen is the one action that may not be taken; the next one pays.
 

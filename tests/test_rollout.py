@@ -13,7 +13,7 @@ from marl_jax.evaluation import evaluate
 from marl_jax.methods.base import Sizes
 from marl_jax.rollout import retrace, rollout, rollout_in_turn
 from tests.methods.learners import fast_jit
-from tests.probes import ACTIONS, FEATURES, Context, Recall, TakeOrWait
+from tests.probes import ACTIONS, FEATURES, Context, Lasts, Recall, TakeOrWait
 
 
 class Script:
@@ -134,17 +134,6 @@ def test_the_number_of_environments_does_not_change_an_episode() -> None:
     assert not np.array_equal(play(jax.random.key(4), 5).action, five.action)
 
 
-class Lasts(Context):
-    """As many steps as were drawn at the reset, 1 to 5 of 16; the sight of one agent says how many."""
-
-    def _setup(self) -> None:
-        super()._setup()
-        self.time_limit = 16
-
-    def _outcome(self, state: Any, action: Any) -> tuple[Any, Any, Any]:
-        return state.memory, 1.0 + action[0], state.step_count >= jnp.sum(state.memory)
-
-
 def test_episodes_played_in_turn_are_those_played_side_by_side() -> None:
     """Greedily, so that no action is drawn: every field but for the place in the record."""
     env, num = Lasts(), 9
@@ -171,6 +160,18 @@ def test_episodes_played_in_turn_are_those_played_side_by_side() -> None:
         np.testing.assert_allclose(np.asarray(x)[here], y[here], rtol=1e-6, err_msg=name)
         # Nothing is left of what another episode did in the same environment.
         np.testing.assert_array_equal(np.asarray(x)[~here], name == "action_mask", err_msg=name)
+
+
+def test_what_is_drawn_for_an_episode_is_drawn_anew_for_the_next_in_its_place() -> None:
+    env = Lasts()
+    options = {"num_envs": 2, "episodes_per_env": 8, "update_interval": 64}
+    method = methods.make("maven", env, agent="mlp", hidden_size=4, **options)
+    state = fast_jit(method.init)(jax.random.key(0))
+    play = fast_jit(lambda key: rollout_in_turn(env, method, state, key, 16, explore=True)[0])
+    batch = play(jax.random.key(0))
+    latent, valid = np.asarray(batch.extras), np.asarray(batch.valid)
+    np.testing.assert_array_equal(latent[valid], np.broadcast_to(latent[0], latent.shape)[valid])
+    assert len(np.unique(latent[0, ::2], axis=0)) == 2
 
 
 def test_episodes_in_turn_at_their_longest() -> None:

@@ -50,25 +50,24 @@ def conditional_entropy(logits: Float[Array, "*shape N"]) -> Float[Array, "*shap
 
 
 def earlier_steps(
-    key: jax.Array, shape: tuple[int, ...], window: int, time: Int[Array, "T B"] | None = None
+    lots: Float[Array, "T B ..."], window: int, time: Int[Array, "T B"] | None = None
 ) -> tuple[Int[Array, " T ..."], Float[Array, " T ..."]]:
     """For each step of an episode one of the `window` steps before it, all equally likely: a positive's place.
 
     The lag is at least 1, and no draw falls before the episode's start.
 
     Args:
-        key: random key.
-        shape: [T, B, ...], of which the first axis is time.
+        lots: drawn uniformly from [0, 1), one for each step.
         window: delta-t of the paper, in steps.
         time: steps since the episode's start, where rows hold several; None: the places along the first axis.
 
     Returns:
         The steps, [T, B, ...] in 0..T-1; and whether there is one, with as many axes: 0 for a first step, else 1.
     """
-    place = jnp.arange(shape[0]).reshape(-1, *(1,) * (len(shape) - 1))
-    time = place if time is None else time.reshape(*time.shape, *(1,) * (len(shape) - time.ndim))
+    place = jnp.arange(len(lots)).reshape(-1, *(1,) * (lots.ndim - 1))
+    time = place if time is None else time.reshape(*time.shape, *(1,) * (lots.ndim - time.ndim))
     choices = jnp.minimum(time, window)
-    # A draw in [0, 1) times the number of choices, which rounding could bring up to that number itself.
-    lag = 1 + jnp.floor(jax.random.uniform(key, shape) * choices).astype(jnp.int32)
+    # Times the number of choices, which rounding could bring up to that number itself.
+    lag = 1 + jnp.floor(lots * choices).astype(jnp.int32)
     lag = jnp.minimum(lag, jnp.maximum(choices, 1))
     return jnp.maximum(place - lag, 0), (time > 0).astype(jnp.float32)

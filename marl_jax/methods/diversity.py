@@ -49,8 +49,8 @@ class MAVENConfig(QMIXConfig):
     """Hyper-parameters of MAVEN; the authors' `noisemix_smac.yaml`."""
 
     num_envs: Annotated[int, Range(minimum=1)] = 8
-    """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
-    update_interval, there are as many as it takes."""
+    """Environments played side by side, at least: where an iteration's episodes would be shorter than update_interval,
+    there are as many as it takes."""
     update_interval: Annotated[int, Range(minimum=1)] = 800
     """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
     an iteration's gradient steps are rounded to whole ones. The authors take one for eight episodes, each of up to a

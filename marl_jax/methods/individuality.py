@@ -5,6 +5,7 @@ later version (`variant="released"`): github.com/jiechuanjiang/eoi_pymarl, `EOI.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -52,6 +53,7 @@ from marl_jax.networks import (
 )
 from marl_jax.optimizers import make_optimizer
 from marl_jax.replay import ReplayState
+from marl_jax.rows import Rows, by_episode
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -107,18 +109,22 @@ class Individuality(TeamMethod):
     def _init_classifier(self, key: jax.Array) -> Params:
         return self.classifier.init(key, self.sizes.observation)
 
-    def _identity_logits(self, params: Params, batch: EpisodeBatch) -> Float[Array, "T B N N"]:
+    def _identity_logits(
+        self, params: Params, observation: Float[Array, "T B N F"], rows: Rows | None = None
+    ) -> Float[Array, "T B N N"]:
         """Scores along episodes from their start."""
-        return self.classifier.unroll(params, batch.observation[:-1], batch.rows)[1]
+        return self.classifier.unroll(params, observation, rows)[1]
 
     def _classifier_loss(
         self, params: Params, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
         """EOI section 3.2: cross-entropy with the agents' numbers, positive distance and mutual information."""
         c, n = self.config, self.sizes.num_agents
-        logits = self._identity_logits(params, batch)
-        time = None if batch.rows is None else batch.rows.time[:-1]
-        steps, exists = earlier_steps(key, logits.shape[:-1], c.positive_window, time)
+        rows = batch.rows
+        logits = self._identity_logits(params, batch.observation[:-1], rows)
+        lots = by_episode(rows, logits.shape[:-1], functools.partial(jax.random.uniform, key))
+        time = None if rows is None else rows.time[:-1]
+        steps, exists = earlier_steps(lots, c.positive_window, time)
         positives = jnp.take_along_axis(
             jax.lax.stop_gradient(logits), steps[..., None], axis=0, mode="clip"
         )
@@ -144,7 +150,8 @@ class Individuality(TeamMethod):
 
     def _log_recognition(self, params: Params, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """The logarithm of p(i | o_i); constant."""
-        logits = jax.lax.stop_gradient(self._identity_logits(params, batch))
+        logits = self._identity_logits(params, batch.observation[:-1], batch.rows)
+        logits = jax.lax.stop_gradient(logits)
         return jnp.diagonal(jax.nn.log_softmax(logits), axis1=-2, axis2=-1)
 
     def _intrinsic_weight(self, env_steps: Int[Array, ""]) -> Float[Array, ""] | float:

@@ -132,9 +132,21 @@ class LearnedReward:
 
     def of_taken(self, eta: Params, experience: Experience) -> Float[Array, "T B N"]:
         """The intrinsic reward of the actions taken; 0 once an agent is dead, when what it does means nothing."""
-        action = experience.batch.action
-        table = self.table(eta, experience.inputs[:-1])
-        taken = jnp.sum(table * jax.nn.one_hot(action, table.shape[-1], dtype=table.dtype), axis=-1)
+        batch = experience.batch
+
+        def of_each(seen: tuple[jax.Array, jax.Array], rows: Rows | None) -> jax.Array:
+            inputs, action = seen
+            table = self.table(eta, inputs)
+            one_hot = jax.nn.one_hot(action, table.shape[-1], dtype=table.dtype)
+            taken = jnp.sum(table * one_hot, axis=-1)
+            return taken if rows is None else rows.unpack(taken)
+
+        seen = (experience.inputs[:-1], batch.action)
+        if batch.rows is None:
+            counts = self.core.sizes.row_counts(batch.valid.shape[1])
+            taken = in_rows(counts, batch.valid, seen, of_each)
+        else:
+            taken = of_each(seen, None)
         return jnp.where(experience.alive > 0, taken, 0.0)
 
     def proxy_reward(self, eta: Params, experience: Experience) -> Float[Array, "T B N"]:

@@ -104,7 +104,7 @@ class HAPPO(PPO[tuple[()]]):
             learns = jnp.any(own.mask > 0)
             after = jax.tree.map(lambda new, old: jnp.where(learns, new, old), after, before)
             log_prob = in_rows(
-                self.sizes.row_counts(own.action.shape[1]),
+                self.row_counts(own.action.shape[1]),
                 own.value_mask[..., 0] > 0,
                 own,
                 lambda own, rows: self._own_log_prob(after.params["actor"], own, rows),

@@ -67,7 +67,8 @@ class PPOConfig(TeamConfig):
     """Hyper-parameters of the core."""
 
     num_envs: Annotated[int, Range(minimum=1)] | None = None
-    """Environments played side by side. None: as many as make batch_steps, which counts only then."""
+    """Environments played side by side. None: as many as make batch_steps, with episodes_per_env episodes each;
+    batch_steps counts only then."""
     episodes_per_env: Annotated[int, Range(minimum=1)] = 1
     """Episodes of an iteration for each environment. With several, one that is over makes room for the next, and an
     iteration does not wait for its longest episode so often."""
@@ -173,7 +174,7 @@ class Experience(NamedTuple):
         played: 1 on the steps of episodes.
         alive: 1 where an agent also lives.
         chooses: 1 where it also has a choice, so that there is a policy to learn.
-        logits: what the agents' networks put out then; nothing is computed where no part asks for it.
+        logits: what the agents' networks put out then, for learners with `keeps_logits`.
     """
 
     batch: EpisodeBatch
@@ -183,7 +184,7 @@ class Experience(NamedTuple):
     played: Float[Array, "T B N"]
     alive: Float[Array, "T B N"]
     chooses: Float[Array, "T B N"]
-    logits: Float[Array, "T B N A"]
+    logits: Float[Array, "T B N A"] | None
 
 
 class Lessons(NamedTuple):
@@ -390,8 +391,13 @@ class Critic:
 
 @dataclasses.dataclass(frozen=True)
 class PPO(TeamMethod, Generic[PartStateT]):
-    """PPO of a team. Values go on past a time limit."""
+    """PPO of a team. Values go on past a time limit.
 
+    Attributes:
+        keeps_logits: whether its part looks at the policies as they were.
+    """
+
+    keeps_logits: ClassVar[bool] = False
     Config: ClassVar[type[PPOConfig]] = PPOConfig
 
     config: PPOConfig
@@ -601,14 +607,17 @@ class PPO(TeamMethod, Generic[PartStateT]):
         inputs = self._agent_inputs(batch.observation, batch.last_action)
 
         def forward(
-            seen: tuple[jax.Array, jax.Array], rows: Rows | None
-        ) -> tuple[jax.Array, jax.Array]:
-            value = self.critic(state.params["critic"], seen[0], rows)
-            logits = self.agent.unroll(state.params["actor"], seen[1], rows)[1]
-            return (value, logits) if rows is None else (rows.unpack(value), rows.unpack(logits))
+            seen: tuple[jax.Array, jax.Array | None], rows: Rows | None
+        ) -> tuple[jax.Array, jax.Array | None]:
+            value, logits = self.critic(state.params["critic"], seen[0], rows), None
+            if seen[1] is not None:
+                logits = self.agent.unroll(state.params["actor"], seen[1], rows)[1]
+            out = (value, logits)
+            return out if rows is None else jax.tree.map(rows.unpack, out)
 
         counts = self.sizes.row_counts(batch.valid.shape[1])
-        value, logits = in_rows(counts, batch.valid, (seen, inputs[:-1]), forward)
+        both = (seen, inputs[:-1] if self.keeps_logits else None)
+        value, logits = in_rows(counts, batch.valid, both, forward)
         value = self._denormalise(state.value_norm, value)
         played, alive, chooses = (x.astype(value.dtype) for x in (played, alive, chooses))
         return Experience(batch, inputs, seen, value, played, alive, chooses, logits)
@@ -705,6 +714,11 @@ class PPO(TeamMethod, Generic[PartStateT]):
 
         return self.over_minibatches(step, learner, lessons, key)
 
+    def row_counts(self, num: int) -> tuple[int, ...]:
+        """The numbers of rows that so many episodes are laid into; single steps are not."""
+        whole = self.config.minibatch_unit == "episodes"
+        return self.sizes.row_counts(num) if whole else (num,)
+
     def over_minibatches(
         self,
         step: Callable[[LearnerT, LessonsT], tuple[LearnerT, Metrics]],
@@ -720,7 +734,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         num = lessons.value_mask.shape[1]
         size = num // c.minibatches
         episodes = c.minibatch_unit == "episodes"
-        counts = self.sizes.row_counts(size) if episodes else (size,)
+        counts = self.row_counts(size)
         # Dead agents may have no values to learn; where all that are here are dead, there is nothing to learn at all.
         steps = jnp.any(lessons.value_mask > 0, axis=2)
         played = jnp.any(steps, axis=0)
@@ -758,13 +772,11 @@ class PPO(TeamMethod, Generic[PartStateT]):
         def maybe(
             learner: LearnerT, now: tuple[Int[Array, " K"], Bool[Array, ""]]
         ) -> tuple[LearnerT, Metrics]:
-            chosen, counts = now
+            chosen, full = now
             metrics = jax.eval_shape(learn, learner, chosen)[1]
             nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
             # Without the work where it does not count, if seeds run one after the other.
-            return jax.lax.cond(
-                counts, learn, lambda learner, _: (learner, nothing), learner, chosen
-            )
+            return jax.lax.cond(full, learn, lambda learner, _: (learner, nothing), learner, chosen)
 
         # What is left over after the last full one counts if it is at least half of one.
         taken = (2 * jnp.sum(played[orders], axis=-1) >= size).at[:, 0].set(True)

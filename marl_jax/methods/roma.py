@@ -7,6 +7,7 @@ whose is an ELU; it is QMIX's here and in the authors' code.
 """
 
 import dataclasses
+import functools
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -45,6 +46,7 @@ from marl_jax.networks.roles import (
     HiddenLayer,
     RoleDecoder,
 )
+from marl_jax.rows import Rows, by_episode
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -53,8 +55,8 @@ class RoleConfig(ValueConfig):
     """What ROMA adds to a method. Defaults are the paper's; "authors" in a comment is what their code does instead."""
 
     num_envs: Annotated[int, Range(minimum=1)] = 8
-    """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
-    update_interval, there are as many as it takes. Paper: 8."""
+    """Environments played side by side, at least: where an iteration's episodes would be shorter than update_interval,
+    there are as many as it takes. Paper: 8."""
     update_interval: Annotated[int, Range(minimum=1)] = 800
     """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
     an iteration's gradient steps are rounded to whole ones. The authors take one for eight episodes, each of up to a
@@ -218,7 +220,7 @@ class RoleMethod(ValueDecomposition):
     ) -> tuple[Float[Array, "T+1 B N H"], Float[Array, "T+1 B N A"]]:
         hidden, features = super()._unroll(params["body"], batch, key)
         seen = self._role_inputs(batch.observation, batch.last_action)
-        role = _draw(self._encode(params["encoder"], seen), key)
+        role = _draw(self._encode(params["encoder"], seen), key, batch.rows)
         return hidden, self.role_decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
 
     # Learning.
@@ -227,8 +229,8 @@ class RoleMethod(ValueDecomposition):
     def _row_counts(self) -> tuple[int, ...]:
         """Where a loss counts padding, or looks across a batch at each step of it, episodes keep rows of their own."""
         c = self.config
-        of_rows = c.role_loss_steps == "all" or c.role_batch_norm or c.softplus
-        return (c.batch_size,) if of_rows else super()._row_counts
+        own_rows = c.role_loss_steps == "all" or c.role_batch_norm or c.softplus
+        return (c.batch_size,) if own_rows else super()._row_counts
 
     def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
         """Adds lambda_I L_I + lambda_D L_D (Eq. 7).
@@ -242,7 +244,7 @@ class RoleMethod(ValueDecomposition):
         before = history(learning.values.hidden, batch.rows)
         roles = self._encode(params["agent"]["encoder"], seen)
         inferred = self._infer(params, before, seen)
-        role = _draw(roles, learning.key)
+        role = _draw(roles, learning.key, batch.rows)
         mask = batch.valid.astype(role.dtype)
         if c.role_loss_steps == "all":
             mask = jnp.ones_like(mask)
@@ -328,10 +330,10 @@ def _normal(law: Gaussian) -> Any:
     return gaussian(law.mean, law.variance)
 
 
-def _draw(law: Gaussian, key: jax.Array) -> Float[Array, "*shape D"]:
+def _draw(law: Gaussian, key: jax.Array, rows: Rows | None = None) -> Float[Array, "*shape D"]:
     """A sample that passes the slope on to mean and variance."""
-    sample: jax.Array = _normal(law).sample(seed=key)
-    return sample
+    noise = by_episode(rows, law.mean.shape, functools.partial(jax.random.normal, key))
+    return law.mean + jnp.sqrt(law.variance) * noise
 
 
 def _over_agents(x: Float[Array, "T B N D"]) -> Float[Array, "T B"]:

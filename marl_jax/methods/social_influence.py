@@ -179,6 +179,7 @@ class ActionInfluence:
     def influence(self, params: Params, experience: Experience) -> Float[Array, "T B N N"]:
         """Of every agent (first N) on the next action of every other; nobody influences itself."""
         batch = experience.batch
+        assert experience.logits is not None
         oneself = jnp.eye(batch.num_agents, dtype=bool)
 
         def of_each(seen: tuple[jax.Array, ...], rows: Rows | None) -> jax.Array:
@@ -231,6 +232,7 @@ class SocialInfluence(PPO[ModelState]):
     """
 
     Config: ClassVar = SocialInfluenceConfig
+    keeps_logits: ClassVar = True
 
     config: SocialInfluenceConfig
 

@@ -59,8 +59,8 @@ class ValueConfig(EpsilonConfig):
     """What the family has in common; defaults are PyMARL's (`default.yaml`, `qmix.yaml`)."""
 
     num_envs: Annotated[int, Range(minimum=1)] = 1
-    """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
-    update_interval, there are as many as it takes."""
+    """Environments played side by side, at least: where an iteration's episodes would be shorter than update_interval,
+    there are as many as it takes."""
     episodes_per_env: Annotated[int, Range(minimum=1)] = 1
     """Episodes of an iteration for each environment. With several, one that is over makes room for the next, and an
     iteration does not wait for its longest episode so often."""

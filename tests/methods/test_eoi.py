@@ -198,7 +198,7 @@ def test_the_classifiers_loss_row_by_row() -> None:
     s = setting(positive_weight=0.3, information_weight=0.6, positive_window=2)
     batch = s.batch
     loss, metrics = s.method._classifier_loss(s.params["classifier"], batch, KEY)
-    steps, _ = earlier_steps(KEY, (LIMIT, 3, AGENTS), 2)
+    steps, _ = earlier_steps(jax.random.uniform(KEY, (LIMIT, 3, AGENTS)), 2)
     p = np.asarray(
         jax.nn.softmax(s.method._identity_logits(s.params["classifier"], batch.observation))
     )
