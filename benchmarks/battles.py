@@ -13,6 +13,7 @@ replay holds enough is left out.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -122,8 +123,11 @@ class Ours:
         lowered = self.trainer.train_chunk.lower(self.trainer.init(), self.trainer.everyone)
         self.train = lowered.compile()
         self.compiled = time.perf_counter() - began
-        # A replay fills before anything is learned; so does the peer's.
-        self.state, _ = self.train(self.trainer.init(), self.trainer.everyone)
+        self.state = self.trainer.init()
+        # Until a replay holds a batch.
+        battles = args.iterations * self.trainer.method.num_episodes
+        for _ in range(math.ceil(options.get("batch_size", 1) / battles)):
+            self.state, _ = self.train(self.state, self.trainer.everyone)
 
     def steps_per_second(self) -> float:
         """Of one chunk."""
