@@ -53,23 +53,41 @@ def longest_of(played: Bool[Array, "T ..."]) -> Int[Array, ""]:
     return of_all(jnp.max(jnp.where(ahead, jnp.arange(1, len(played) + 1), 0)))
 
 
-def scan_while_played(
+def scan_while(
     step: Callable[[TreeT, Any], tuple[TreeT, ResultT]],
     carry: TreeT,
     xs: Any,
-    played: Bool[Array, "T ..."],
-) -> tuple[TreeT, ResultT]:
-    """A `jax.lax.scan` that stops when nothing is played any more; from there on its results are zeros."""
-    shapes = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], xs))[1]
-    empty: Any = jax.tree.map(lambda x: jnp.zeros((len(played), *x.shape), x.dtype), shapes)
+    goes_on: Callable[[Int[Array, ""], TreeT], Bool[Array, ""]],
+) -> tuple[TreeT, ResultT, Int[Array, ""]]:
+    """A `jax.lax.scan` that may stop before its end; from there on its results are zeros.
 
-    def body(time: jax.Array, now: tuple[TreeT, Any]) -> tuple[TreeT, Any]:
-        carry, results = now
+    Args:
+        step: as for `scan`.
+        carry: as for `scan`.
+        xs: as for `scan`.
+        goes_on: from the steps taken and the carry, whether to take one more. One answer for all axes that are mapped:
+            with one each, every step would copy the results of those that wait.
+
+    Returns:
+        The last carry, the results, and the steps taken.
+    """
+    num = len(jax.tree.leaves(xs)[0])
+    shapes = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], xs))[1]
+    empty: Any = jax.tree.map(lambda x: jnp.zeros((num, *x.shape), x.dtype), shapes)
+
+    def body(now: Any) -> Any:
+        time, carry, results = now
         carry, new = step(carry, jax.tree.map(lambda x: x[time], xs))
         put = jax.lax.dynamic_update_index_in_dim
-        return carry, jax.tree.map(lambda all_steps, x: put(all_steps, x, time, 0), results, new)
+        results = jax.tree.map(lambda all_steps, x: put(all_steps, x, time, 0), results, new)
+        return time + 1, carry, results
 
-    return jax.lax.fori_loop(0, longest_of(played), body, (carry, empty))
+    time, carry, results = jax.lax.while_loop(
+        lambda now: (now[0] < num) & goes_on(now[0], now[1]),
+        body,
+        (jnp.zeros((), jnp.int32), carry, empty),
+    )
+    return carry, results, time
 
 
 def by_length(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from envs.base import MultiAgentEnv, Observation
-from marl_jax.lengths import of_all
+from marl_jax.lengths import of_all, scan_while
 from marl_jax.methods.base import Method
 from marl_jax.types import SEEN, EpisodeBatch, Metrics
 
@@ -51,17 +51,7 @@ def rollout(
             lambda new, old: jnp.where(going, new, old), timestep.extras, env_extras
         )
         view = timestep.observation
-        record = EpisodeBatch(
-            observation=view.agents_view,
-            global_state=view.global_state,
-            action_mask=view.action_mask,
-            alive=view.alive,
-            action=action,
-            reward=timestep.reward,
-            discount=timestep.discount,
-            valid=going,
-            extras=extras,
-        )
+        record = _record(view, action, timestep, going, extras)
         return (env_state, view, env_extras, memory, going & ~timestep.last()), record
 
     carry = (env_state, first.observation, first.extras, memory, jnp.ones((num_envs,), bool))
@@ -82,9 +72,7 @@ class _Playing(NamedTuple):
         begun: how many episodes have been begun; more than B if there were none left to begin.
         lane: the environment that plays each episode.
         begin: the entry of its record where it starts.
-        length: its steps so far.
-        extras: the environment's, at its last step so far.
-        going: whether there is anything left to play.
+        going: which environments have anything left to play.
     """
 
     env_state: Any
@@ -95,9 +83,7 @@ class _Playing(NamedTuple):
     begun: Int[Array, ""]
     lane: Int[Array, " B"]
     begin: Int[Array, " B"]
-    length: Int[Array, " B"]
-    extras: Metrics
-    going: Bool[Array, ""]
+    going: Bool[Array, " W"]
 
 
 def rollout_in_turn(
@@ -107,7 +93,7 @@ def rollout_in_turn(
     key: jax.Array,
     num_episodes: int,
     explore: bool,
-) -> tuple[EpisodeBatch, Metrics]:
+) -> EpisodeBatch:
     """Plays B episodes in the method's W environments, each of which goes on with the next one left.
 
     The record is that of `rollout`: where an episode was played does not show. Episodes start as they do there;
@@ -120,9 +106,6 @@ def rollout_in_turn(
         key: random key.
         num_episodes: B.
         explore: whether to act as in training; otherwise greedily.
-
-    Returns:
-        The episodes, and the environment's `extras` at each episode's last step, [B] each.
     """
     num_envs, size = min(method.num_envs, num_episodes), env.time_limit + 1
     reset_key, memory_key, act_key = jax.random.split(key, 3)
@@ -144,24 +127,8 @@ def rollout_in_turn(
         memory, action, extras = method.act(method_state, now.memory, now.view, key, explore)
         env_state, timestep = jax.vmap(env.step)(now.env_state, action)
         plays = (now.episode < num_episodes) & ~now.over
-        record = EpisodeBatch(
-            observation=now.view.agents_view,
-            global_state=now.view.global_state,
-            action_mask=now.view.action_mask,
-            alive=now.view.alive,
-            action=action,
-            reward=timestep.reward,
-            discount=timestep.discount,
-            valid=plays,
-            extras=extras,
-        )
-        # By episode; what is set at number B is dropped.
-        played = jnp.where(plays, now.episode, num_episodes)
-        length = now.length.at[played].add(1, mode="drop")
-        env_extras = jax.tree.map(
-            lambda kept, new: kept.at[played].set(new, mode="drop"), now.extras, timestep.extras
-        )
-        # Where the last sight has been recorded the next episode begins.
+        record = _record(now.view, action, timestep, plays, extras)
+        # Where the last sight has been recorded the next episode begins; what is set at number B is dropped.
         episode = jnp.where(now.over, now.begun + jnp.cumsum(now.over) - 1, now.episode)
         episode = jnp.minimum(episode, num_episodes)
         begins = jnp.where(now.over, episode, num_episodes)
@@ -174,12 +141,8 @@ def rollout_in_turn(
             (env_state, timestep.observation, memory),
         )
         over = plays & timestep.last()
-        going = jnp.any(episode < num_episodes)
-        env_state, view, memory = carried
-        now = _Playing(
-            env_state, view, memory, episode, over, begun, lane, begin, length, env_extras, going
-        )
-        return now, record
+        going = episode < num_episodes
+        return _Playing(*carried, episode, over, begun, lane, begin, going), record  # type: ignore[call-arg]
 
     now = _Playing(
         *at_start(lanes, jnp.zeros((), jnp.int32)),
@@ -188,55 +151,71 @@ def rollout_in_turn(
         begun=jnp.array(num_envs, jnp.int32),
         lane=jnp.arange(num_episodes) % num_envs,
         begin=jnp.zeros((num_episodes,), jnp.int32),
-        length=jnp.zeros((num_episodes,), jnp.int32),
-        extras=first.extras,
-        going=jnp.array(True),
+        going=lanes < num_episodes,
     )
     now, played = _until_over(step, now, jnp.arange(most), env.ends_early)
-    steps = jnp.arange(size)[:, None]
-    entry = jnp.minimum(now.begin + steps, most - 1)
+    return _by_episode(played, now.lane, now.begin, env.time_limit)
 
-    def of_episodes(x: jax.Array, last: int) -> jax.Array:
-        """[T, B, ...], or [T+1, B, ...] with what is seen in the end; zeros after it."""
-        held = (steps < now.length + last)[: env.time_limit + last]
-        taken = x[entry[: len(held)], now.lane]
-        return jnp.where(held.reshape(*held.shape, *(1,) * (x.ndim - 2)), taken, 0).astype(x.dtype)
+
+def _by_episode(
+    played: EpisodeBatch, lane: Int[Array, " B"], begin: Int[Array, " B"], time_limit: int
+) -> EpisodeBatch:
+    """What environments have played, by episode.
+
+    Args:
+        played: fields [R, W, ...]; each episode's steps, `valid`, and after them an entry for what was seen in the end.
+        lane: the environment that played each episode.
+        begin: the entry where it starts.
+        time_limit: T.
+    """
+    steps = jnp.arange(time_limit + 1)[:, None]
+    entry = jnp.minimum(begin + steps, len(played.valid) - 1)
+    length = jnp.sum(jnp.cumprod(played.valid[entry, lane], axis=0, dtype=jnp.int32), axis=0)
+
+    def taken(x: jax.Array, last: int) -> jax.Array:
+        """[T, B, ...], or [T+1, B, ...] with what was seen in the end; zeros after it."""
+        held = (steps < length + last)[: time_limit + last]
+        x = x[entry[: len(held)], lane]
+        return jnp.where(held.reshape(*held.shape, *(1,) * (x.ndim - 2)), x, jnp.zeros_like(x))
 
     fields = {
-        name: jax.tree.map(functools.partial(of_episodes, last=int(name in SEEN)), x)
+        name: jax.tree.map(functools.partial(taken, last=int(name in SEEN)), x)
         for name, x in played._asdict().items()
     }
     batch = EpisodeBatch(**fields)
-    over = (steps > now.length)[..., None, None]
-    return batch._replace(action_mask=batch.action_mask | over), now.extras
+    return batch._replace(action_mask=batch.action_mask | (steps > length)[..., None, None])
+
+
+def _record(
+    view: Observation, action: jax.Array, timestep: Any, valid: Bool[Array, " B"], extras: Any
+) -> EpisodeBatch:
+    """One step of B episodes, with what is seen before or after it."""
+    return EpisodeBatch(
+        observation=view.agents_view,
+        global_state=view.global_state,
+        action_mask=view.action_mask,
+        alive=view.alive,
+        action=action,
+        reward=timestep.reward,
+        discount=timestep.discount,
+        valid=valid,
+        extras=extras,
+    )
 
 
 def _until_over(step: Any, carry: Any, keys: jax.Array, ends_early: bool) -> tuple[Any, Any]:
     """A scan that stops once no episode goes on, which the last entry of the carry says."""
     if not ends_early:
         return jax.lax.scan(step, carry, keys)
-    shapes = jax.eval_shape(step, carry, keys[0])[1]
-    empty: EpisodeBatch = jax.tree.map(lambda x: jnp.zeros((len(keys), *x.shape), x.dtype), shapes)
+
+    def goes_on(time: jax.Array, carry: Any) -> jax.Array:
+        del time
+        return of_all(jnp.any(carry[-1]).astype(jnp.int32)) > 0
+
+    carry, record, taken = scan_while(step, carry, keys, goes_on)
     # Policies have to be defined in padding, too.
-    empty = empty._replace(action_mask=jnp.ones_like(empty.action_mask))
-
-    def goes_on(now: Any) -> jax.Array:
-        time, carry, _ = now
-        # As one number for all seeds: with one each, every step would copy the record of those that wait.
-        return (time < len(keys)) & (of_all(jnp.any(carry[-1]).astype(jnp.int32)) > 0)
-
-    def body(now: Any) -> Any:
-        time, carry, record = now
-        carry, new = step(carry, keys[time])
-        record = jax.tree.map(
-            lambda all_steps, x: jax.lax.dynamic_update_index_in_dim(all_steps, x, time, 0),
-            record,
-            new,
-        )
-        return time + 1, carry, record
-
-    _, carry, record = jax.lax.while_loop(goes_on, body, (jnp.zeros((), jnp.int32), carry, empty))
-    return carry, record
+    padding = (jnp.arange(len(keys)) >= taken)[:, None, None, None]
+    return carry, record._replace(action_mask=record.action_mask | padding)
 
 
 def retrace(env: MultiAgentEnv[Any], key: jax.Array, action: Int[Array, "T B N"]) -> Any:

@@ -164,9 +164,10 @@ class Trainer:
 
     def _play(self, method_state: Any, key: jax.Array) -> EpisodeBatch:
         """One iteration's episodes."""
-        method, more = self.method, self.method.num_episodes > self.method.num_envs
-        play = rollout_in_turn if more else rollout
-        return play(self.env, method, method_state, key, method.num_episodes, explore=True)[0]
+        given = (self.env, self.method, method_state, key, self.method.num_episodes)
+        if self.method.num_episodes > self.method.num_envs:
+            return rollout_in_turn(*given, explore=True)
+        return rollout(*given, explore=True)[0]
 
     def train_seed(
         self, state: RunState, active: Bool[Array, ""] | bool = True

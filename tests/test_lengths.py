@@ -11,7 +11,7 @@ from marl_jax import methods
 from marl_jax.lengths import by_length, lengths_of
 from marl_jax.methods.base import Sizes
 from marl_jax.rollout import retrace, rollout
-from tests.methods.learners import fast_jit, make_batch
+from tests.methods.learners import assert_same_learning, fast_jit, make_batch
 from tests.methods.learners import make as actor_critic
 from tests.probes import ACTIONS, AGENTS, FEATURES, TakeOrWait
 
@@ -135,14 +135,4 @@ def test_on_policy_methods_learn_the_same_from_what_is_left(name: str) -> None:
         method = type(method)(method.config, sizes)
         state = fast_jit(method.init)(jax.random.key(2))
         after.append(fast_jit(method.update)(state, batch, None, jax.random.key(5)))
-    _assert_close(*after)
-
-
-def _assert_close(one: Any, other: Any) -> None:
-    (state, metrics), (other_state, other_metrics) = one, other
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-6), state, other_state
-    )
-    for key, value in metrics.items():
-        np.testing.assert_allclose(value, other_metrics[key], rtol=1e-3, atol=1e-5, err_msg=key)
+    assert_same_learning(*after)

@@ -16,7 +16,7 @@ from marl_jax.networks import GRUAgent, TeamAgent
 from marl_jax.replay import EpisodeReplay
 from marl_jax.rows import Rows, in_rows, lay_out, row_counts, rows_of
 from marl_jax.training import Trainer, TrainingConfig
-from tests.methods.learners import drawn_state, fast_jit, make_batch
+from tests.methods.learners import assert_same_learning, drawn_state, fast_jit, make_batch
 from tests.probes import ACTIONS, AGENTS, FEATURES, Lasts
 from tests.tiny import METHOD
 
@@ -199,7 +199,7 @@ def test_value_methods_learn_the_same_from_rows(name: str, options: dict[str, An
         replay = EpisodeReplay(4, LIMIT)
         stored = replay.add(replay.init(batch), batch)
         after.append(fast_jit(method.update)(state, batch, stored, jax.random.key(5)))
-    _assert_close(*after)
+    assert_same_learning(*after)
 
 
 def _extras(method: Any, state: Any) -> Any:
@@ -240,7 +240,7 @@ def test_ppo_learns_the_same_from_rows(name: str, options: dict[str, Any]) -> No
         batch = batch._replace(extras=jnp.full(batch.action.shape, -1.1))
         state = fast_jit(method.init)(jax.random.key(2))
         after.append(fast_jit(method.update)(state, batch, None, jax.random.key(5)))
-    _assert_close(*after)
+    assert_same_learning(*after)
 
 
 def test_rows_are_used() -> None:
@@ -284,13 +284,3 @@ def test_a_seed_does_not_depend_on_its_neighbours_where_all_are_one_batch(
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x[1], y[0], rtol=1e-4, atol=1e-6), together, alone
     )
-
-
-def _assert_close(one: Any, other: Any) -> None:
-    (state, metrics), (other_state, other_metrics) = one, other
-    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-6), state, other_state
-    )
-    for key, value in metrics.items():
-        np.testing.assert_allclose(value, other_metrics[key], rtol=1e-3, atol=1e-5, err_msg=key)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from envs.configuration import ConfigurationError, Range
 from marl_jax.hashing import count_keys, count_table, row_hash, row_keys
-from marl_jax.lengths import scan_while_played
+from marl_jax.lengths import longest_of, scan_while
 from marl_jax.losses import masked_mean, transition_influence
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.diagnostics import intrinsic_ratio
@@ -250,8 +250,9 @@ class TransitionInfluence:
             influence = transition_influence(*(x.astype(jnp.float32) for x in of_pairs))
             return counts, (rarity, jnp.zeros((len(alive), n, n)).at[:, i, j].set(influence))
 
-        counts, (rarity, influence) = scan_while_played(
-            step, counts, (self.keys(batch), alive), batch.valid
+        longest = longest_of(batch.valid)
+        counts, (rarity, influence), _ = scan_while(
+            step, counts, (self.keys(batch), alive), lambda time, _: time < longest
         )
         return counts, rarity, influence.at[0].set(0.0)
 

@@ -769,16 +769,29 @@ class PPO(TeamMethod, Generic[PartStateT]):
             learner, metrics = jax.lax.scan(learn, learner, orders.reshape(-1, size))
             return learner, jax.tree.map(jnp.mean, metrics)
 
+        return self._over_full(learn, learner, orders, played)
+
+    def _over_full(
+        self,
+        learn: Callable[[LearnerT, Int[Array, " K"]], tuple[LearnerT, Metrics]],
+        learner: LearnerT,
+        orders: Int[Array, "E P K"],
+        played: Bool[Array, " B"],
+    ) -> tuple[LearnerT, Metrics]:
+        """A gradient step on each minibatch of single steps that is full, or at least half so; one in every pass."""
+
         def maybe(
             learner: LearnerT, now: tuple[Int[Array, " K"], Bool[Array, ""]]
         ) -> tuple[LearnerT, Metrics]:
-            chosen, full = now
+            chosen, counts = now
             metrics = jax.eval_shape(learn, learner, chosen)[1]
             nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
             # Without the work where it does not count, if seeds run one after the other.
-            return jax.lax.cond(full, learn, lambda learner, _: (learner, nothing), learner, chosen)
+            return jax.lax.cond(
+                counts, learn, lambda learner, _: (learner, nothing), learner, chosen
+            )
 
-        # What is left over after the last full one counts if it is at least half of one.
+        size = orders.shape[-1]
         taken = (2 * jnp.sum(played[orders], axis=-1) >= size).at[:, 0].set(True)
         orders, taken = orders.reshape(-1, size), taken.reshape(-1)
         learner, metrics = jax.lax.scan(maybe, learner, (orders, taken))

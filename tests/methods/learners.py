@@ -141,3 +141,14 @@ def train(env: Probe, method: Any, iterations: int, seeds: int = 4) -> Any:
     for key in keys:
         state = update(state, play(state, key), key)
     return state
+
+
+def assert_same_learning(one: Any, other: Any) -> None:
+    """Two updates came to the same states and metrics, up to rounding."""
+    (state, metrics), (other_state, other_metrics) = one, other
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(state.params))
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=2e-6), state, other_state
+    )
+    for key, value in metrics.items():
+        np.testing.assert_allclose(value, other_metrics[key], rtol=1e-3, atol=1e-5, err_msg=key)
