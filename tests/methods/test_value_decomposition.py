@@ -327,14 +327,14 @@ def test_exploration_is_uniform_over_legal_actions_at_first_and_greedy_in_evalua
     ("options", "expected"),
     [
         # One episode of 100 steps is what a gradient step takes, and 5,000 of them are kept.
-        ({"num_envs": 1}, ReplayRates(1, 1, 5000)),
-        ({"num_envs": 8, "update_interval": 400}, ReplayRates(8, 2, 5000)),
+        ({"num_envs": 1}, ReplayRates(1, 1, 1, 5000)),
+        ({"num_envs": 8, "update_interval": 400}, ReplayRates(8, 8, 2, 5000)),
         # 150 / 100 is rounded to 2, 140 / 100 to 1.
-        ({"update_interval": 100, "time_limit": 150}, ReplayRates(1, 2, 3333)),
-        ({"update_interval": 100, "time_limit": 140}, ReplayRates(1, 1, 3571)),
+        ({"update_interval": 100, "time_limit": 150}, ReplayRates(1, 1, 2, 3333)),
+        ({"update_interval": 100, "time_limit": 140}, ReplayRates(1, 1, 1, 3571)),
         # Seven episodes of 16 steps are the fewest that reach 100.
-        ({"time_limit": 16}, ReplayRates(7, 1, 31_250)),
-        ({"num_envs": 4, "time_limit": 300, "replay_capacity": 10_000}, ReplayRates(4, 12, 33)),
+        ({"time_limit": 16}, ReplayRates(7, 7, 1, 31_250)),
+        ({"num_envs": 4, "time_limit": 300, "replay_capacity": 10_000}, ReplayRates(4, 4, 12, 33)),
     ],
 )
 def test_rates_in_environment_steps(options: dict[str, Any], expected: ReplayRates) -> None:
