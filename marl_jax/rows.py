@@ -181,23 +181,31 @@ def in_rows(
     played: Bool[Array, "T B"],
     tree: TreeT,
     function: Callable[[TreeT, Rows | None], ResultT],
+    chosen: Int[Array, " C"] | None = None,
 ) -> ResultT:
     """A function of a batch of episodes, laid into the fewest rows that hold them.
 
     Args:
-        counts: rising, the last is B.
+        counts: rising, the last is B, or C.
         played: at which steps each episode is played; what comes after the last is left out.
         tree: of arrays [T, B, ...] or [T+1, B, ...]; those of T steps in rows leave out the last entry, which can hold
             no step.
         function: of the tree in rows, and of what is where in them, see `by_rows`.
+        chosen: which episodes to take, as a minibatch has them; None: all.
     """
     steps = jnp.arange(1, len(played) + 1)[:, None]
     lengths = jnp.max(jnp.where(played, steps, 0), axis=0)
+    if chosen is not None:
+        lengths = lengths[chosen]
 
     def of_rows(rows: Rows | None) -> ResultT:
         if rows is None:
-            return function(tree, None)
+            taken = tree if chosen is None else jax.tree.map(lambda x: x[:, chosen], tree)
+            return function(taken, None)
+        # One gather of what is played, without a copy of the padding on the way.
+        episode, step = rows.source
+        places = rows if chosen is None else rows._replace(source=(chosen[episode], step))
         # Materialised once: a gather inside of what reads it is scalar code on a CPU.
-        return function(jax.lax.optimization_barrier(jax.tree.map(rows.pack, tree)), rows)
+        return function(jax.lax.optimization_barrier(jax.tree.map(places.pack, tree)), rows)
 
     return by_rows(counts, lengths, len(played), of_rows)

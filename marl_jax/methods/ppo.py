@@ -759,9 +759,10 @@ class PPO(TeamMethod, Generic[PartStateT]):
         def learn(learner: LearnerT, chosen: Int[Array, " K"]) -> tuple[LearnerT, Metrics]:
             return in_rows(
                 counts,
-                steps[:, chosen],
-                jax.tree.map(lambda x: x[:, chosen], lessons),
+                steps,
+                lessons,
                 lambda part, rows: step(learner, part._replace(rows=rows)),
+                chosen,
             )
 
         orders = jax.vmap(new_order)(jax.random.split(key, c.epochs))
