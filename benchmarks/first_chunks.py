@@ -36,7 +36,15 @@ OPTIONS: dict[str, Any] = {
     "joint_table_bits": 11,
 }
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "eoi released": ("eoi", {"variant": "released"}),
+    "eoi released": (
+        "eoi_released",
+        {
+            "intrinsic_gamma": 0.99,
+            "positive_weight": 0.1,
+            "classifier_lr": 1e-3,
+            "intrinsic_lr": 1e-3,
+        },
+    ),
     "eoi shared": ("eoi", {"sharing": "shared", "observe_identity": True, "classifier": "gru"}),
     "roma all inputs": ("roma", {"role_input": "all", "greedy_roles": "mean", "softplus": True}),
     "qmix in any order": ("qmix", {"shuffle_agents": True, "target_update": "soft"}),
@@ -63,7 +71,7 @@ class Arguments:
 
 def measured(method: str, options: dict[str, Any], args: Arguments) -> dict[str, list[str]]:
     """By name, the values of all chunks as hexadecimal text."""
-    known = {field.name for field in dataclasses.fields(methods.method_class(method).Config)}
+    known = {field.name for field in dataclasses.fields(methods.recipe(method).Config)}
     small = {name: value for name, value in OPTIONS.items() if name in known}
     sections = {
         "training": {"eval_interval": 2 * small["num_envs"] * args.time_limit, "eval_episodes": 4},

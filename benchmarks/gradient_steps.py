@@ -16,7 +16,7 @@ import jax
 import envs
 from experiments import command
 from marl_jax import ConfigurationError, methods
-from marl_jax.methods.value_decomposition import ValueDecomposition
+from marl_jax.methods.q_learner import QLearner
 from marl_jax.rollout import rollout
 
 STEPS = 20
@@ -65,8 +65,7 @@ def _program(name: str, args: Arguments) -> Callable[[], Any]:
     """Runs `STEPS` gradient steps, compiled and warmed up."""
     env = envs.make(args.env)
     options = {"batch_size": args.batch_size}
-    cls = methods.method_class(name)
-    if not issubclass(cls, ValueDecomposition):
+    if not issubclass(methods.recipe(name).backbone, QLearner):
         raise ConfigurationError(f"--methods has {name}; all must be value methods.")
     method: Any = methods.make(name, env, **options)
     key = jax.random.key(0)

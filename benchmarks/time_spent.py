@@ -20,7 +20,7 @@ from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import make_trainer
 from marl_jax.methods.ppo import PPO
-from marl_jax.methods.value_decomposition import ValueDecomposition
+from marl_jax.methods.q_learner import QLearner
 from marl_jax.settings import make_settings
 
 # The first pattern found in an operation's origin decides.
@@ -58,7 +58,7 @@ def main() -> int:
     args = command.parse(Arguments, "Where the time of training goes.")
     settings = make_settings(args.method, args.env, 1, 0, preset=args.preset)
     trainer = make_trainer(settings)
-    if not isinstance(trainer.method, ValueDecomposition | PPO):
+    if not isinstance(trainer.method, QLearner | PPO):
         raise ConfigurationError(
             f"--method is {args.method}; it must be a value method or one on the PPO core."
         )

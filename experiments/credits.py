@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.losses import credit_divergences
-from marl_jax.methods.value_decomposition import ValueDecomposition
+from marl_jax.methods.q_learner import QLearner
 from marl_jax.plots import CreditTrace, credit_pictures
 from marl_jax.policy import Policy
 from marl_jax.types import EpisodeBatch
@@ -76,7 +76,7 @@ def _load(runs: tuple[str, ...], seed: int | None) -> dict[str, Policy]:
     """The teams by label."""
     teams = command.load_teams(runs, seed)
     for team in teams.values():
-        if not isinstance(team.policy.method, ValueDecomposition):
+        if not isinstance(team.policy.method, QLearner):
             raise ConfigurationError(
                 f"{team.folder} is a run of {team.method}; it must be one of a value method with a mixer."
             )

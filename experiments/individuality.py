@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.methods.individuality import Individuality
+from marl_jax.methods.eoi import Recognised
+from marl_jax.methods.maac import EOIMAAC
+from marl_jax.methods.part import part_of
 from marl_jax.plots import Whereabouts, individuality_pictures
 from marl_jax.policy import Policy
 from marl_jax.statistics import kernel_pca
@@ -86,10 +88,13 @@ def _whereabouts(
     visits = np.zeros((num_agents, *shape))
     for agent in range(num_agents):
         np.add.at(visits[agent], tuple(visited[:, agent].T), 1.0 / len(visited))
-    if not isinstance(policy.method, Individuality):
+    method = policy.method
+    told = method if isinstance(method, EOIMAAC) else part_of(method, Recognised)
+    if told is None:
         return Whereabouts(visits)
     seen = np.asarray(batch.observation)[:-1][valid]
-    paid = np.asarray(policy.method.recognition(policy.state, batch))[valid]
+    params = policy.state.params["classifier"]
+    paid = np.asarray(told.classifier.recognition(params, batch))[valid]
     whose = np.broadcast_to(np.arange(num_agents), paid.shape).reshape(-1)
     some = np.random.default_rng(0).permutation(len(whose))[:POINTS]
     points = kernel_pca(seen.reshape(len(whose), -1)[some].astype(np.float64))

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import load, policy_of
+from marl_jax.methods.liir import LearnedReward
+from marl_jax.methods.part import part_of
 from marl_jax.plots import reward_by_health, reward_histogram
 from marl_jax.policy import Policy
 from marl_jax.types import EpisodeBatch
@@ -30,7 +32,7 @@ UNIT_FEATURES = 10
 
 @runtime_checkable
 class PaysForActions(Protocol):
-    """A method with a learned reward for each action."""
+    """A method, or a part of one, with a learned reward for each action."""
 
     def intrinsic_reward_table(self, state: Any, batch: EpisodeBatch) -> jax.Array:
         """The reward of every action at every step: [T, B, N, A]."""
@@ -59,9 +61,7 @@ def main() -> int:
         raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
     trainer, state, settings = load(args.run)
     battle = settings.env.startswith("smax/")
-    if not (
-        isinstance(trainer.method, PaysForActions) and (battle or settings.env == "pursuit_1d")
-    ):
+    if _paying(trainer.method) is None or not (battle or settings.env == "pursuit_1d"):
         raise ConfigurationError(
             f"{args.run} is a run of {settings.method} on {settings.env}; "
             "it must be one of liir or liir_paper on pursuit_1d or smax."
@@ -74,8 +74,13 @@ def main() -> int:
 def _play(policy: Policy, seed: int, episodes: int) -> tuple[EpisodeBatch, np.ndarray]:
     """Episodes played as in training, and the learned reward of every action at every step, [T, B, N, A]."""
     batch, _ = policy.play(jax.random.key(seed), episodes, explore=True)
-    method: Any = policy.method
-    return batch, np.asarray(method.intrinsic_reward_table(policy.state, batch))
+    paying: Any = _paying(policy.method)
+    return batch, np.asarray(paying.intrinsic_reward_table(policy.state, batch))
+
+
+def _paying(method: Any) -> PaysForActions | None:
+    """Who has the learned reward."""
+    return method if isinstance(method, PaysForActions) else part_of(method, LearnedReward)
 
 
 def _write(target: Path, rows: Sequence[Mapping[str, float]]) -> None:

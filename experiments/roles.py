@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from experiments import command
 from marl_jax import ConfigurationError, load_policy
-from marl_jax.methods.roma import RoleMethod
+from marl_jax.methods.part import part_of
+from marl_jax.methods.roma import Roles
 from marl_jax.plots import RoleCloud, role_pictures
 from marl_jax.policy import Policy
 from marl_jax.runs import RunDirectory
@@ -51,8 +52,7 @@ def main() -> int:
     args = command.parse(Arguments, "The roles that a ROMA team has learned.")
     target = command.picture(args.out, [args.run], args.episodes)
     policy = load_policy(args.run, args.seed)
-    method = policy.method
-    if not isinstance(method, RoleMethod):
+    if part_of(policy.method, Roles) is None:
         raise ConfigurationError(
             f"{args.run} is a run of a method without roles; it must be one of roma, roma-vdn or roma-qplex."
         )
@@ -114,17 +114,17 @@ def _traits(policy: Policy, key: jax.Array, batch: EpisodeBatch) -> dict[str, ND
 
 def _means(policy: Policy, batch: EpisodeBatch) -> NDArray[np.float64]:
     """Means of the roles, [T, B, N, 3]; more numbers than three are left out, fewer filled up with 0."""
-    method: Any = policy.method
-    means = np.asarray(jax.jit(method.roles)(policy.state, batch).mean, np.float64)[..., :3]
+    roles: Any = part_of(policy.method, Roles)
+    means = np.asarray(jax.jit(roles.roles)(policy.state, batch).mean, np.float64)[..., :3]
     return np.pad(means, [(0, 0)] * 3 + [(0, 3 - means.shape[-1])])
 
 
 def _dissimilarities(policy: Policy, batch: EpisodeBatch) -> NDArray[np.float64]:
     """[T, B, N, N]; NaN for an agent with itself, and at the first step if histories are compared: there are none."""
-    method: Any = policy.method
-    matrix = np.array(jax.jit(method.dissimilarities)(policy.state, batch), np.float64)
+    roles: Any = part_of(policy.method, Roles)
+    matrix = np.array(jax.jit(roles.dissimilarities)(policy.state, batch), np.float64)
     num_agents = matrix.shape[-1]
-    if method.config.dissimilarity_input == "trajectory":
+    if roles.core.config.dissimilarity_input == "trajectory":
         matrix[0] = np.nan
     matrix[..., np.arange(num_agents), np.arange(num_agents)] = np.nan
     return matrix

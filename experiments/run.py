@@ -158,10 +158,7 @@ def _listing() -> str:
         width = max(map(len, texts))
         return "\n".join(f"  {name:{width}}  {text}" for name, text in texts.items())
 
-    known_methods = {
-        name: (methods.method_class(name).__doc__ or "").strip().splitlines()[0]
-        for name in methods.names()
-    }
+    known_methods = {name: methods.recipe(name).description for name in methods.names()}
     known_envs = {name: summary(name) for name in envs.names()}
     return f"methods:\n{lines(known_methods)}\nenvironments:\n{lines(known_envs)}"
 

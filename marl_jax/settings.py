@@ -17,8 +17,8 @@ import jax
 
 from envs.configuration import Config, ConfigurationError, unknown_name
 from envs.registry import world_class
-from marl_jax.methods import method_class
 from marl_jax.methods import names as method_names
+from marl_jax.methods import recipe
 from marl_jax.training import TrainingConfig
 
 SECTIONS = ("training", "method", "env")
@@ -111,7 +111,7 @@ def make_settings(
         ConfigurationError: if a name is unknown, a value is not allowed or the preset is not for this method.
     """
     # A wrong name of a method or task is told before one of a preset.
-    method_class(method)
+    recipe(method)
     env_config, options = world_class(env).Config, options or {}
     for section in options:
         if section not in SECTIONS:
@@ -126,7 +126,7 @@ def make_settings(
         seeds,
         seed,
         TrainingConfig.from_mapping(merged["training"], "training"),
-        method_class(method).Config.from_mapping(merged["method"], method),
+        recipe(method).Config.from_mapping(merged["method"], method),
         env_config.from_mapping(merged["env"], env),
     )
 
@@ -206,7 +206,7 @@ def read_preset(name: str, method: str) -> Preset:
     def of(method: str) -> Preset | None:
         its = own.get(method, {})
         learner = its.get("learner", method)
-        known = {field.name for field in dataclasses.fields(method_class(learner).Config)}
+        known = {field.name for field in dataclasses.fields(recipe(learner).Config)}
         for_it = method in own or bool(table)
         if not for_it or not known.issuperset(table.get("method", {})):
             return None

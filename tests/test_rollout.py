@@ -167,7 +167,7 @@ def test_what_is_drawn_for_an_episode_is_drawn_anew_for_the_next_in_its_place() 
     state = fast_jit(method.init)(jax.random.key(0))
     play = fast_jit(lambda key: rollout_in_turn(env, method, state, key, 16, explore=True))
     batch = play(jax.random.key(0))
-    latent, valid = np.asarray(batch.extras), np.asarray(batch.valid)
+    latent, valid = np.asarray(batch.extras.latent), np.asarray(batch.valid)
     np.testing.assert_array_equal(latent[valid], np.broadcast_to(latent[0], latent.shape)[valid])
     assert len(np.unique(latent[0, ::2], axis=0)) == 2
 

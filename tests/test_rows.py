@@ -145,7 +145,7 @@ def batch_of(lengths: tuple[int, ...] = LENGTHS) -> Any:
 
 
 def small(name: str, sizes: Sizes, **options: Any) -> Any:
-    cls: Any = methods.method_class(name)
+    cls: Any = methods.recipe(name)
     fields = cls.Config.__dataclass_fields__
     given = {k: v for k, v in METHOD.items() if k in fields}
     given |= {"batch_size": 4, "replay_capacity": 4 * LIMIT, "num_envs": 4, "agent": "gru"}
@@ -174,7 +174,7 @@ QUICK = ("cia", "maven")
             ("roma", {"role_loss_steps": "all"}),
             ("eoi", {}),
             ("eoi", {"classifier": "gru"}),
-            ("eoi", {"variant": "released"}),
+            ("eoi_released", {}),
         )
     ],
 )
@@ -249,9 +249,9 @@ def test_rows_are_used() -> None:
     method = small("qmix", EARLY)
 
     class Spied(type(method)):  # type: ignore[misc]
-        def _unroll(self, params: Any, batch: Any, key: jax.Array) -> Any:
+        def unroll(self, params: Any, batch: Any, key: jax.Array) -> Any:
             seen.append(batch.valid.shape[1])
-            return super()._unroll(params, batch, key)
+            return super().unroll(params, batch, key)
 
     spied, batch = Spied(method.config, EARLY), batch_of()
     replay = EpisodeReplay(4, LIMIT)

@@ -14,7 +14,7 @@ from envs.configuration import Config, Range
 from envs.registry import world_class
 from marl_jax import methods
 from marl_jax import settings as settings_module
-from marl_jax.methods import method_class
+from marl_jax.methods import recipe
 from marl_jax.settings import RunSettings, environment_record, make_settings
 from marl_jax.training import TrainingConfig
 
@@ -312,7 +312,7 @@ def test_a_preset_may_put_another_learner_in_the_methods_place(configs: Path) ->
     )
     assert settings.method == "iac"
     options = settings.method_options
-    assert type(options) is method_class("iac").Config
+    assert type(options) is recipe("iac").Config
     assert (options.gamma, options.actor_lr, options.td_lambda) == (0.75, 0.25, 0.5)
     assert RunSettings.from_json(settings.to_json()) == settings
     with pytest.raises(ConfigurationError, match="unknown option of iac 'intrinsic_lr'"):
@@ -368,7 +368,7 @@ def test_every_preset_says_what_it_is() -> None:
 
 CONFIGS = {
     TrainingConfig,
-    *(method_class(name).Config for name in methods.names()),
+    *(recipe(name).Config for name in methods.names()),
     *(world_class(name).Config for name in envs.names()),
 }
 

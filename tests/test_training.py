@@ -53,7 +53,7 @@ def trainer(
 ) -> Trainer:
     """A run of chunks of 2 iterations."""
     world_ = world(env)
-    known = {field.name for field in dataclasses.fields(methods.method_class(method).Config)}
+    known = {field.name for field in dataclasses.fields(methods.recipe(method).Config)}
     # A gradient step for each episode, of which four are kept.
     rates = {"update_interval": world_.time_limit, "replay_capacity": 4 * world_.time_limit}
     options = {name: value for name, value in (TINY | rates).items() if name in known}

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from marl_jax.api import make_trainer
-from marl_jax.methods import method_class
+from marl_jax.methods import recipe
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import make_settings
 
@@ -45,7 +45,7 @@ VALUE_FLAGS = [*_FLAGS.split(), *_REPLAY_FLAGS.split()]
 
 def method_options(method: str) -> dict[str, Any]:
     """Those of `METHOD` that a method has."""
-    fields = {field.name for field in dataclasses.fields(method_class(method).Config)}
+    fields = {field.name for field in dataclasses.fields(recipe(method).Config)}
     return {name: value for name, value in METHOD.items() if name in fields}
 
 

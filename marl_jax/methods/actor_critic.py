@@ -238,7 +238,7 @@ class ActorCritic(TeamMethod):
         explore: bool,
     ) -> tuple[AgentMemory, jax.Array, tuple[()]]:
         """Samples from the floored policy, or takes the most probable action."""
-        x = self._agent_inputs(observation.agents_view, memory.last_action)
+        x = self.agent_inputs(observation.agents_view, memory.last_action)
         hidden, logits = self.agent.step(state.params["actor"], memory.hidden, x)
         if explore:
             policy = floored_categorical(
@@ -363,7 +363,7 @@ class BaselineMethod(ActorCritic):
         epsilon, mask = self.epsilon(state), self._agent_mask(batch)
 
         # One forward pass serves the policy's probabilities and, through `backward`, its gradient.
-        inputs = self._agent_inputs(batch.observation, batch.last_action)
+        inputs = self.agent_inputs(batch.observation, batch.last_action)
         logits, backward = jax.vjp(lambda p: self.agent.unroll(p, inputs)[1], params["actor"])
         probs = self._probs(logits, batch.action_mask, epsilon)
 

@@ -396,7 +396,7 @@ class ALITA(MADDPG):
         if self.sizes.continuous:
             return value(jnp.tanh(outputs)[:, None])
         a = self.sizes.num_actions
-        start = self._one_hot(greedy_action(outputs, mask))
+        start = self.one_hot(greedy_action(outputs, mask))
         if c.joint_maximum == "policy":
             return value(start[:, None])
         options = jnp.eye(a)

@@ -1,4 +1,4 @@
-"""Regularisers of a mixer's credits: CIA on QMIX and on QPLEX, and GRE.
+"""Losses on a mixer's credits: CIA, on QMIX and on QPLEX, and GRE.
 
 Papers: Liu et al. 2023, "Contrastive Identity-Aware Learning for Multi-Agent Value Decomposition"; Zhao et al. 2022
 (GRE). Authors' code: github.com/liushunyu/CIA `cia_q_learner.py`, `cia_qplex_learner.py`; github.com/sgzZ123/GRE
@@ -6,7 +6,7 @@ Papers: Liu et al. 2023, "Contrastive Identity-Aware Learning for Multi-Agent Va
 """
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,16 +19,9 @@ from marl_jax.losses import (
     credit_vectors,
     identity_classification_loss,
 )
+from marl_jax.methods.part import Part
+from marl_jax.methods.q_learner import Learning, QMIXConfig, QPLEXConfig, ValueConfig
 from marl_jax.methods.team import NotNegative
-from marl_jax.methods.value_decomposition import (
-    Learning,
-    QMIXConfig,
-    QMIXMethod,
-    QPLEXConfig,
-    QPLEXMethod,
-    ValueConfig,
-    ValueDecomposition,
-)
 from marl_jax.networks import Linear, MixerInputs, Params
 from marl_jax.types import Metrics
 
@@ -62,43 +55,55 @@ class CreditConfig(QMIXConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Identities(ValueDecomposition):
-    """The learned identities, and the loss that makes credits tell them."""
+class CreditPart(Part):
+    """A loss on the mixer's credits, exact or as the authors approximate QMIX's."""
+
+    def credits(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
+        """Each agent's credit."""
+        if getattr(self.core.config, "credit", "exact") == "exact":
+            credits: Any = self.core.credits_of(params, taken)
+        else:
+            credits = self.core.mixer.apply(params["mixer"], taken, method="authors_credits")
+        return credits
+
+
+@dataclasses.dataclass(frozen=True)
+class Identities(CreditPart):
+    """CIA's learned identities, and the loss that makes credits tell them."""
 
     @property
     def identity(self) -> Linear:
         """Maps a credit vector to one score for each identity; its kernels are the identities."""
-        return Linear(self.sizes.num_agents)
+        return Linear(self.core.sizes.num_agents)
 
-    def _init_params(self, key: jax.Array) -> dict[str, Params]:
-        base_key, identity_key = jax.random.split(key)
-        params = super()._init_params(base_key)
-        vector = jnp.zeros((self.sizes.time_limit,))
-        return {**params, "identity": self.identity.init(identity_key, vector)}
+    def init(self, key: jax.Array) -> dict[str, Params]:
+        """The identities."""
+        vector = jnp.zeros((self.core.sizes.time_limit,))
+        return {"identity": self.identity.init(jax.random.split(key)[1], vector)}
 
-    def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
-        added, metrics = super()._regulariser(learning)
-        params, batch = learning.params, learning.batch
-        credits, valid = self._credits(params, learning.taken), batch.valid
+    def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+        """Contrastive, or a classification."""
+        params, batch, c = learning.params, learning.batch, self.core.config
+        credits, valid = self.credits(params, learning.taken), batch.valid
         if batch.rows is not None:
             # A credit vector is a whole episode's.
             credits, valid = batch.rows.unpack(credits), batch.rows.valid
         vectors = credit_vectors(credits, valid)
         scores: Any = self.identity.apply(params["identity"], vectors)
-        contrastive = self.config.identity_loss == "contrastive"
+        contrastive = c.identity_loss == "contrastive"
         loss = (contrastive_identity_loss if contrastive else identity_classification_loss)(scores)
-        return added + self.config.cia_weight * loss, {**metrics, "identity_loss": loss}
+        return c.cia_weight * loss, {"identity_loss": loss}
 
 
 @dataclasses.dataclass(frozen=True)
-class _QMIXCredits(QMIXMethod):
-    """Credits of QMIX's mixer, exact or as the authors approximate them."""
+class UnequalCredits(CreditPart):
+    """GRE's loss: the credits' entropy at each step."""
 
-    def _credits(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
-        if self.config.credit == "exact":
-            return super()._credits(params, taken)
-        credits: Any = self.mixer.apply(params["mixer"], taken, method="authors_credits")
-        return credits
+    def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+        """The entropy, which is minimised."""
+        credits = self.credits(learning.params, learning.taken)
+        entropy = credit_entropy(credits, learning.batch.valid.astype(credits.dtype))
+        return self.core.config.entropy_weight * entropy, {"credit_entropy": entropy}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,26 +112,12 @@ class CIAConfig(IdentityConfig, CreditConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class CIA(_Identities, _QMIXCredits):
-    """CIA (Liu et al. 2023) on QMIX: a contrastive loss makes each agent's credits over time tell its identity."""
-
-    Config: ClassVar = CIAConfig
-
-
-@dataclasses.dataclass(frozen=True)
 class CIAQPLEXConfig(IdentityConfig, QPLEXConfig):
-    """Hyper-parameters of CIA on QPLEX."""
+    """Hyper-parameters of CIA on QPLEX, whose credits are its attention weights."""
 
     agent_index: bool = True
     """Whether the attention also sees which agent it weighs (ours). Without it and unit_dim all have one credit, and
     CIA's loss is a constant."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CIAQPLEX(_Identities, QPLEXMethod):
-    """CIA (Liu et al. 2023) on QPLEX, whose credits are its attention weights."""
-
-    Config: ClassVar = CIAQPLEXConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,16 +126,3 @@ class GREConfig(CreditConfig):
 
     entropy_weight: Annotated[float, NotNegative] = 1e-3
     """Weight of the credits' normalised entropy, which is minimised; 1e-4 in the authors' README."""
-
-
-@dataclasses.dataclass(frozen=True)
-class GRE(_QMIXCredits):
-    """GRE (Zhao et al. 2022): QMIX whose credits are made unequal by minimising their entropy at each step."""
-
-    Config: ClassVar = GREConfig
-
-    def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
-        added, metrics = super()._regulariser(learning)
-        credits = self._credits(learning.params, learning.taken)
-        entropy = credit_entropy(credits, learning.batch.valid.astype(credits.dtype))
-        return added + self.config.entropy_weight * entropy, {**metrics, "credit_entropy": entropy}

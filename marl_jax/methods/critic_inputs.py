@@ -39,7 +39,7 @@ class CriticInputs:
         if self.last_action:
             parts.append(batch.last_action)
         if self.identity:
-            parts.append(self._identity(batch.observation.shape[:2]))
+            parts.append(self.identities(batch.observation.shape[:2]))
         return jnp.concatenate(parts, axis=-1)
 
     @property
@@ -88,11 +88,12 @@ class CriticInputs:
                 batch.observation,
                 for_each_agent(actions) * others,
                 for_each_agent(batch.last_action.reshape(*shape, n * a)),
-                self._identity(shape),
+                self.identities(shape),
             ],
             axis=-1,
         )
 
-    def _identity(self, shape: tuple[int, ...]) -> Float[Array, "*shape N N"]:
+    def identities(self, shape: tuple[int, ...]) -> Float[Array, "*shape N N"]:
+        """Every agent's number, one-hot."""
         n = self.sizes.num_agents
         return jnp.broadcast_to(jnp.eye(n), (*shape, n, n))

@@ -5,7 +5,7 @@ OpenAI Baselines' ppo2.
 """
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,8 @@ from marl_jax.losses import masked_mean, transition_influence
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.mappo import IPPOConfig
-from marl_jax.methods.ppo import PPO, Experience, Lesson
+from marl_jax.methods.part import Part
+from marl_jax.methods.ppo import Experience
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import Sharing
 from marl_jax.types import EpisodeBatch, Metrics
@@ -130,20 +131,17 @@ def require_a_team(sizes: Sizes) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class TransitionInfluence:
+class TransitionInfluence(Part):
     """EITI's part: agents are paid for rarely visited states and for the influence on others' transitions.
 
     An agent's state is what of its view is about itself and the things around (`MultiAgentEnv.own_features`); the
     outcome of a step is where that moves its own body (`MultiAgentEnv.body_features`), as in the authors' code, which
     counts displacements. Both are counted in tables. Who is dead is neither counted nor paid.
-
-    Attributes:
-        core: who learns with it.
-        values: names of the values.
     """
 
-    core: "EITI"
-    values: tuple[str, ...] = ("value",)
+    def check(self) -> None:
+        """Refuses a single agent."""
+        require_a_team(self.core.sizes)
 
     @property
     def pairs(self) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " P"]]:
@@ -151,27 +149,31 @@ class TransitionInfluence:
         i, j = np.nonzero(~np.eye(self.core.sizes.num_agents, dtype=bool))
         return i, j
 
-    def init(self, key: jax.Array) -> Counts:
+    def start(self, key: jax.Array) -> Counts:
         """Empty tables."""
         del key
         c = self.core.config
         return Counts(*map(count_table, 3 * (c.table_bits,) + 2 * (c.joint_table_bits,)))
 
     def rewards(
-        self, state: Counts, experience: Experience, env_steps: Int[Array, ""]
-    ) -> tuple[Counts, Float[Array, "T B N K"], Metrics]:
+        self,
+        state: Counts,
+        experience: Experience,
+        paid: Float[Array, "T B N"],
+        env_steps: Int[Array, ""],
+    ) -> tuple[Counts, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
         """Task, curiosity and influence together; then, if they are values too, the task's and curiosity alone."""
         del env_steps
         c, task, mask = self.core.config, experience.batch.reward, experience.alive
         state, rarity, influence = self.count(state, experience.batch, mask > 0)
         curiosity = c.curiosity_weight * rarity
-        bonus = c.influence_weight * self.bonus(influence, experience)
-        reward = jnp.stack([task + curiosity + bonus, task, curiosity], axis=-1)
-        reward = reward[..., : len(self.values)]
-        advantage = (self.core.returns(experience, reward) - experience.value[:-1])[..., 0]
+        bonus = c.influence_weight * self.worth(influence, experience)
+        reward = paid + curiosity + bonus
+        advantage = self.core.advantage(experience, reward)
         return (
             state,
             reward,
+            (task, curiosity)[: len(self.values)],
             {
                 "curiosity": masked_mean(curiosity, mask),
                 "influence_bonus": masked_mean(bonus, mask),
@@ -181,12 +183,7 @@ class TransitionInfluence:
             },
         )
 
-    def learn(self, state: Counts, lesson: Lesson) -> tuple[Counts, Metrics]:
-        """Nothing is left to learn."""
-        del lesson
-        return state, {}
-
-    def bonus(
+    def worth(
         self, influence: Float[Array, "T B N N"], experience: Experience
     ) -> Float[Array, "T B N"]:
         """Influence on all others."""
@@ -258,27 +255,6 @@ class TransitionInfluence:
 
 
 @dataclasses.dataclass(frozen=True)
-class EITI(PPO[Counts]):
-    """EITI (Wang et al. 2020): paid for rarely visited states and for the influence on others' transitions.
-
-    Values go on past a time limit; the authors' code ends them there.
-    """
-
-    Config: ClassVar = EITIConfig
-
-    config: EITIConfig
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_a_team(self.sizes)
-
-    @property
-    def part(self) -> TransitionInfluence:
-        """Curiosity and influence."""
-        return TransitionInfluence(self)
-
-
-@dataclasses.dataclass(frozen=True)
 class EDTIConfig(EITIConfig):
     """Hyper-parameters of EDTI (README of the authors)."""
 
@@ -294,10 +270,12 @@ class EDTIConfig(EITIConfig):
 class DecisionInfluence(TransitionInfluence):
     """EDTI's part: influence counts as much as the state is worth to which it brings the other."""
 
-    core: "EDTI"
-    values: tuple[str, ...] = ("value", "extrinsic", "curiosity")
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Those of the task's reward and of curiosity."""
+        return ("extrinsic", "curiosity")
 
-    def bonus(
+    def worth(
         self, influence: Float[Array, "T B N N"], experience: Experience
     ) -> Float[Array, "T B N"]:
         """Gamma sum_j c_ij (beta_ext V_j^ext(s') + beta_int V_j^cur(s')).
@@ -306,21 +284,7 @@ class DecisionInfluence(TransitionInfluence):
         the value of the next episode's first observation.
         """
         c = self.core.config
-        extrinsic, curiosity = experience.value[1:, ..., 1], experience.value[1:, ..., 2]
+        extrinsic, curiosity = jnp.moveaxis(self.core.values_of(self, experience)[1:], -1, 0)
         worth = c.extrinsic_weight * extrinsic + c.intrinsic_weight * curiosity
         worth = c.gamma * experience.batch.discount * worth
         return jnp.sum(influence * worth[..., None, :], axis=-1)
-
-
-@dataclasses.dataclass(frozen=True)
-class EDTI(EITI):
-    """EDTI (Wang et al. 2020): influence counts as much as the state is worth to which it brings the other."""
-
-    Config: ClassVar = EDTIConfig
-
-    config: EDTIConfig
-
-    @property
-    def part(self) -> DecisionInfluence:
-        """Curiosity and influence, by its worth."""
-        return DecisionInfluence(self)

@@ -21,14 +21,14 @@ from marl_jax.losses import (
     qtran_opt_loss,
     td_loss,
 )
-from marl_jax.methods.team import NotNegative, Unit
-from marl_jax.methods.value_decomposition import (
+from marl_jax.methods.q_learner import (
+    QLearner,
     QMIXConfig,
     QMIXMethod,
     ValueConfig,
-    ValueDecomposition,
     ValueState,
 )
+from marl_jax.methods.team import NotNegative, Unit
 from marl_jax.networks import CentralMixer, JointValues, Mixed, Params, QTRANJoint
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -46,7 +46,7 @@ class QTRANConfig(ValueConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class QTRAN(ValueDecomposition):
+class QTRAN(QLearner):
     """QTRAN-base (Son et al. 2019): a free joint value that the agents' sum must match at its best action."""
 
     Config: ClassVar = QTRANConfig
@@ -56,12 +56,13 @@ class QTRAN(ValueDecomposition):
         """Q_jt and V_jt."""
         return QTRANJoint(self.config.joint_embed)
 
-    def _init_params(self, key: jax.Array) -> dict[str, Params]:
+    def init_team(self, key: jax.Array) -> dict[str, Params]:
+        """Agents, and the joint value."""
         base_key, joint_key = jax.random.split(key)
-        example = self._example()
+        example = self.example()
         hidden = jnp.zeros((self.sizes.num_agents, self.config.hidden_size))
         joint = self.joint.init(joint_key, hidden, example.action, example.state)
-        return {**super()._init_params(base_key), "joint": joint}
+        return {**super().init_team(base_key), "joint": joint}
 
     def _joint(
         self,
@@ -70,22 +71,23 @@ class QTRAN(ValueDecomposition):
         action: Int[Array, "T B N"],
         state: Float[Array, "T B G"],
     ) -> JointValues:
-        one_hot = self._one_hot(action)
+        one_hot = self.one_hot(action)
         joint: JointValues = self.joint.apply(params["joint"], hidden, one_hot, state)  # type: ignore[assignment]
         return joint
 
-    def _loss(
+    def loss(
         self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
+        """That of the joint value, L_opt and L_nopt."""
         target = state.target
-        values = self._values(params, target, batch, key)
+        values = self.values(params, target, batch, key)
         hidden, q = values.hidden[:-1], values.online[:-1]
         taken = self._joint(params, hidden, batch.action, batch.global_state[:-1])
         greedy = self._joint(params, hidden, values.greedy[:-1], batch.global_state[:-1])
         ahead = self._joint(
             target, values.target_hidden[1:], values.chosen[1:], batch.global_state[1:]
         )
-        y = self._targets(batch, ahead.q)
+        y = self.targets(batch, ahead.q)
         mask = batch.valid.astype(y.dtype)
         td = td_loss(taken.q, y, mask)
         best = greedy_values(q, batch.action_mask[:-1])
@@ -122,12 +124,13 @@ class _WeightedQMIX(QMIXMethod):
         """Q* of the central agents' values."""
         return CentralMixer(self.config.central_hidden)
 
-    def _init_params(self, key: jax.Array) -> dict[str, Params]:
+    def init_team(self, key: jax.Array) -> dict[str, Params]:
+        """QMIX's, and those of Q*."""
         base_key, agent_key, mixer_key = jax.random.split(key, 3)
         return {
-            **super()._init_params(base_key),
-            "central_agent": self._init_agent(agent_key),
-            "central_mixer": self.central_mixer.init(mixer_key, self._example()),
+            **super().init_team(base_key),
+            "central_agent": self.agents.init(agent_key),
+            "central_mixer": self.central_mixer.init(mixer_key, self.example()),
         }
 
     def _central(
@@ -139,24 +142,25 @@ class _WeightedQMIX(QMIXMethod):
         state: Float[Array, "T B G"],
     ) -> Float[Array, "T B"]:
         """Q*(s, action), from the central agents' values `q`."""
-        inputs = self._mixer_inputs(q, action, mask, state)
+        inputs = self.mixer_inputs(q, action, mask, state)
         mixed: Mixed = self.central_mixer.apply(params["central_mixer"], inputs)  # type: ignore[assignment]
         return mixed.q_tot
 
-    def _loss(
+    def loss(
         self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
+        """The weighted errors of Q_tot, and those of Q*."""
         target = state.target
-        values = self._values(params, target, batch, key)
-        q_tot = self._mix(params, self._in_order(self._taken(values, batch), key)).q_tot
-        _, central = self._unroll(params["central_agent"], batch, key)
-        ahead = self._unroll(target["central_agent"], batch, key)
+        values = self.values(params, target, batch, key)
+        q_tot = self.mix(params, self.in_order(self.taken(values, batch), key)).q_tot
+        _, central = self.unroll(params["central_agent"], batch, key)
+        ahead = self.unroll(target["central_agent"], batch, key)
         _, delayed = jax.lax.stop_gradient(ahead)
         mask, world = batch.action_mask, batch.global_state
         central_q = self._central(params, central[:-1], batch.action, mask[:-1], world[:-1])
         greedy_q = self._central(target, delayed[:-1], values.greedy[:-1], mask[:-1], world[:-1])
         next_q = self._central(target, delayed[1:], values.chosen[1:], mask[1:], world[1:])
-        y = jax.lax.stop_gradient(self._targets(batch, next_q))
+        y = jax.lax.stop_gradient(self.targets(batch, next_q))
         valid = batch.valid.astype(y.dtype)
         if self.optimistic:
             weight = optimistic_weights(q_tot, y, self.config.alpha)

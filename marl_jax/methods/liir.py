@@ -18,7 +18,7 @@ for all steps at once.
 """
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,8 @@ from marl_jax.losses import (
 )
 from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.mappo import MAPPOConfig
-from marl_jax.methods.ppo import PPO, Experience, Learner, Lesson, PPOState
+from marl_jax.methods.part import Part
+from marl_jax.methods.ppo import Experience, Learner, Lesson, PPOState
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
 from marl_jax.rows import Rows, in_rows
@@ -91,15 +92,13 @@ class RewardState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LearnedReward:
-    """An intrinsic reward of each agent, learned by meta-gradient: a part of a policy-gradient core.
+class LearnedReward(Part):
+    """LIIR's intrinsic reward of each agent, learned by meta-gradient."""
 
-    Attributes:
-        core: who learns with it.
-    """
-
-    core: "LIIR"
-    values: tuple[str, ...] = ("proxy", "extrinsic")
+    @property
+    def values(self) -> tuple[str, ...]:
+        """That of the task's reward, which the outer objective is about."""
+        return ("extrinsic",)
 
     @property
     def network(self) -> MLP:
@@ -112,7 +111,7 @@ class LearnedReward:
         c = self.core.config
         return optax.adam(c.intrinsic_lr, eps=c.intrinsic_eps)
 
-    def init(self, key: jax.Array) -> RewardState:
+    def start(self, key: jax.Array) -> RewardState:
         """Draws eta."""
         core = self.core
         params = init_per_agent(
@@ -149,19 +148,24 @@ class LearnedReward:
             taken = of_each(seen, None)
         return jnp.where(experience.alive > 0, taken, 0.0)
 
-    def proxy_reward(self, eta: Params, experience: Experience) -> Float[Array, "T B N"]:
+    def proxy_reward(
+        self, eta: Params, experience: Experience, paid: Float[Array, "T B N"]
+    ) -> Float[Array, "T B N"]:
         """R + lambda r_in (Eq. 2)."""
         weight = self.core.config.intrinsic_weight
-        if not weight:
-            return experience.batch.reward
-        return experience.batch.reward + weight * self.of_taken(eta, experience)
+        return paid + weight * self.of_taken(eta, experience) if weight else paid
 
     def rewards(
-        self, state: RewardState, experience: Experience, env_steps: Int[Array, ""]
-    ) -> tuple[RewardState, Float[Array, "T B N 2"], Metrics]:
+        self,
+        state: RewardState,
+        experience: Experience,
+        paid: Float[Array, "T B N"],
+        env_steps: Int[Array, ""],
+    ) -> tuple[RewardState, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
         """The proxy reward, and the task's."""
-        proxy = self.proxy_reward(state.params, experience)
-        return state, jnp.stack([proxy, experience.batch.reward], axis=-1), {}
+        del env_steps
+        proxy = self.proxy_reward(state.params, experience, paid)
+        return state, proxy, (experience.batch.reward,), {}
 
     def learn(self, state: RewardState, lesson: Lesson) -> tuple[RewardState, Metrics]:
         """One step along the meta-gradient."""
@@ -207,15 +211,14 @@ class LearnedReward:
 
     def extrinsic_advantage(self, experience: Experience) -> Float[Array, "T B N"]:
         """The advantage of the task's reward, which the outer objective is about."""
-        reward = jnp.stack([experience.batch.reward] * 2, axis=-1)
-        return (self.core.returns(experience, reward) - experience.value[:-1])[..., 1]
+        value = self.core.values_of(self, experience)[..., 0]
+        return self.core.advantage(experience, experience.batch.reward, value)
 
     def proxy_advantage(self, eta: Params, lesson: Lesson) -> Float[Array, "T B N"]:
         """The advantage that the policies follow, as a function of eta; values count as constants."""
         experience = lesson.experience
-        proxy = self.proxy_reward(eta, experience)
-        reward = jnp.stack([proxy, experience.batch.reward], axis=-1)
-        return self.core.normalised_advantage(experience, self.core.returns(experience, reward))
+        proxy = self.proxy_reward(eta, experience, experience.batch.reward)
+        return self.core.normalised(experience, self.core.advantage(experience, proxy))
 
     def log_prob(self, actor: Params, experience: Experience) -> Float[Array, "T B N"]:
         """Of the actions taken, under other parameters of the policies."""
@@ -271,23 +274,10 @@ class LearnedReward:
         learner: Learner = self.core.learn(lesson.before, lessons, lesson.rates, lesson.key)[0]
         return self.outer_objective(learner.params["actor"], lesson)
 
-
-@dataclasses.dataclass(frozen=True)
-class LIIR(PPO[RewardState]):
-    """Learning individual intrinsic reward (Du et al. 2019), by a true meta-gradient, on MAPPO's core."""
-
-    Config: ClassVar = LIIRConfig
-
-    config: LIIRConfig
-
-    @property
-    def part(self) -> LearnedReward:
-        """The learned reward."""
-        return LearnedReward(self)
-
     def intrinsic_reward_table(
-        self, state: PPOState[RewardState], batch: EpisodeBatch
+        self, state: PPOState, batch: EpisodeBatch
     ) -> Float[Array, "T B N A"]:
         """The intrinsic reward of every action at every step of `batch`."""
-        inputs = self._agent_inputs(batch.observation, batch.last_action)
-        return self.part.table(state.part.params, inputs[:-1])
+        inputs = self.core.agent_inputs(batch.observation, batch.last_action)
+        own = state.parts[self.core.parts.index(self)]
+        return self.table(own.params, inputs[:-1])

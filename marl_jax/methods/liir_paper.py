@@ -285,7 +285,7 @@ class LIIRPaper(ActorCritic):
 
     def prepare(self, state: ActorCriticState, batch: EpisodeBatch, key: jax.Array) -> UpdateData:
         """One forward pass of the policy, and the inputs of the critics."""
-        actor_inputs = self._agent_inputs(batch.observation, batch.last_action)
+        actor_inputs = self.agent_inputs(batch.observation, batch.last_action)
         logits, backward = jax.vjp(
             lambda actor: self.agent.unroll(actor, actor_inputs)[1], state.params["actor"]
         )

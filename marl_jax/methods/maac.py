@@ -16,7 +16,7 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, masked_categorical
 from marl_jax.losses import action_values
-from marl_jax.methods.individuality import Individuality, IndividualityConfig
+from marl_jax.methods.individuality import Classifier, IndividualityConfig
 from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import AttentionCritic, Params, Sharing
@@ -242,7 +242,7 @@ class MAAC(OffPolicyMethod):
         now, then = batch.observation
         decision = self._decide(target["actor"], then, batch.action_mask[1], key)
         ahead, _ = self.critic.apply(
-            target["critic"], self._inputs(then), self._one_hot(decision.action)
+            target["critic"], self._inputs(then), self.one_hot(decision.action)
         )
         next_q = action_values(ahead, decision.action)
         entropy = -decision.log_prob / c.reward_scale
@@ -252,7 +252,7 @@ class MAAC(OffPolicyMethod):
         else:
             y = reward + discount * next_q + entropy
         action = batch.action[0]
-        values, squared = self.critic.apply(params, self._inputs(now), self._one_hot(action))
+        values, squared = self.critic.apply(params, self._inputs(now), self.one_hot(action))
         error = action_values(values, action) - jax.lax.stop_gradient(y)
         td = jnp.sum(jnp.mean(error**2, axis=0))
         attention = c.attention_weight * jnp.sum(jnp.mean(squared, axis=0))
@@ -268,7 +268,7 @@ class MAAC(OffPolicyMethod):
         values, _ = self.critic.apply(
             state.params["critic"],
             self._inputs(batch.observation[0]),
-            self._one_hot(decision.action),
+            self.one_hot(decision.action),
         )
         baseline = jnp.sum(decision.probs * values, axis=-1)
         advantage = action_values(values, decision.action) - baseline
@@ -295,7 +295,7 @@ class EOIMAACConfig(IndividualityConfig, MAACConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class EOIMAAC(Individuality, MAAC):
+class EOIMAAC(MAAC):
     """EOI (Jiang and Lu 2021) on MAAC: each agent's critic is also paid for its being recognised.
 
     The environment's reward may be standardised, the intrinsic one never is: it is added after it. With
@@ -306,19 +306,23 @@ class EOIMAAC(Individuality, MAAC):
     Config: ClassVar = EOIMAACConfig
 
     @property
+    def classifier(self) -> Classifier:
+        """Which agent is it?"""
+        return Classifier(self.config, self.sizes)
+
+    @property
     def _drawn(self) -> dict[str, int]:
         return {**super()._drawn, "classifier_batch": self.config.classifier_batch}
 
     @property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
-        classifier = make_optimizer("adam", self.config.classifier_lr, 0.0)
-        return {**super()._optimizers, "classifier": classifier}
+        return {**super()._optimizers, "classifier": self.classifier.optimizer}
 
     def _init_params(self, key: jax.Array) -> dict[str, Params]:
         base_key, classifier_key = jax.random.split(key)
         return {
             **super()._init_params(base_key),
-            "classifier": self._init_classifier(classifier_key),
+            "classifier": self.classifier.init(classifier_key),
         }
 
     def _prepare(
@@ -327,7 +331,7 @@ class EOIMAAC(Individuality, MAAC):
         """A gradient step of the classifier, on whole episodes: positives come from the same one."""
         sample_key, loss_key = jax.random.split(key)
         episodes = self.replay.sample(replay, sample_key, self.config.classifier_batch)
-        grad = jax.grad(self._classifier_loss, has_aux=True)
+        grad = jax.grad(self.classifier.loss, has_aux=True)
         grads, metrics = grad(state.params["classifier"], episodes, loss_key)
         return self._apply(state, "classifier", grads), metrics
 
@@ -335,8 +339,16 @@ class EOIMAAC(Individuality, MAAC):
         self, state: OffPolicyState, batch: EpisodeBatch, scale: RewardScale
     ) -> Float[Array, "B N"]:
         reward = super()._rewards(state, batch, scale)
-        alpha = self._intrinsic_weight(state.env_steps)
-        return reward + alpha * self.intrinsic_rewards(state, batch)[0]
+        alpha = self.classifier.weight(state.env_steps)
+        return reward + alpha * self.classifier.reward(state.params["classifier"], batch)[0]
+
+    def update(
+        self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
+    ) -> tuple[OffPolicyState, Metrics]:
+        """As MAAC's; also logs what a step of the fresh episodes paid, unweighted."""
+        paid = self.classifier.paid(state.params["classifier"], fresh)
+        state, metrics = super().update(state, fresh, replay, key)
+        return state, {**metrics, **paid}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -198,7 +198,7 @@ class DDPG(OffPolicyMethod):
             return memory, action, ()
         if not explore:
             action = greedy_action(outputs, mask)
-            return memory, action, self._kept(self._one_hot(action))
+            return memory, action, self._kept(self.one_hot(action))
         relaxed = gumbel_softmax(key, outputs, mask, self.config.temperature)
         return memory, greedy_action(relaxed, mask), self._kept(relaxed)
 
@@ -266,7 +266,7 @@ class DDPG(OffPolicyMethod):
             return steps.action[0]
         if self.config.relaxation == "soft":
             return steps.extras[0]
-        return self._one_hot(steps.action[0])
+        return self.one_hot(steps.action[0])
 
     def _outputs(
         self, params: Params, inputs: Float[Array, "*shape N I"]

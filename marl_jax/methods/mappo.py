@@ -30,7 +30,7 @@ class IPPOConfig(PPOConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class IPPO(PPO[tuple[()]]):
+class IPPO(PPO):
     """Independent PPO (de Witt et al. 2020): an agent's value is a function of what it sees itself."""
 
     Config: ClassVar = IPPOConfig
@@ -47,7 +47,7 @@ class MAPPOConfig(PPOConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class MAPPO(PPO[tuple[()]]):
+class MAPPO(PPO):
     """Multi-agent PPO (Yu et al. 2022): recurrent policies, and a central critic that they learn with."""
 
     Config: ClassVar = MAPPOConfig
@@ -66,7 +66,7 @@ class HAPPOConfig(MAPPOConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class HAPPO(PPO[tuple[()]]):
+class HAPPO(PPO):
     """Heterogeneous-agent PPO (Kuba et al. 2022): agents learn one after the other.
 
     Each agent's advantage is multiplied by M, the product of the probability ratios of those that have learned in this

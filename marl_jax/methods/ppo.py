@@ -9,7 +9,7 @@ over minibatches of whole episodes, from whose starts recurrent networks are unr
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ from marl_jax.losses import (
     normalise,
 )
 from marl_jax.methods.diagnostics import critic_fit
+from marl_jax.methods.part import Part
 from marl_jax.methods.team import (
     AgentMemory,
     NotNegative,
@@ -174,7 +175,7 @@ class Experience(NamedTuple):
         played: 1 on the steps of episodes.
         alive: 1 where an agent also lives.
         chooses: 1 where it also has a choice, so that there is a policy to learn.
-        logits: what the agents' networks put out then, for learners with `keeps_logits`.
+        logits: what the agents' networks put out then, for parts that look at it.
     """
 
     batch: EpisodeBatch
@@ -238,26 +239,25 @@ class Learner(NamedTuple):
     optimizer: dict[str, optax.OptState]
 
 
-PartStateT = TypeVar("PartStateT")
 LearnerT = TypeVar("LearnerT")
 LessonsT = TypeVar("LessonsT", bound="Divisible")
 
 
-class PPOState(NamedTuple, Generic[PartStateT]):
+class PPOState(NamedTuple):
     """All that a learner learns and counts.
 
     Attributes:
         params: parameters of "actor" and "critic".
         optimizer: their optimisers' states.
         value_norm: what normalises values.
-        part: the part's own state.
+        parts: what each part learns and counts by itself.
         env_steps: environment steps learned from, which drives the schedules.
     """
 
     params: dict[str, Params]
     optimizer: dict[str, optax.OptState]
     value_norm: ValueNorm
-    part: PartStateT
+    parts: tuple[Any, ...]
     env_steps: Int[Array, ""]
 
 
@@ -277,54 +277,6 @@ class Lesson(NamedTuple):
     before: Learner
     rates: Rates
     key: jax.Array
-
-
-class Part(Protocol[PartStateT]):
-    """What agents are paid, and how that is learned. Its state is a tree of arrays.
-
-    Attributes:
-        values: names of the K values that the critic learns; the policies follow the first.
-    """
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """Names of the values."""
-        ...
-
-    def init(self, key: jax.Array) -> PartStateT:
-        """Its first state."""
-        ...
-
-    def rewards(
-        self, state: PartStateT, experience: Experience, env_steps: Int[Array, ""]
-    ) -> tuple[PartStateT, Float[Array, "T B N K"], Metrics]:
-        """Its state after these episodes, what each value sums up, and what to log."""
-        ...
-
-    def learn(self, state: PartStateT, lesson: Lesson) -> tuple[PartStateT, Metrics]:
-        """Its state after the policies have learned, and what to log."""
-        ...
-
-
-@dataclasses.dataclass(frozen=True)
-class TaskReward:
-    """The plain part: agents are paid what the task pays. It has no state."""
-
-    values: tuple[str, ...] = ("value",)
-
-    def init(self, key: jax.Array) -> tuple[()]:
-        """Nothing."""
-        return ()
-
-    def rewards(
-        self, state: tuple[()], experience: Experience, env_steps: Int[Array, ""]
-    ) -> tuple[tuple[()], Float[Array, "T B N 1"], Metrics]:
-        """The task's."""
-        return state, experience.batch.reward[..., None], {}
-
-    def learn(self, state: tuple[()], lesson: Lesson) -> tuple[tuple[()], Metrics]:
-        """Nothing to learn."""
-        return state, {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -390,17 +342,17 @@ class Critic:
 
 
 @dataclasses.dataclass(frozen=True)
-class PPO(TeamMethod, Generic[PartStateT]):
+class PPO(TeamMethod):
     """PPO of a team. Values go on past a time limit.
 
     Attributes:
-        keeps_logits: whether its part looks at the policies as they were.
+        kinds: the parts that it takes.
     """
 
-    keeps_logits: ClassVar[bool] = False
     Config: ClassVar[type[PPOConfig]] = PPOConfig
 
-    config: PPOConfig
+    config: Any
+    kinds: tuple[type[Part], ...] = ()
 
     def __post_init__(self) -> None:
         c = self.config
@@ -411,6 +363,8 @@ class PPO(TeamMethod, Generic[PartStateT]):
             raise ConfigurationError(
                 f"minibatches is {c.minibatches}; it must be at most {most}, the {c.minibatch_unit} of an iteration."
             )
+        for part in self.parts:
+            part.check()
 
     @property
     def num_envs(self) -> int:
@@ -435,9 +389,20 @@ class PPO(TeamMethod, Generic[PartStateT]):
         return max(least, round(c.batch_steps / self.sizes.time_limit))
 
     @property
-    def part(self) -> Part[PartStateT]:
-        """What agents are paid."""
-        return TaskReward()  # type: ignore[return-value]
+    def parts(self) -> tuple[Part, ...]:
+        """What makes the agents differ."""
+        return tuple(kind(self) for kind in self.kinds)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Names of the K values that the critic learns; the policies follow the first."""
+        return ("value", *(name for part in self.parts for name in part.values))
+
+    def values_of(self, part: Part, experience: "Experience") -> Float[Array, "T+1 B N _"]:
+        """Those that it learns for a part."""
+        own = self.parts.index(part)
+        first = 1 + sum(len(before.values) for before in self.parts[:own])
+        return experience.value[..., first : first + len(part.values)]
 
     @property
     def agent(self) -> TeamAgent:
@@ -457,7 +422,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
     def critic(self) -> Critic:
         """The values' network."""
         c, n = self.config, self.sizes.num_agents
-        num_values = len(self.part.values)
+        num_values = len(self.values)
         joint = c.critic_input == "joint"
         separate = c.critic_trunk == "separate" and num_values > 1
         outputs = (n if joint else 1) * (1 if separate else num_values)
@@ -490,7 +455,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
     def _critic_inputs(self, batch: EpisodeBatch) -> Float[Array, "T+1 B M C"]:
         c = self.config
         if c.critic_input == "own":
-            return self._agent_inputs(batch.observation, batch.last_action)
+            return self.agent_inputs(batch.observation, batch.last_action)
         alive = batch.alive[..., None] | (not c.mask_dead_inputs)
         views = jnp.where(alive, batch.observation, 0.0)
         steps, envs = views.shape[:2]
@@ -504,7 +469,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
             return jnp.concatenate([shared, views], axis=-1)
         shared = jnp.where(alive, shared, 0.0)
         last_action = jnp.where(alive, batch.last_action, 0.0)
-        return jnp.concatenate([shared, self._agent_inputs(views, last_action)], axis=-1)
+        return jnp.concatenate([shared, self.agent_inputs(views, last_action)], axis=-1)
 
     # The method's contract.
 
@@ -526,7 +491,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
             "critic": _for_each(one, critic.separate + critic.independent),
         }
 
-    def init(self, key: jax.Array) -> PPOState[PartStateT]:
+    def init(self, key: jax.Array) -> PPOState:
         """Draws the parameters."""
         actor_key, critic_key, part_key = jax.random.split(key, 3)
         params = {
@@ -534,20 +499,22 @@ class PPO(TeamMethod, Generic[PartStateT]):
             "critic": self.critic.init(critic_key, self.critic_input_size),
         }
         optimizer = {name: self.optimizer[name].init(p) for name, p in params.items()}
-        value_norm = ValueNorm.start(len(self.part.values))
+        value_norm = ValueNorm.start(len(self.values))
         zero = jnp.zeros((), jnp.int32)
-        return PPOState(params, optimizer, value_norm, self.part.init(part_key), zero)
+        keys = (part_key, *(jax.random.fold_in(part_key, k) for k in range(1, len(self.kinds))))
+        parts = tuple(part.start(key) for part, key in zip(self.parts, keys, strict=False))
+        return PPOState(params, optimizer, value_norm, parts, zero)
 
     def act(
         self,
-        state: PPOState[PartStateT],
+        state: PPOState,
         memory: AgentMemory,
         observation: Observation,
         key: jax.Array,
         explore: bool,
     ) -> tuple[AgentMemory, Int[Array, "B N"], Float[Array, "B N"]]:
         """Draws from the policies, or takes the most probable actions; keeps the log-probabilities of what it draws."""
-        x = self._agent_inputs(observation.agents_view, memory.last_action)
+        x = self.agent_inputs(observation.agents_view, memory.last_action)
         hidden, logits = self.agent.step(state.params["actor"], memory.hidden, x)
         if explore:
             policy = masked_categorical(logits, observation.action_mask)
@@ -556,21 +523,21 @@ class PPO(TeamMethod, Generic[PartStateT]):
         else:
             action = greedy_action(logits, observation.action_mask)
             log_prob = jnp.zeros(action.shape)
-        return AgentMemory(hidden, self._one_hot(action)), action, log_prob
+        return AgentMemory(hidden, self.one_hot(action)), action, log_prob
 
     def update(
         self,
-        state: PPOState[PartStateT],
+        state: PPOState,
         fresh: EpisodeBatch,
         replay: ReplayState | None,
         key: jax.Array,
-    ) -> tuple[PPOState[PartStateT], Metrics]:
+    ) -> tuple[PPOState, Metrics]:
         """Several passes over this iteration's episodes."""
         del replay
         experience = self.experience(state, fresh)
         # The scopes show in profiles (`benchmarks/time_spent.py`).
         with jax.named_scope("part"):
-            part, reward, paid = self.part.rewards(state.part, experience, state.env_steps)
+            parts, reward, paid = self.rewards(state, experience)
         returns = self.returns(experience, reward)
         value_mask = experience.alive if self.config.mask_dead_values else experience.played
         value_norm = state.value_norm
@@ -582,20 +549,22 @@ class PPO(TeamMethod, Generic[PartStateT]):
         after, learned = self.learn(before, lessons, rates, key)
         lesson = Lesson(experience, lessons, before, rates, key)
         with jax.named_scope("part"):
-            part, taught = self.part.learn(part, lesson)
+            both = zip(self.parts, parts, strict=True)
+            taught = [part.learn(own, lesson) for part, own in both]
         env_steps = state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32)
         metrics = {
             **learned,
             **self._diagnostics(experience, returns, value_mask),
             **rates._asdict(),
             **paid,
-            **taught,
+            **{name: x for _, said in taught for name, x in said.items()},
         }
-        return PPOState(*after, value_norm, part, env_steps), metrics
+        parts = tuple(part for part, _ in taught)
+        return PPOState(*after, value_norm, parts, env_steps), metrics
 
     # What an iteration learns from.
 
-    def experience(self, state: PPOState[PartStateT], batch: EpisodeBatch) -> Experience:
+    def experience(self, state: PPOState, batch: EpisodeBatch) -> Experience:
         """Values and masks of episodes, before anything is learned from them."""
         if self.config.share_reward:
             mean = batch.reward.mean(-1, keepdims=True)
@@ -604,7 +573,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         alive = played & batch.alive[:-1]
         chooses = alive & (jnp.sum(batch.action_mask[:-1], axis=-1) > 1)
         seen = self._critic_inputs(batch)
-        inputs = self._agent_inputs(batch.observation, batch.last_action)
+        inputs = self.agent_inputs(batch.observation, batch.last_action)
 
         def forward(
             seen: tuple[jax.Array, jax.Array | None], rows: Rows | None
@@ -616,11 +585,27 @@ class PPO(TeamMethod, Generic[PartStateT]):
             return out if rows is None else jax.tree.map(rows.unpack, out)
 
         counts = self.sizes.row_counts(batch.valid.shape[1])
-        both = (seen, inputs[:-1] if self.keeps_logits else None)
+        keeps_logits = any(part.keeps_logits for part in self.parts)
+        both = (seen, inputs[:-1] if keeps_logits else None)
         value, logits = in_rows(counts, batch.valid, both, forward)
         value = self._denormalise(state.value_norm, value)
         played, alive, chooses = (x.astype(value.dtype) for x in (played, alive, chooses))
         return Experience(batch, inputs, seen, value, played, alive, chooses, logits)
+
+    def rewards(
+        self, state: PPOState, experience: Experience
+    ) -> tuple[tuple[Any, ...], Float[Array, "T B N K"], Metrics]:
+        """The parts' states after these episodes, what each value sums up, and what to log."""
+        paid = experience.batch.reward
+        more: list[jax.Array] = []
+        after: list[Any] = []
+        said: Metrics = {}
+        for part, own in zip(self.parts, state.parts, strict=True):
+            own, paid, its, logged = part.rewards(own, experience, paid, state.env_steps)
+            after.append(own)
+            more.extend(its)
+            said.update(logged)
+        return tuple(after), jnp.stack([paid, *more], axis=-1), said
 
     def returns(
         self, experience: Experience, reward: Float[Array, "T B N K"]
@@ -630,11 +615,22 @@ class PPO(TeamMethod, Generic[PartStateT]):
         discount = jnp.broadcast_to(discount, reward.shape)
         return lambda_returns(reward, discount, experience.value[1:], self.config.gae_lambda)
 
-    def normalised_advantage(
-        self, experience: Experience, returns: Float[Array, "T B N K"]
+    def advantage(
+        self,
+        experience: Experience,
+        reward: Float[Array, "T B N"],
+        value: Float[Array, "T+1 B N"] | None = None,
     ) -> Float[Array, "T B N"]:
-        """What the policies follow: the first value's advantage, normalised over living agents."""
-        advantage = returns[..., 0] - experience.value[:-1, ..., 0]
+        """Generalised advantages of a reward over a value of it; the policies' own if none is given."""
+        value = experience.value[..., 0] if value is None else value
+        discount = self.config.gamma * experience.batch.discount
+        discount = jnp.broadcast_to(discount, reward.shape)
+        return lambda_returns(reward, discount, value[1:], self.config.gae_lambda) - value[:-1]
+
+    def normalised(
+        self, experience: Experience, advantage: Float[Array, "T B N"]
+    ) -> Float[Array, "T B N"]:
+        """An advantage as the policies follow it, normalised over living agents."""
         if self.config.normalise_advantage == "batch":
             return normalise(advantage, experience.alive)
         if self.config.normalise_advantage == "agent":
@@ -676,7 +672,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
             action_mask=batch.action_mask[:-1],
             action=batch.action,
             log_prob=batch.extras,
-            advantage=self.normalised_advantage(experience, returns),
+            advantage=self.normalised(experience, returns[..., 0] - experience.value[:-1, ..., 0]),
             # What the network put out, from which it departs whatever returns are measured in now.
             value=self._normalise(before, experience.value[:-1]),
             target=self._normalise(value_norm, returns),
@@ -695,7 +691,7 @@ class PPO(TeamMethod, Generic[PartStateT]):
         mask: Float[Array, "T B N"],
     ) -> Metrics:
         """How well values foretell returns."""
-        value, names = experience.value[:-1], self.part.values
+        value, names = experience.value[:-1], self.values
         fit = critic_fit(value[..., 0], returns[..., 0], mask)
         for k, name in enumerate(names[1:], 1):
             explained = explained_variance(value[..., k], returns[..., k], mask)

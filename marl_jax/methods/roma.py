@@ -15,7 +15,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import gaussian
 from marl_jax.losses import (
@@ -25,20 +24,18 @@ from marl_jax.losses import (
     softplus_of_clamped,
     specialisation_loss,
 )
-from marl_jax.methods.team import AgentMemory, NotNegative
-from marl_jax.methods.value_decomposition import (
+from marl_jax.methods.base import Sizes
+from marl_jax.methods.part import Part
+from marl_jax.methods.q_learner import (
     Learning,
     QMIXConfig,
-    QMIXMethod,
     QPLEXConfig,
-    QPLEXMethod,
     ValueConfig,
-    ValueDecomposition,
     ValueState,
-    VDNMethod,
     history,
 )
-from marl_jax.networks import Params
+from marl_jax.methods.team import NotNegative
+from marl_jax.networks import Params, TeamAgent
 from marl_jax.networks.roles import (
     Dissimilarity,
     Gaussian,
@@ -117,215 +114,6 @@ class RoleConfig(ValueConfig):
             )
 
 
-@dataclasses.dataclass(frozen=True)
-class RoleMethod(ValueDecomposition):
-    """Agents with roles, and ROMA's two losses on them, in place of the agents of a method with a mixer."""
-
-    Config: ClassVar[type[RoleConfig]]
-
-    # Networks.
-
-    @property
-    def _agent_outputs(self) -> int:
-        return 0
-
-    @property
-    def _activation(self) -> Any:
-        return nn.leaky_relu if self.config.role_activation == "leaky_relu" else nn.relu
-
-    @property
-    def _hidden_layer(self) -> HiddenLayer:
-        axes = (-3, -2) if self.config.role_batch_norm else ()
-        return HiddenLayer(self.config.role_hidden, self._activation, axes)
-
-    @property
-    def role_encoder(self) -> GaussianEncoder:
-        """p(role | o), and of another instance q(role | tau, o)."""
-        c = self.config
-        return GaussianEncoder(self._hidden_layer, c.role_size, c.min_role_variance)
-
-    @property
-    def role_decoder(self) -> RoleDecoder:
-        """From hidden states and roles to action values."""
-        return RoleDecoder(self._hidden_layer, self.sizes.num_actions)
-
-    @property
-    def dissimilarity_model(self) -> Dissimilarity:
-        """How unlike two agents are."""
-        c = self.config
-        return Dissimilarity(
-            c.role_hidden, self._activation, c.role_batch_norm, c.dissimilarity_input == "role"
-        )
-
-    @property
-    def _role_input_size(self) -> int:
-        sees_all = self.config.role_input == "all"
-        return self.agent_input_size if sees_all else self.sizes.observation
-
-    def _init_agent(self, key: jax.Array) -> Params:
-        body_key, encoder_key, decoder_key = jax.random.split(key, 3)
-        size, n = self.config.hidden_size, self.sizes.num_agents
-        seen = jnp.zeros((1, n, self._role_input_size))
-        role = jnp.zeros((1, n, self.config.role_size))
-        return {
-            "body": super()._init_agent(body_key),
-            "encoder": self.role_encoder.init(encoder_key, seen),
-            "decoder": self.role_decoder.init(decoder_key, jnp.zeros((1, n, size)), role),
-        }
-
-    def _init_params(self, key: jax.Array) -> dict[str, Params]:
-        base_key, trajectory_key, dissimilarity_key = jax.random.split(key, 3)
-        c, n = self.config, self.sizes.num_agents
-        seen = jnp.zeros((1, n, c.hidden_size + self._role_input_size))
-        compared = c.role_size if c.dissimilarity_input == "role" else c.hidden_size
-        return {
-            **super()._init_params(base_key),
-            "trajectory": self.role_encoder.init(trajectory_key, seen),
-            "dissimilarity": self.dissimilarity_model.init(
-                dissimilarity_key, jnp.zeros((1, n, compared)), self._partners
-            ),
-        }
-
-    # Acting.
-
-    def _role_inputs(
-        self, observation: Float[Array, "*shape N F"], last_action: Float[Array, "*shape N A"]
-    ) -> Float[Array, "*shape N I"]:
-        """What the role encoder sees."""
-        if self.config.role_input == "all":
-            return self._agent_inputs(observation, last_action)
-        return observation
-
-    def _encode(self, params: Params, seen: Float[Array, "*shape N I"]) -> Gaussian:
-        encoded: Gaussian = self.role_encoder.apply(params, seen)  # type: ignore[assignment]
-        return encoded
-
-    def _step(
-        self,
-        params: Params,
-        memory: AgentMemory,
-        observation: Observation,
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        hidden, features = super()._step(params["body"], memory, observation, key, explore)
-        seen = self._role_inputs(observation.agents_view, memory.last_action)
-        roles = self._encode(params["encoder"], seen)
-        sampled = explore or self.config.greedy_roles == "sampled"
-        role = _draw(roles, key) if sampled else roles.mean
-        return hidden, self.role_decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
-
-    def _unroll(
-        self, params: Params, batch: EpisodeBatch, key: jax.Array
-    ) -> tuple[Float[Array, "T+1 B N H"], Float[Array, "T+1 B N A"]]:
-        hidden, features = super()._unroll(params["body"], batch, key)
-        seen = self._role_inputs(batch.observation, batch.last_action)
-        role = _draw(self._encode(params["encoder"], seen), key, batch.rows)
-        return hidden, self.role_decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
-
-    # Learning.
-
-    @property
-    def _row_counts(self) -> tuple[int, ...]:
-        """Where a loss counts padding, or looks across a batch at each step of it, episodes keep rows of their own."""
-        c = self.config
-        own_rows = c.role_loss_steps == "all" or c.role_batch_norm or c.softplus
-        return (c.batch_size,) if own_rows else super()._row_counts
-
-    def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
-        """Adds lambda_I L_I + lambda_D L_D (Eq. 7).
-
-        The histories are constant, and so is what the losses see of the agents' networks but the role encoder: they
-        train that one, the trajectory encoder and the dissimilarity model.
-        """
-        added, metrics = super()._regulariser(learning)
-        c, params, batch = self.config, learning.params, learning.batch
-        seen = self._role_inputs(batch.observation, batch.last_action)[:-1]
-        before = history(learning.values.hidden, batch.rows)
-        roles = self._encode(params["agent"]["encoder"], seen)
-        inferred = self._infer(params, before, seen)
-        role = _draw(roles, learning.key, batch.rows)
-        mask = batch.valid.astype(role.dtype)
-        if c.role_loss_steps == "all":
-            mask = jnp.ones_like(mask)
-
-        divergence = _over_agents(_normal(roles).kl_divergence(_normal(inferred)))
-        entropy = _over_agents(_normal(roles).entropy())
-        if c.softplus:
-            # The authors' clamp and softplus are of the weighted mean at each step of the batch.
-            per_step = c.identifiability_weight * divergence + c.entropy_weight * entropy
-            counted = jnp.maximum(mask.sum(-1), 1.0)
-            per_step = softplus_of_clamped((per_step * mask).sum(-1) / counted)
-            identifiability = masked_mean(jnp.broadcast_to(per_step[:, None], mask.shape), mask)
-        else:
-            identifiability = c.identifiability_weight * masked_mean(divergence, mask)
-            identifiability += c.entropy_weight * masked_mean(entropy, mask)
-
-        dissimilarity = self._dissimilarity(params, before, role)
-        information = scale_to_unit(self._information(roles, inferred, role))
-        per_step = specialisation_loss(information, dissimilarity, c.dissimilarity_norm)
-        if c.pair_reduction == "mean":
-            per_step = per_step / max(1, information.shape[-1] * information.shape[-2])
-        specialisation = masked_mean(per_step, mask)
-
-        return added + identifiability + c.specialisation_weight * specialisation, {
-            **metrics,
-            "role_divergence": masked_mean(divergence, mask),
-            "role_entropy": masked_mean(entropy, mask),
-            "specialisation_loss": specialisation,
-        }
-
-    def _partners(self, x: Float[Array, "*shape N D"]) -> Float[Array, "*shape N S D"]:
-        return partners(x, self.config.self_pairs)
-
-    def _infer(
-        self, params: dict[str, Params], before: jax.Array, seen: Float[Array, "T B N I"]
-    ) -> Gaussian:
-        """The trajectory encoder's q(role | tau, o)."""
-        return self._encode(params["trajectory"], jnp.concatenate([before, seen], axis=-1))
-
-    def _information(
-        self, roles: Gaussian, inferred: Gaussian, role: Float[Array, "T B N D"]
-    ) -> Float[Array, "T B N S"]:
-        """How much each agent's role says of its partners, not scaled yet."""
-        if self.config.pair_information == "trajectory":
-            theirs = Gaussian(*(self._partners(x) for x in inferred))
-            return _normal(theirs).log_prob(role[..., None, :]).sum(-1)
-        own = Gaussian(*(x[..., None, :] for x in roles))
-        return _bounded(_normal(own).log_prob(self._partners(role))).mean(-1)
-
-    def _dissimilarity(
-        self, params: dict[str, Params], before: jax.Array, role: Float[Array, "T B N D"]
-    ) -> Float[Array, "T B N S"]:
-        """Between each agent and its partners, scaled to 0..1."""
-        compared = role if self.config.dissimilarity_input == "role" else before
-        d: jax.Array = self.dissimilarity_model.apply(  # type: ignore[assignment]
-            params["dissimilarity"], compared, self._partners
-        )
-        return scale_to_unit(d)
-
-    # What the paper looks at.
-
-    def roles(self, state: ValueState, batch: EpisodeBatch) -> Gaussian:
-        """The roles' distributions along episodes, [T, B, N, role_size] each."""
-        seen = self._role_inputs(batch.observation, batch.last_action)[:-1]
-        return self._encode(state.params["agent"]["encoder"], seen)
-
-    def dissimilarities(self, state: ValueState, batch: EpisodeBatch) -> Float[Array, "T B N N"]:
-        """The learned dissimilarity of every two agents along episodes, scaled to 0..1 as in the loss.
-
-        What is not counted as a pair (an agent with itself, by default) is NaN. Where roles are compared, their means
-        are.
-        """
-        hidden, _ = self._unroll(state.params["agent"], batch, jax.random.key(0))
-        role = self.roles(state, batch).mean
-        d = self._dissimilarity(state.params, history(hidden), role)
-        n, shifts = d.shape[-2:]
-        agent = jnp.arange(n)[:, None]
-        partner = (agent - jnp.arange(1, shifts + 1)) % n
-        return jnp.full((*d.shape[:-1], n), jnp.nan).at[..., agent, partner].set(d)
-
-
 def _normal(law: Gaussian) -> Any:
     return gaussian(law.mean, law.variance)
 
@@ -346,6 +134,247 @@ def _bounded(log_density: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.maximum(log_density + 13.9, -13.9)
 
 
+def _hidden_layer(config: RoleConfig) -> HiddenLayer:
+    """Of the small networks."""
+    axes = (-3, -2) if config.role_batch_norm else ()
+    return HiddenLayer(config.role_hidden, _activation(config), axes)
+
+
+def _activation(config: RoleConfig) -> Any:
+    return nn.leaky_relu if config.role_activation == "leaky_relu" else nn.relu
+
+
+@dataclasses.dataclass(frozen=True)
+class RoleAgents:
+    """Agents whose output layers are generated from roles that they draw at every step.
+
+    Attributes:
+        body: the networks that make hidden states.
+        input_size: what they see.
+        config: ROMA's options.
+        sizes: those of the task.
+    """
+
+    body: TeamAgent
+    input_size: int
+    config: RoleConfig
+    sizes: Sizes
+    context_size: ClassVar[int] = 0
+
+    @property
+    def encoder(self) -> GaussianEncoder:
+        """p(role | o), and of another instance q(role | tau, o)."""
+        c = self.config
+        return GaussianEncoder(_hidden_layer(c), c.role_size, c.min_role_variance)
+
+    @property
+    def decoder(self) -> RoleDecoder:
+        """From hidden states and roles to outputs."""
+        return RoleDecoder(_hidden_layer(self.config), self.sizes.num_actions)
+
+    @property
+    def role_input_size(self) -> int:
+        """Features that the role encoder sees."""
+        return self.input_size if self.config.role_input == "all" else self.sizes.observation
+
+    def init(self, key: jax.Array) -> Params:
+        """Draws the parameters."""
+        body_key, encoder_key, decoder_key = jax.random.split(key, 3)
+        size, n = self.config.hidden_size, self.sizes.num_agents
+        seen = jnp.zeros((1, n, self.role_input_size))
+        role = jnp.zeros((1, n, self.config.role_size))
+        return {
+            "body": self.body.init(body_key, self.input_size),
+            "encoder": self.encoder.init(encoder_key, seen),
+            "decoder": self.decoder.init(decoder_key, jnp.zeros((1, n, size)), role),
+        }
+
+    def latent(self, num_envs: int, key: jax.Array) -> Any:
+        """Nothing: roles are drawn at every step."""
+        del num_envs, key
+        return ()
+
+    def seen(self, inputs: Float[Array, "*shape N I"]) -> Float[Array, "*shape N J"]:
+        """Of what the agents' networks see, what the role encoder does."""
+        return inputs[..., : self.role_input_size]
+
+    def encode(self, params: Params, seen: Float[Array, "*shape N I"]) -> Gaussian:
+        """The roles' distributions."""
+        encoded: Gaussian = self.encoder.apply(params, seen)  # type: ignore[assignment]
+        return encoded
+
+    def step(
+        self,
+        params: Params,
+        hidden: Float[Array, "B N H"],
+        inputs: Float[Array, "B N I"],
+        latent: Any,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        """One step; greedy agents may take their roles' means."""
+        del latent
+        hidden, features = self.body.step(params["body"], hidden, inputs)
+        roles = self.encode(params["encoder"], self.seen(inputs))
+        sampled = explore or self.config.greedy_roles == "sampled"
+        role = _draw(roles, key) if sampled else roles.mean
+        return hidden, self.decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
+
+    def unroll(
+        self,
+        params: Params,
+        inputs: Float[Array, "T B N I"],
+        latent: Any,
+        key: jax.Array,
+        rows: Rows | None = None,
+    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
+        """Whole episodes, with roles drawn anew."""
+        del latent
+        hidden, features = self.body.unroll(params["body"], inputs, rows)
+        role = _draw(self.encode(params["encoder"], self.seen(inputs)), key, rows)
+        return hidden, self.decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles(Part):
+    """ROMA: agents with roles, and the two losses on them."""
+
+    @property
+    def agents(self) -> RoleAgents:
+        """Agents with roles."""
+        core = self.core
+        return RoleAgents(core.networks(0), core.agent_input_size, core.config, core.sizes)
+
+    @property
+    def dissimilarity_model(self) -> Dissimilarity:
+        """How unlike two agents are."""
+        c = self.core.config
+        compares_roles = c.dissimilarity_input == "role"
+        return Dissimilarity(c.role_hidden, _activation(c), c.role_batch_norm, compares_roles)
+
+    def init(self, key: jax.Array) -> dict[str, Params]:
+        """The trajectory encoder and the dissimilarity model."""
+        _, trajectory_key, dissimilarity_key = jax.random.split(key, 3)
+        c, n, agents = self.core.config, self.core.sizes.num_agents, self.agents
+        seen = jnp.zeros((1, n, c.hidden_size + agents.role_input_size))
+        compared = c.role_size if c.dissimilarity_input == "role" else c.hidden_size
+        return {
+            "trajectory": agents.encoder.init(trajectory_key, seen),
+            "dissimilarity": self.dissimilarity_model.init(
+                dissimilarity_key, jnp.zeros((1, n, compared)), self.partners
+            ),
+        }
+
+    @property
+    def own_rows(self) -> bool:
+        """Where a loss counts padding, or looks across a batch at each step of it."""
+        c = self.core.config
+        return bool(c.role_loss_steps == "all" or c.role_batch_norm or c.softplus)
+
+    def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+        """Lambda_I L_I + lambda_D L_D (Eq. 7).
+
+        The histories are constant, and so is what the losses see of the agents' networks but the role encoder: they
+        train that one, the trajectory encoder and the dissimilarity model.
+        """
+        c, params, batch = self.core.config, learning.params, learning.batch
+        seen = self.seen(batch)
+        before = history(learning.values.hidden, batch.rows)
+        roles = self.agents.encode(params["agent"]["encoder"], seen)
+        inferred = self.infer(params, before, seen)
+        role = _draw(roles, learning.key, batch.rows)
+        mask = batch.valid.astype(role.dtype)
+        if c.role_loss_steps == "all":
+            mask = jnp.ones_like(mask)
+        divergence = _over_agents(_normal(roles).kl_divergence(_normal(inferred)))
+        entropy = _over_agents(_normal(roles).entropy())
+        identifiability = self.identifiability_loss(divergence, entropy, mask)
+
+        dissimilarity = self.dissimilarity(params, before, role)
+        information = scale_to_unit(self.information(roles, inferred, role))
+        per_step = specialisation_loss(information, dissimilarity, c.dissimilarity_norm)
+        if c.pair_reduction == "mean":
+            per_step = per_step / max(1, information.shape[-1] * information.shape[-2])
+        specialisation = masked_mean(per_step, mask)
+
+        return identifiability + c.specialisation_weight * specialisation, {
+            "role_divergence": masked_mean(divergence, mask),
+            "role_entropy": masked_mean(entropy, mask),
+            "specialisation_loss": specialisation,
+        }
+
+    def identifiability_loss(
+        self,
+        divergence: Float[Array, "T B"],
+        entropy: Float[Array, "T B"],
+        mask: Float[Array, "T B"],
+    ) -> Float[Array, ""]:
+        """Lambda_I L_I, and the entropy beside it; perhaps through the authors' softplus."""
+        c = self.core.config
+        if c.softplus:
+            # The authors' clamp and softplus are of the weighted mean at each step of the batch.
+            per_step = c.identifiability_weight * divergence + c.entropy_weight * entropy
+            counted = jnp.maximum(mask.sum(-1), 1.0)
+            per_step = softplus_of_clamped((per_step * mask).sum(-1) / counted)
+            return masked_mean(jnp.broadcast_to(per_step[:, None], mask.shape), mask)
+        loss = c.identifiability_weight * masked_mean(divergence, mask)
+        return loss + c.entropy_weight * masked_mean(entropy, mask)
+
+    def seen(self, batch: EpisodeBatch) -> Float[Array, "T B N I"]:
+        """What the role encoder sees along episodes."""
+        return self.agents.seen(self.core.agent_inputs(batch.observation, batch.last_action))[:-1]
+
+    def partners(self, x: Float[Array, "*shape N D"]) -> Float[Array, "*shape N S D"]:
+        """What the other agents have of `x`, beside each agent."""
+        return partners(x, self.core.config.self_pairs)
+
+    def infer(
+        self, params: dict[str, Params], before: jax.Array, seen: Float[Array, "T B N I"]
+    ) -> Gaussian:
+        """The trajectory encoder's q(role | tau, o)."""
+        return self.agents.encode(params["trajectory"], jnp.concatenate([before, seen], axis=-1))
+
+    def information(
+        self, roles: Gaussian, inferred: Gaussian, role: Float[Array, "T B N D"]
+    ) -> Float[Array, "T B N S"]:
+        """How much each agent's role says of its partners, not scaled yet."""
+        if self.core.config.pair_information == "trajectory":
+            theirs = Gaussian(*(self.partners(x) for x in inferred))
+            return _normal(theirs).log_prob(role[..., None, :]).sum(-1)
+        own = Gaussian(*(x[..., None, :] for x in roles))
+        return _bounded(_normal(own).log_prob(self.partners(role))).mean(-1)
+
+    def dissimilarity(
+        self, params: dict[str, Params], before: jax.Array, role: Float[Array, "T B N D"]
+    ) -> Float[Array, "T B N S"]:
+        """Between each agent and its partners, scaled to 0..1."""
+        compared = role if self.core.config.dissimilarity_input == "role" else before
+        d: jax.Array = self.dissimilarity_model.apply(  # type: ignore[assignment]
+            params["dissimilarity"], compared, self.partners
+        )
+        return scale_to_unit(d)
+
+    # What the paper looks at.
+
+    def roles(self, state: ValueState, batch: EpisodeBatch) -> Gaussian:
+        """The roles' distributions along episodes, [T, B, N, role_size] each."""
+        return self.agents.encode(state.params["agent"]["encoder"], self.seen(batch))
+
+    def dissimilarities(self, state: ValueState, batch: EpisodeBatch) -> Float[Array, "T B N N"]:
+        """The learned dissimilarity of every two agents along episodes, scaled to 0..1 as in the loss.
+
+        What is not counted as a pair (an agent with itself, by default) is NaN. Where roles are compared, their means
+        are.
+        """
+        hidden, _ = self.core.unroll(state.params["agent"], batch, jax.random.key(0))
+        role = self.roles(state, batch).mean
+        d = self.dissimilarity(state.params, history(hidden), role)
+        n, shifts = d.shape[-2:]
+        agent = jnp.arange(n)[:, None]
+        partner = (agent - jnp.arange(1, shifts + 1)) % n
+        return jnp.full((*d.shape[:-1], n), jnp.nan).at[..., agent, partner].set(d)
+
+
 @dataclasses.dataclass(frozen=True)
 class ROMAConfig(RoleConfig, QMIXConfig):
     """Hyper-parameters of ROMA on QMIX."""
@@ -356,26 +385,5 @@ class ROMAConfig(RoleConfig, QMIXConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class ROMA(RoleMethod, QMIXMethod):
-    """ROMA (Wang et al. 2020) on QMIX, the paper's."""
-
-    Config: ClassVar = ROMAConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class ROMAVDN(RoleMethod, VDNMethod):
-    """ROMA's agents and losses on VDN."""
-
-    Config: ClassVar = RoleConfig
-
-
-@dataclasses.dataclass(frozen=True)
 class ROMAQPLEXConfig(RoleConfig, QPLEXConfig):
     """Hyper-parameters of ROMA on QPLEX."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ROMAQPLEX(RoleMethod, QPLEXMethod):
-    """ROMA's agents and losses on QPLEX."""
-
-    Config: ClassVar = ROMAQPLEXConfig

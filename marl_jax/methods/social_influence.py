@@ -5,7 +5,7 @@ Authors' code: github.com/eugenevinitsky/sequential_social_dilemma_games.
 """
 
 import dataclasses
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,8 @@ from marl_jax.distributions import masked_categorical
 from marl_jax.losses import masked_mean, social_influence
 from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.influence import InfluenceConfig, require_a_team
-from marl_jax.methods.ppo import ACTIVATIONS, PPO, Experience, Lesson
+from marl_jax.methods.part import Part
+from marl_jax.methods.ppo import ACTIVATIONS, Experience, Lesson
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, hidden_gain, init_per_agent
 from marl_jax.rows import Rows, in_rows
@@ -75,16 +76,21 @@ class ModelLessons(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ActionInfluence:
+class ActionInfluence(Part):
     """Agents are paid for how much their actions change what others are expected to do next, and learn to expect it.
 
-    Attributes:
-        core: who learns with it.
-        values: names of the values.
+    Every agent predicts the others' next actions from what it sees and what all do. The authors' models and policies
+    are recurrent and see images; these models are feed-forward, and policies as `agent` has it.
     """
 
-    core: "SocialInfluence"
-    values: tuple[str, ...] = ("value",)
+    def check(self) -> None:
+        """Refuses a single agent."""
+        require_a_team(self.core.sizes)
+
+    @property
+    def keeps_logits(self) -> bool:
+        """The influence is averaged over what might have been done."""
+        return True
 
     @property
     def network(self) -> MLP:
@@ -103,7 +109,7 @@ class ActionInfluence:
         """One like the agents'."""
         return self.core.optimizer["actor"]
 
-    def init(self, key: jax.Array) -> ModelState:
+    def start(self, key: jax.Array) -> ModelState:
         """Draws the model."""
         s = self.core.sizes
         size = self.core.agent_input_size + s.num_agents * s.num_actions
@@ -116,10 +122,14 @@ class ActionInfluence:
         return ModelState(params, self.optimizer.init(params))
 
     def rewards(
-        self, state: ModelState, experience: Experience, env_steps: Int[Array, ""]
-    ) -> tuple[ModelState, Float[Array, "T B N 1"], Metrics]:
+        self,
+        state: ModelState,
+        experience: Experience,
+        paid: Float[Array, "T B N"],
+        env_steps: Int[Array, ""],
+    ) -> tuple[ModelState, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
         """Task, and influence on what others do next; at an episode's last step there is no next."""
-        c, batch = self.core.config, experience.batch
+        c = self.core.config
         influence = self.influence(state.params, experience)
         others = self._learnable(experience)
         mask = jnp.max(others, axis=-1)
@@ -127,11 +137,12 @@ class ActionInfluence:
         weight = jnp.asarray(c.influence_weight, bonus.dtype)
         if c.influence_anneal_steps:
             weight *= jnp.minimum(env_steps / c.influence_anneal_steps, 1.0)
-        reward = (batch.reward + weight * bonus)[..., None]
-        advantage = (self.core.returns(experience, reward) - experience.value[:-1])[..., 0]
+        reward = paid + weight * bonus
+        advantage = self.core.advantage(experience, reward)
         return (
             state,
             reward,
+            (),
             {
                 "influence": masked_mean(bonus, mask),
                 "intrinsic_ratio": intrinsic_ratio(weight * bonus, advantage, experience.alive),
@@ -152,7 +163,9 @@ class ActionInfluence:
         )
 
         def step(state: ModelState, part: ModelLessons) -> tuple[ModelState, Metrics]:
-            (_, loss), gradient = jax.value_and_grad(self.loss, has_aux=True)(state.params, part)
+            (_, loss), gradient = jax.value_and_grad(self.model_loss, has_aux=True)(
+                state.params, part
+            )
             updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.params)
             updates = jax.tree.map(lambda x: -lesson.rates.lr * x, updates)
             params = optax.apply_updates(state.params, updates)
@@ -198,7 +211,9 @@ class ActionInfluence:
         seen = (experience.inputs[:-1], experience.logits, batch.action_mask[:-1], batch.action)
         return in_rows(counts, batch.valid, seen, of_each)
 
-    def loss(self, params: Params, lessons: ModelLessons) -> tuple[Float[Array, ""], jax.Array]:
+    def model_loss(
+        self, params: Params, lessons: ModelLessons
+    ) -> tuple[Float[Array, ""], jax.Array]:
         """Cross-entropy of the others' next actions: weighed, and summed over separate models; and its mean."""
         joint = self._joint(lessons.action)
         log_probs = jax.nn.log_softmax(self.predict(params, lessons.inputs, joint))
@@ -221,26 +236,3 @@ class ActionInfluence:
         alive = experience.alive
         follows = jnp.concatenate([alive[1:], jnp.zeros_like(alive[:1])])
         return alive[..., :, None] * follows[..., None, :] * (1.0 - jnp.eye(alive.shape[-1]))
-
-
-@dataclasses.dataclass(frozen=True)
-class SocialInfluence(PPO[ModelState]):
-    """Social Influence (Jaques et al. 2019): paid for how much an action changes what others are expected to do next.
-
-    Every agent predicts the others' next actions from what it sees and what all do. The authors' models and policies
-    are recurrent and see images; these models are feed-forward, and policies as `agent` has it.
-    """
-
-    Config: ClassVar = SocialInfluenceConfig
-    keeps_logits: ClassVar = True
-
-    config: SocialInfluenceConfig
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require_a_team(self.sizes)
-
-    @property
-    def part(self) -> ActionInfluence:
-        """The influence reward."""
-        return ActionInfluence(self)

@@ -163,18 +163,17 @@ class TeamMethod(abc.ABC):
     @property
     def agent(self) -> TeamAgent:
         """The agents' networks."""
-        c, outputs = self.config, self._agent_outputs
+        return self.networks(self.sizes.num_actions)
+
+    def networks(self, outputs: int) -> TeamAgent:
+        """Networks with so many outputs; with 0 they put out their hidden states."""
+        c = self.config
         network = (
             GRUAgent(outputs, c.hidden_size, c.head_sizes)
             if c.agent == "gru"
             else MLPAgent(outputs, c.hidden_size)
         )
         return TeamAgent(network, self.sizes.num_agents, c.sharing)
-
-    @property
-    def _agent_outputs(self) -> int:
-        """Outputs of an agent's network; 0 if the method makes its action values of the hidden states itself."""
-        return self.sizes.num_actions
 
     @property
     def agent_input_size(self) -> int:
@@ -210,21 +209,24 @@ class TeamMethod(abc.ABC):
         c = self.config
         return linear(c.epsilon_start, c.epsilon_finish, 0, c.epsilon_anneal_steps, state.env_steps)
 
-    def _one_hot(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch A"]:
+    def one_hot(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch A"]:
+        """Actions, one-hot."""
         return jax.nn.one_hot(action, self.sizes.num_actions)
 
-    def _identity(self, shape: tuple[int, ...]) -> Float[Array, "*shape N N"]:
+    def identities(self, shape: tuple[int, ...]) -> Float[Array, "*shape N N"]:
+        """Every agent's number, one-hot."""
         n = self.sizes.num_agents
         return jnp.broadcast_to(jnp.eye(n), (*shape, n, n))
 
-    def _agent_inputs(
+    def agent_inputs(
         self, observation: Float[Array, "*shape N F"], last_action: Float[Array, "*shape N A"]
     ) -> Float[Array, "*shape N I"]:
+        """What the agents' networks see: observations first, then what the options add."""
         parts = [observation]
         if self.config.observe_last_action:
             parts.append(last_action)
         if self.config.observe_identity:
-            parts.append(self._identity(observation.shape[:-2]))
+            parts.append(self.identities(observation.shape[:-2]))
         return jnp.concatenate(parts, axis=-1)
 
 
@@ -237,7 +239,7 @@ class SingleStepMethod(TeamMethod):
         return ()
 
     def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
-        return self._agent_inputs(observation, observation[..., :0])
+        return self.agent_inputs(observation, observation[..., :0])
 
     def _init_network(self, network: nn.Module, size: int, key: jax.Array) -> Params:
         """Parameters of a network of one agent that sees `size` features."""

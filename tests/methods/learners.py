@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
 
 def make(name: str, **options: Any) -> ActorCritic:
     """A small learner."""
-    cls = methods.method_class(name)
+    cls = methods.recipe(name)
     return cls(cls.Config.from_mapping({**SMALL, **options}, name), SIZES)
 
 

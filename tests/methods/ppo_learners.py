@@ -33,7 +33,7 @@ KEY = jax.random.key(3)
 
 def make(name: str = "mappo", sizes: Sizes = SIZES, **options: Any) -> Any:
     """A small learner; feed-forward, unless told otherwise."""
-    cls: Any = methods.method_class(name)
+    cls: Any = methods.recipe(name)
     return cls(cls.Config.from_mapping({**SMALL, **options}, name), sizes)
 
 
@@ -50,7 +50,7 @@ def episodes(seed: int = 0) -> EpisodeBatch:
     )
 
 
-def drawn_state(method: PPO[Any], seed: int = 0) -> PPOState[Any]:
+def drawn_state(method: PPO, seed: int = 0) -> PPOState:
     """A state with drawn networks, and empty tables, without compiling `init`."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(method.init, KEY)
@@ -59,14 +59,15 @@ def drawn_state(method: PPO[Any], seed: int = 0) -> PPOState[Any]:
         return jnp.asarray(rng.normal(scale=0.4, size=x.shape), x.dtype)
 
     state = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-    part = state.part
-    if hasattr(part, "params"):
-        part = part._replace(params=jax.tree.map(draw, shapes.part.params))
-    k = len(method.part.values)
+    parts = tuple(
+        own._replace(params=jax.tree.map(draw, of.params)) if hasattr(own, "params") else own
+        for own, of in zip(state.parts, shapes.parts, strict=True)
+    )
+    k = len(method.values)
     # Half of the weight is in: mean 0.4, mean square 1.6, so deviation 1.2.
     norm = ValueNorm(jnp.full(k, 0.2), jnp.full(k, 0.8), jnp.asarray(0.5))
     params = jax.tree.map(draw, shapes.params)
-    return state._replace(params=params, value_norm=norm, part=part)
+    return state._replace(params=params, value_norm=norm, parts=parts)
 
 
 @functools.cache

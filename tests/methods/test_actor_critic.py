@@ -350,7 +350,7 @@ def test_inputs_of_the_actor_and_of_the_decentralised_and_central_critics() -> N
         )
         seeing = dataclasses.replace(method, config=config)
         expected = np.concatenate([view, *(parts[name] for name in observed)], axis=-1)
-        inputs = seeing._agent_inputs(batch.observation, batch.last_action)
+        inputs = seeing.agent_inputs(batch.observation, batch.last_action)
         np.testing.assert_array_equal(inputs[:, 0], expected)
         np.testing.assert_array_equal(seeing.critic_inputs.local(batch)[:, 0], expected)
         assert seeing.critic_inputs.local_size == expected.shape[-1]
@@ -370,7 +370,7 @@ def test_acting_and_learning_see_the_same_policy(agent: str) -> None:
     act = fast_jit(method.act, static_argnames="explore")
     memory = method.initial_memory(state, 3, jax.random.key(0))
     _, logits = method.agent.unroll(
-        state.params["actor"], method._agent_inputs(batch.observation, batch.last_action)
+        state.params["actor"], method.agent_inputs(batch.observation, batch.last_action)
     )
     greedy = np.argmax(np.where(batch.action_mask, logits, -np.inf), axis=-1)
     for t in range(LIMIT):
@@ -422,7 +422,7 @@ def plain_descent(params: Any, loss: Callable[[Any], jax.Array]) -> Any:
 
 def plain_policy(method: Any, batch: Any, actor: Any) -> jax.Array:
     """[T+1, B, N, A] the behaviour policy: mixed with a uniform one over all actions, masked, renormalised."""
-    inputs = method._agent_inputs(batch.observation, batch.last_action)
+    inputs = method.agent_inputs(batch.observation, batch.last_action)
     probs = jax.nn.softmax(method.agent.unroll(actor, inputs)[1])
     probs = jnp.where(batch.action_mask, (1 - EPSILON) * probs + EPSILON / ACTIONS, 0.0)
     return probs / probs.sum(-1, keepdims=True)

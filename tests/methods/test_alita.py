@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
 
 
 def make(sizes: Sizes = SIZES, **options: Any) -> Any:
-    cls: Any = methods.method_class("alita")
+    cls: Any = methods.recipe("alita")
     return cls(cls.Config.from_mapping({**SMALL, **options}, "alita"), sizes)
 
 

@@ -10,7 +10,7 @@ import pytest
 from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.losses import contrastive_identity_loss
-from marl_jax.methods.value_decomposition import ValueDecomposition
+from marl_jax.methods.q_learner import QLearner
 from tests.methods.learners import SIZES, drawn_state, fast_jit, make_batch
 from tests.probes import AGENTS, LIMIT
 
@@ -26,28 +26,28 @@ QPLEX: dict[str, Any] = {**MIXER, "agent_index": True}
 KEY = jax.random.key(3)
 
 
-def make(name: str, **options: Any) -> ValueDecomposition:
-    cls: Any = methods.method_class(name)
+def make(name: str, **options: Any) -> QLearner:
+    cls: Any = methods.recipe(name)
     return cls(cls.Config.from_mapping({**SMALL, **options}, name), SIZES)
 
 
-def lagging(method: ValueDecomposition, params: Any) -> Any:
+def lagging(method: QLearner, params: Any) -> Any:
     """A learner with slightly different targets."""
     state = drawn_state(method, 0)
     return state._replace(target=jax.tree.map(lambda x: 0.9 * x, params))
 
 
-def loss_of(method: ValueDecomposition, params: Any, batch: Any, key: jax.Array = KEY) -> Any:
+def loss_of(method: QLearner, params: Any, batch: Any, key: jax.Array = KEY) -> Any:
     """Loss and metrics."""
-    return fast_jit(method._loss)(params, lagging(method, params), batch, key)
+    return fast_jit(method.loss)(params, lagging(method, params), batch, key)
 
 
-def gradient_of(method: ValueDecomposition, params: Any, batch: Any) -> Any:
+def gradient_of(method: QLearner, params: Any, batch: Any) -> Any:
     state = lagging(method, params)
-    return fast_jit(jax.grad(lambda p: method._loss(p, state, batch, KEY)[0]))(params)
+    return fast_jit(jax.grad(lambda p: method.loss(p, state, batch, KEY)[0]))(params)
 
 
-def params_of(method: ValueDecomposition) -> Any:
+def params_of(method: QLearner) -> Any:
     return drawn_state(method, 0).params
 
 
@@ -75,14 +75,14 @@ def test_cia_adds_the_contrastive_loss_of_the_credits(
     )
 
     # Q_tot's differences along each agent's value, zero after the end, against the identities.
-    taken = method._taken(method._values(params, params, batch, KEY), batch)
+    taken = method.taken(method.values(params, params, batch, KEY), batch)
 
     def q_tot(agent: int, step: float) -> np.ndarray:
         moved = taken._replace(q=taken.q.at[..., agent].add(step))
         if base == "qplex":
             # Its advantage is a constant, which a difference quotient must hold fixed.
             moved = moved._replace(q_max=taken.q_max.at[..., agent].add(step))
-        return np.asarray(method._mix(params, moved).q_tot, np.float64)
+        return np.asarray(method.mix(params, moved).q_tot, np.float64)
 
     credits = np.stack([(q_tot(i, 1e-2) - q_tot(i, -1e-2)) / 2e-2 for i in range(AGENTS)], -1)
     credits *= np.asarray(batch.valid)[..., None]

@@ -11,7 +11,7 @@ import pytest
 from envs.base import Observation
 from envs.configuration import ConfigurationError
 from marl_jax import methods
-from marl_jax.methods.value_decomposition import Learning
+from marl_jax.methods.q_learner import Kept, Learning
 from marl_jax.networks.generated import GeneratedLinear
 from marl_jax.rollout import rollout
 from marl_jax.training import Trainer, TrainingConfig
@@ -47,7 +47,7 @@ EPISODES = 3
 
 
 def make(name: str, **options: Any) -> Any:
-    cls: Any = methods.method_class(name)
+    cls: Any = methods.recipe(name)
     return cls(cls.Config.from_mapping({**SMALL, **OWN[name], **options}, name), SIZES)
 
 
@@ -64,11 +64,11 @@ class Setting:
         if name == "maven":
             latent = jax.nn.one_hot(jnp.array([2, 0, 1]), 3)
             extras = jnp.broadcast_to(latent, (LIMIT, *latent.shape))
-            self.batch = self.batch._replace(extras=extras)
+            self.batch = self.batch._replace(extras=Kept(latent=extras))
 
     def _loss(self, params: Any, target: Any) -> Any:
         state = self.state._replace(target=target)
-        return self.method._loss(params, state, self.batch, KEY)
+        return self.method.loss(params, state, self.batch, KEY)
 
     @functools.cached_property
     def compiled(self) -> Any:
@@ -88,7 +88,7 @@ class Setting:
     def learning(self) -> Learning:
         """The middle of a gradient step, without the mixer, at which no method here looks."""
         nothing: Any = None
-        values = self.method._values(self.params, self.state.target, self.batch, KEY)
+        values = self.method.values(self.params, self.state.target, self.batch, KEY)
         return Learning(self.params, self.state, self.batch, values, nothing, nothing, KEY)
 
 
@@ -167,10 +167,10 @@ def test_generated_weights_are_drawn_as_the_layers_that_make_them() -> None:
 def test_replayed_values_are_those_acted_on(name: str, agent: str) -> None:
     s = setting(name, agent=agent)
     batch, params = s.batch, s.params["agent"]
-    _, expected = s.method._unroll(params, batch, KEY)
+    _, expected = s.method.unroll(params, batch, KEY)
     memory = s.method.initial_memory(s.state, EPISODES, KEY)
     if name == "maven":
-        memory = memory._replace(latent=batch.extras[0])
+        memory = memory._replace(latent=batch.extras.latent[0])
     for t in range(LIMIT + 1):
         clock = jnp.full((EPISODES,), t)
         seen = Observation(
@@ -181,7 +181,7 @@ def test_replayed_values_are_those_acted_on(name: str, agent: str) -> None:
             clock,
         )
         assert seen.agents_view.shape == (EPISODES, AGENTS, FEATURES)
-        hidden, q = s.method._step(params, memory, seen, KEY, True)
+        hidden, q = s.method.step(params, memory, seen, KEY, True)
         np.testing.assert_allclose(q, expected[t], rtol=1e-4, atol=1e-5)
         if t < LIMIT:
             action = jax.nn.one_hot(batch.action[t], ACTIONS)
@@ -243,7 +243,7 @@ def test_the_latent_is_uniform_over_episodes_and_constant_within(explore: bool) 
     s = setting("maven", information_weight=0.5)
     world = Delayed()
     play = fast_jit(
-        lambda key: rollout(world, s.method, s.state, key, 3000, explore=explore)[0].extras
+        lambda key: rollout(world, s.method, s.state, key, 3000, explore=explore)[0].extras.latent
     )
     latent = np.asarray(play(KEY))
     assert latent.shape == (LIMIT, 3000, 3)
@@ -255,7 +255,7 @@ def test_the_latent_is_uniform_over_episodes_and_constant_within(explore: bool) 
 
 def test_latent_and_identity_make_the_output_layer() -> None:
     s = setting("maven", information_weight=0.5)
-    hidden, q = s.method._unroll(s.params["agent"], s.batch, KEY)
+    hidden, q = s.method.unroll(s.params["agent"], s.batch, KEY)
     kernel = np.asarray(s.params["agent"]["head"]["params"]["kernel"], np.float64)
     assert kernel.shape == (6, 3 + AGENTS + 1, ACTIONS)
     for b, z in enumerate([2, 0, 1]):
@@ -267,13 +267,13 @@ def test_latent_and_identity_make_the_output_layer() -> None:
 
 def test_the_mixer_sees_the_latent_beside_the_state() -> None:
     s = setting("maven", information_weight=0.5)
-    state = np.asarray(s.method._mixer_state(s.batch))
+    state = np.asarray(s.method.mixer_state(s.batch))
     assert state.shape == (LIMIT + 1, EPISODES, AGENTS * FEATURES + 3)
     np.testing.assert_array_equal(state[..., :-3], s.batch.global_state)
     for b, z in enumerate([2, 0, 1]):
         np.testing.assert_array_equal(state[:, b, -3:], np.tile(np.eye(3)[z], (LIMIT + 1, 1)))
     values = s.learning.values
-    for inputs in (s.method._taken(values, s.batch), s.method._next(values, s.batch)):
+    for inputs in (s.method.taken(values, s.batch), s.method.next_taken(values, s.batch)):
         assert inputs.state.shape[-1] == AGENTS * FEATURES + 3
     assert s.params["mixer"]["params"]["value"]["Linear_0"]["Dense_0"]["kernel"].shape[0] == 11
 
@@ -405,9 +405,9 @@ def test_the_intrinsic_reward_by_enumeration(name: str, average: str) -> None:
     divergence = (policy * np.log(policy / mean)).sum(-1)
     error, identity_error = squared_errors(s, s.state.target)
     expected = -2.0 * identity_error + error + 0.7 * divergence
-    found = np.asarray(method._intrinsic_reward(s.learning))
+    found = np.asarray(method.parts[0].reward(s.learning))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
-    bonus = np.asarray(method._bonus(s.learning))
+    bonus = np.asarray(method.bonus(s.learning))
     np.testing.assert_allclose(bonus, 0.3 * expected.mean(-1), rtol=1e-3, atol=1e-4)
     assert divergence.max() > 1e-2
 
@@ -424,13 +424,13 @@ def test_the_targets_contain_what_the_target_predictors_say(name: str) -> None:
     s = weighted(name)
     _, metrics, gradient = s.learned
     values, batch = s.learning.values, s.batch
-    q_tot = s.method._mix(s.params, s.method._taken(values, batch)).q_tot
-    ahead = s.method._mix(s.state.target, s.method._next(values, batch)).q_tot
+    q_tot = s.method.mix(s.params, s.method.taken(values, batch)).q_tot
+    ahead = s.method.mix(s.state.target, s.method.next_taken(values, batch)).q_tot
     y = batch.reward.mean(-1) + 0.9 * batch.discount.min(-1) * ahead
-    y += s.method._bonus(s.learning)
+    y += s.method.bonus(s.learning)
     errors = np.asarray((q_tot - y) ** 2)[s.valid]
     np.testing.assert_allclose(metrics["td_loss"], errors.mean(), rtol=1e-3)
-    reward = np.asarray(s.method._intrinsic_reward(s.learning)).mean(-1)[s.valid]
+    reward = np.asarray(s.method.parts[0].reward(s.learning)).mean(-1)[s.valid]
     np.testing.assert_allclose(metrics["intrinsic_reward"], reward.mean(), rtol=1e-3)
 
     for predictor in ("predictor", "identity_predictor"):
@@ -467,9 +467,9 @@ def test_the_reward_is_a_constant() -> None:
     batch, state = s.batch, s.state
 
     def paid(params: Any) -> jax.Array:
-        values = s.method._values(params, state.target, batch, KEY)
+        values = s.method.values(params, state.target, batch, KEY)
         learning = s.learning._replace(params=params, values=values)
-        return jnp.sum(s.method._bonus(learning) ** 2)
+        return jnp.sum(s.method.bonus(learning) ** 2)
 
     assert size(fast_jit(jax.grad(paid))(s.params)) == 0.0
 
@@ -503,13 +503,13 @@ def test_only_the_individual_layers_tell_agents_apart() -> None:
     )
     own = jax.tree.map(jnp.zeros_like, s.params["agent"]["individual"])
     alike = {**s.params["agent"], "individual": own}
-    hidden, q = s.method._unroll(alike, batch, KEY)
+    hidden, q = s.method.unroll(alike, batch, KEY)
     np.testing.assert_array_equal(hidden[:, :, 0], hidden[:, :, 1])
     np.testing.assert_array_equal(q[:, :, 0], q[:, :, 1])
-    _, q = s.method._unroll(s.params["agent"], batch, KEY)
+    _, q = s.method.unroll(s.params["agent"], batch, KEY)
     assert np.abs(q[:, :, 0] - q[:, :, 1]).max() > 0.1
     scds = weighted("scds")
-    _, q = scds.method._unroll(scds.params["agent"], batch, KEY)
+    _, q = scds.method.unroll(scds.params["agent"], batch, KEY)
     np.testing.assert_array_equal(q[:, :, 0], q[:, :, 1])
 
 

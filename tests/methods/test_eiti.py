@@ -39,7 +39,7 @@ KEY = jax.random.key(3)
 
 
 def make(name: str = "eiti", sizes: Sizes = SIZES, **options: Any) -> Any:
-    cls: Any = methods.method_class(name)
+    cls: Any = methods.recipe(name)
     return cls(cls.Config.from_mapping({**SMALL, **options}, name), sizes)
 
 
@@ -156,7 +156,7 @@ def test_counts_and_influence_against_dictionaries(world: Any, player: str) -> N
     else:
         play = fast_jit(lambda k: helped(world, k, 6))
     batches = [play(jax.random.key(k)) for k in range(2)]
-    counts, count = state.part, fast_jit(method.part.count)
+    counts, count = state.parts[0], fast_jit(method.parts[0].count)
     for batch in batches:
         counts, rarity, influence = count(counts, batch, played(batch))
     expected = reference(world.own_features, world.body_features, batches)
@@ -183,7 +183,7 @@ def test_a_box_that_is_drawn_anew_is_no_outcome_of_a_step() -> None:
     views = jnp.asarray(np.repeat(view[:, :, None], 2, axis=2), jnp.float32)
     batch = make_batch((1, 1), (False, False), steps=1)
     batch = batch._replace(observation=views, action=jnp.full((1, 2, 2), 4))
-    keys = fast_jit(method.part.keys)(batch)  # type: ignore[attr-defined]
+    keys = fast_jit(method.parts[0].keys)(batch)  # type: ignore[attr-defined]
     one, other = keys.visits[0]
     assert bool(jnp.any(one != other, axis=-1).all())
     for same in (keys.contexts, keys.outcomes, keys.joint_contexts, keys.joint_outcomes):
@@ -227,12 +227,12 @@ def test_what_eiti_and_edti_pay(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     if name == "edti":
         options |= {"extrinsic_weight": 0.3, "intrinsic_weight": 0.7}
     method = make(name, SIZES._replace(num_agents=3), **options)
-    state, part = drawn_state(method), method.part
-    value = rng.normal(size=(LIMIT + 1, 3, 3, len(part.values)))
+    state, part = drawn_state(method), method.parts[0]
+    value = rng.normal(size=(LIMIT + 1, 3, 3, len(method.values)))
     experience = method.experience(state, batch)._replace(value=jnp.asarray(value))
-    found = (state.part, jnp.asarray(rarity), jnp.asarray(influence))
+    found = (state.parts[0], jnp.asarray(rarity), jnp.asarray(influence))
     monkeypatch.setattr(type(part), "count", lambda *_: found)
-    _, reward, metrics = part.rewards(state.part, experience, state.env_steps)
+    _, reward, metrics = method.rewards(state, experience)
 
     bonus = np.zeros_like(rarity)
     goes_on = np.asarray(batch.discount)
@@ -261,8 +261,8 @@ def test_what_eiti_and_edti_pay(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 def test_states_without_a_slot_are_not_new_for_ever() -> None:
     """A table of two slots, and far more states: nobody is paid for what is not in it."""
     method, batch = make("eiti", table_bits=1), episodes()
-    counts = method.part.init(KEY)
-    _, rarity, _ = fast_jit(method.part.count)(counts, batch, played(batch))
+    counts = method.parts[0].start(KEY)
+    _, rarity, _ = fast_jit(method.parts[0].count)(counts, batch, played(batch))
     paid = np.asarray(rarity)[np.asarray(batch.valid)]
     assert (paid == 1.0).sum() == 2
     assert (paid == 0.0).sum() == paid.size - 2
@@ -276,8 +276,8 @@ def test_the_dead_are_neither_counted_nor_paid() -> None:
         alive=batch.alive.at[2:, 0, 1].set(False),
         action=jnp.asarray(np.random.default_rng(0).integers(0, 2, batch.action.shape)),
     )
-    counts, rarity, influence = fast_jit(method.part.count)(
-        method.part.init(KEY), batch, played(batch)
+    counts, rarity, influence = fast_jit(method.parts[0].count)(
+        method.parts[0].start(KEY), batch, played(batch)
     )
     # 9 steps of two agents, two of them of the dead.
     for table, number in zip(counts, (16, 16, 16, 14, 14), strict=True):
@@ -307,11 +307,11 @@ def test_padding_teaches_nothing() -> None:
 @pytest.mark.parametrize("name", ["eiti", "edti", "social_influence"])
 def test_agents_may_be_recurrent(name: str) -> None:
     """Counts and models need observations and actions only."""
-    known = methods.method_class(name).Config.__dataclass_fields__
+    known = methods.recipe(name).Config.__dataclass_fields__
     options = {k: v for k, v in SMALL.items() if k in known}
     options |= {"agent": "gru", "critic": "gru", "minibatch_unit": "episodes", "minibatches": 3}
-    config = methods.method_class(name).Config.from_mapping(options, name)
-    method: Any = methods.method_class(name)(config, SIZES)
+    config = methods.recipe(name).Config.from_mapping(options, name)
+    method: Any = methods.recipe(name)(config, SIZES)
     state = jax.eval_shape(method.init, KEY)
     new, _ = jax.eval_shape(method.update, state, episodes(), None, KEY)
     assert jax.tree.structure(new) == jax.tree.structure(state)

@@ -13,7 +13,7 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.losses import earlier_steps
-from marl_jax.methods.individuality import EOI
+from marl_jax.methods.q_learner import Kept
 from marl_jax.training import Trainer, TrainingConfig
 from tests.methods.learners import (
     SIZES,
@@ -37,38 +37,39 @@ SMALL: dict[str, Any] = {
     "classifier_hidden": 5,
     "gamma": 0.9,
     "intrinsic_gamma": 0.8,
-    "intrinsic_scaling": "none",
 }
+OWN = {"eoi": {"intrinsic_scaling": "none"}, "eoi_released": {}}
 KEY = jax.random.key(3)
 
 
-def make(**options: Any) -> EOI:
-    return EOI(EOI.Config.from_mapping({**SMALL, **options}, "eoi"), SIZES)
+def make(name: str = "eoi", **options: Any) -> Any:
+    cls: Any = methods.recipe(name)
+    return cls(cls.Config.from_mapping({**SMALL, **OWN[name], **options}, name), SIZES)
 
 
 @functools.cache
-def initial(variant: str, classifier: str) -> Any:
+def initial(name: str, classifier: str) -> Any:
     """A learner whose targets lag behind; no other option changes it."""
-    return drawn_state(make(variant=variant, classifier=classifier), 0)
+    return drawn_state(make(name, classifier=classifier), 0)
 
 
 class Setting:
     """A learner whose targets lag behind, episodes with the values that the agents acted on, and its loss."""
 
-    def __init__(self, **options: Any) -> None:
-        self.method = make(**options)
+    def __init__(self, name: str = "eoi", **options: Any) -> None:
+        self.method = make(name, **options)
         c = self.method.config
-        self.state = initial(c.variant, c.classifier)._replace(env_steps=jnp.array(30, jnp.int32))
+        self.state = initial(name, c.classifier)._replace(env_steps=jnp.array(30, jnp.int32))
         self.params = self.state.params
         acted = jax.random.normal(jax.random.key(9), (LIMIT, 3, AGENTS, ACTIONS))
-        self.batch = make_batch()._replace(extras=acted)
+        self.batch = make_batch()._replace(extras=Kept(values=acted))
 
     @functools.cached_property
     def learning(self) -> Any:
         """The gradient and the metrics."""
 
         def loss(params: Any) -> Any:
-            return self.method._loss(params, self.state, self.batch, KEY)
+            return self.method.loss(params, self.state, self.batch, KEY)
 
         return fast_jit(jax.grad(loss, has_aux=True))(self.params)
 
@@ -103,9 +104,9 @@ def of_agent(params: Any, agent: int) -> Any:
 def test_the_intrinsic_values_targets_step_by_step(seen: str) -> None:
     s = setting(intrinsic_input=seen)
     batch, method = s.batch, s.method
-    reward = np.asarray(method.intrinsic_rewards(s.state, batch))
-    values = method._values(s.params, s.state.target, batch, jax.random.key(0))
-    q = np.asarray(values.online if seen == "current" else batch.extras)
+    reward = np.asarray(method.parts[0].classifier.reward(s.params["classifier"], batch))
+    values = method.values(s.params, s.state.target, batch, jax.random.key(0))
+    q = np.asarray(values.online if seen == "current" else batch.extras.values)
     limit = (1 - 0.8**LIMIT) / (1 - 0.8)
     errors = []
     for t, b in np.argwhere(np.asarray(batch.valid)):
@@ -125,18 +126,18 @@ def test_the_intrinsic_values_targets_step_by_step(seen: str) -> None:
 
 def test_the_intrinsic_values_have_the_range_of_their_returns() -> None:
     # 4 steps, at most 1 each: 1 + 0.8 + 0.64 + 0.512; DIAYN's at most log 2 each, and without a lower bound.
-    assert make()._intrinsic_range == (0.0, pytest.approx(2.952))
-    assert make(intrinsic_gamma=1.0)._intrinsic_range == (0.0, 4)
-    low, high = make(intrinsic_reward="log_ratio")._intrinsic_range
+    assert make().parts[0].range == (0.0, pytest.approx(2.952))
+    assert make(intrinsic_gamma=1.0).parts[0].range == (0.0, 4)
+    low, high = make(intrinsic_reward="log_ratio").parts[0].range
     assert (low, high) == (-np.inf, pytest.approx(2.952 * np.log(2)))
 
 
 def test_standardised_vectors_keep_their_order_and_lose_their_scale() -> None:
     s, observation = setting(intrinsic_scaling="standardised"), setting().batch.observation[:-1]
-    q = s.batch.extras
+    q = s.batch.extras.values
 
     def values(q: Any) -> np.ndarray:
-        return np.asarray(s.method._intrinsic_values(s.params["intrinsic"], observation, q))
+        return np.asarray(s.method.parts[0].of_vector(s.params["intrinsic"], observation, q))
 
     np.testing.assert_allclose(values(3.0 * q + 5.0), values(q), rtol=1e-3, atol=1e-4)
     assert np.abs(values(-q) - values(q)).max() > 1e-2
@@ -150,10 +151,8 @@ def test_each_side_holds_the_other_constant() -> None:
 
     def mean_value(agent_params: Any) -> jax.Array:
         method, batch = with_it.method, with_it.batch
-        q = method._unroll(agent_params, batch, jax.random.key(0))[1][:-1]
-        value = method._intrinsic_values(with_it.params["intrinsic"], batch.observation[:-1], q)[
-            ..., 0
-        ]
+        q = method.unroll(agent_params, batch, jax.random.key(0))[1][:-1]
+        value = method.parts[0].of_vector(with_it.params["intrinsic"], batch.observation[:-1], q)
         return jnp.sum(value * batch.valid[..., None]) / jnp.sum(batch.valid)
 
     slope = jax.grad(mean_value)(with_it.params["agent"])
@@ -169,13 +168,13 @@ def test_each_side_holds_the_other_constant() -> None:
 @pytest.mark.slow
 def test_without_weight_the_agents_learn_as_qmix_does() -> None:
     s = setting(intrinsic_weight=0.0, intrinsic_input="current")
-    shared = ("intrinsic", "classifier", "positive", "information", "variant", "released")
+    shared = ("intrinsic", "classifier", "positive", "information", "released")
     options = {k: v for k, v in SMALL.items() if not k.startswith(shared)}
-    cls: Any = methods.method_class("qmix")
+    cls: Any = methods.recipe("qmix")
     options.update(sharing="independent", observe_identity=False, observe_last_action=False)
     qmix = cls(cls.Config.from_mapping(options, "qmix"), SIZES)
     own = {name: s.params[name] for name in ("agent", "mixer")}
-    grads = jax.grad(lambda p: qmix._loss(p, s.state, s.batch, KEY)[0])(own)
+    grads = jax.grad(lambda p: qmix.loss(p, s.state, s.batch, KEY)[0])(own)
     got = s.learning[0]
     for part in own:
         close(got[part], grads[part])
@@ -184,9 +183,11 @@ def test_without_weight_the_agents_learn_as_qmix_does() -> None:
 @pytest.mark.slow
 def test_the_weight_falls_to_nothing() -> None:
     steps = jnp.array([0, 30, 60, 90])
-    falling = make(intrinsic_weight=0.4, intrinsic_anneal_steps=60)._intrinsic_weight(steps)
+    falling = (
+        make(intrinsic_weight=0.4, intrinsic_anneal_steps=60).parts[0].classifier.weight(steps)
+    )
     np.testing.assert_allclose(falling, [0.4, 0.2, 0.0, 0.0], atol=1e-7)
-    assert make(intrinsic_weight=0.4)._intrinsic_weight(steps) == 0.4
+    assert make(intrinsic_weight=0.4).parts[0].classifier.weight(steps) == 0.4
     # And it is this weight that the loss uses: 0.2 after the 30 steps of the setting.
     half = setting(intrinsic_weight=0.4, intrinsic_anneal_steps=60).learning[0]
     none, whole = (setting(intrinsic_weight=w).learning[0] for w in (0.0, 0.7))
@@ -197,10 +198,12 @@ def test_the_weight_falls_to_nothing() -> None:
 def test_the_classifiers_loss_row_by_row() -> None:
     s = setting(positive_weight=0.3, information_weight=0.6, positive_window=2)
     batch = s.batch
-    loss, metrics = s.method._classifier_loss(s.params["classifier"], batch, KEY)
+    loss, metrics = s.method.parts[0].classifier.loss(s.params["classifier"], batch, KEY)
     steps, _ = earlier_steps(jax.random.uniform(KEY, (LIMIT, 3, AGENTS)), 2)
     p = np.asarray(
-        jax.nn.softmax(s.method._identity_logits(s.params["classifier"], batch.observation))
+        jax.nn.softmax(
+            s.method.parts[0].classifier.logits(s.params["classifier"], batch.observation)
+        )
     )
     own, distance, entropy = [], [], []
     for t, b in np.argwhere(np.asarray(batch.valid)):
@@ -221,19 +224,19 @@ def test_the_classifier_does_not_know_who_observes(classifier: str) -> None:
     # With one observation for all agents it says the same of all; it sees no more than that.
     s = setting(classifier=classifier)
     same = jnp.broadcast_to(s.batch.observation[:, :, :1], s.batch.observation.shape)
-    logits = np.asarray(s.method._identity_logits(s.params["classifier"], same))
+    logits = np.asarray(s.method.parts[0].classifier.logits(s.params["classifier"], same))
     for i in range(1, AGENTS):
         np.testing.assert_array_equal(logits[:, :, i], logits[:, :, 0])
-    wider = jnp.concatenate([same, s.method._identity(same.shape[:-2])], axis=-1)
+    wider = jnp.concatenate([same, s.method.identities(same.shape[:-2])], axis=-1)
     with pytest.raises(ScopeParamShapeError):
-        s.method._identity_logits(s.params["classifier"], wider)
+        s.method.parts[0].classifier.logits(s.params["classifier"], wider)
 
 
 def test_a_recurrent_classifier_looks_back_and_never_ahead() -> None:
     s = setting(classifier="gru")
     moved = s.batch.observation.at[1].add(1.0)
-    before = s.method._identity_logits(s.params["classifier"], s.batch.observation)
-    after = s.method._identity_logits(s.params["classifier"], moved)
+    before = s.method.parts[0].classifier.logits(s.params["classifier"], s.batch.observation)
+    after = s.method.parts[0].classifier.logits(s.params["classifier"], moved)
     changed = np.abs(np.asarray(after - before)).max(axis=(1, 2, 3)) > 1e-6
     np.testing.assert_array_equal(changed, [False, True, True, True, True])
 
@@ -241,12 +244,13 @@ def test_a_recurrent_classifier_looks_back_and_never_ahead() -> None:
 def test_the_intrinsic_reward_is_the_classifiers_own_now() -> None:
     s = setting()
     state = s.state
-    reward = np.asarray(s.method.intrinsic_rewards(state, s.batch))
-    logits = s.method._identity_logits(s.params["classifier"], s.batch.observation[:-1])
+    reward = np.asarray(s.method.parts[0].classifier.reward(state.params["classifier"], s.batch))
+    logits = s.method.parts[0].classifier.logits(s.params["classifier"], s.batch.observation[:-1])
     p = np.asarray(jax.nn.softmax(logits))
     for i in range(AGENTS):
         np.testing.assert_allclose(reward[..., i], p[..., i, i], rtol=1e-5)
-    ratio = np.asarray(make(intrinsic_reward="log_ratio").intrinsic_rewards(state, s.batch))
+    classifier = make(intrinsic_reward="log_ratio").parts[0].classifier
+    ratio = np.asarray(classifier.reward(state.params["classifier"], s.batch))
     np.testing.assert_allclose(ratio, np.log(reward) + np.log(AGENTS), rtol=1e-4, atol=1e-6)
 
 
@@ -276,12 +280,16 @@ def test_options_that_do_not_go_together_are_refused(options: Any, message: str)
 
 # --- The released variant ---
 
-RELEASED: dict[str, Any] = {"variant": "released", "intrinsic_gamma": 0.92}
+RELEASED: dict[str, Any] = {
+    "name": "eoi_released",
+    "positive_weight": 0.1,
+    "intrinsic_gamma": 0.92,
+}
 
 
 def test_released_values_learn_by_q_learning_and_leave_the_agents_alone() -> None:
     s = setting(**RELEASED)
-    reward = np.asarray(s.method.intrinsic_rewards(s.state, s.batch))
+    reward = np.asarray(s.method.parts[0].classifier.reward(s.params["classifier"], s.batch))
     errors = []
     for t, b in np.argwhere(np.asarray(s.batch.valid)):
         for i in range(AGENTS):
@@ -300,7 +308,7 @@ def test_released_values_learn_by_q_learning_and_leave_the_agents_alone() -> Non
 def test_released_targets_move_slowly_towards_the_values() -> None:
     s = setting(**RELEASED)
     state = s.state
-    followed = s.method._follow(state, jnp.array(True))
+    followed = s.method.follow(state, jnp.array(True))
     expected = jax.tree.map(
         lambda new, old: 0.005 * new + 0.995 * old,
         s.params["intrinsic"],
@@ -308,16 +316,16 @@ def test_released_targets_move_slowly_towards_the_values() -> None:
     )
     close(followed.target["intrinsic"], expected)
     assert not differing(followed.target["agent"], s.state.target["agent"])
-    assert not differing(s.method._follow(state, jnp.array(False)).target, s.state.target)
+    assert not differing(s.method.follow(state, jnp.array(False)).target, s.state.target)
 
 
 def test_released_values_lead_one_agent_now_and_then() -> None:
     options = {**RELEASED, "epsilon_start": 0.0, "epsilon_finish": 0.0}
     method = make(**options, released_episodes=0.5, released_steps=0.6)
-    state = initial("released", "mlp")
+    state = initial("eoi_released", "mlp")
     num = 4000
     memory = method.initial_memory(state, num, jax.random.key(1))
-    np.testing.assert_allclose(memory.explores.mean(), 0.5, atol=0.03)
+    np.testing.assert_allclose(memory.latent.mean(), 0.5, atol=0.03)
     view = jnp.broadcast_to(jnp.array([0.3, -1.0, 0.5, 1.0]), (num, AGENTS, FEATURES))
     mask = jnp.ones((num, AGENTS, ACTIONS), bool)
     seen = Observation(
@@ -329,16 +337,16 @@ def test_released_values_lead_one_agent_now_and_then() -> None:
     )
     _, greedy, _ = method.act(state, memory, seen, jax.random.key(2), False)
     after, action, _ = method.act(state, memory, seen, jax.random.key(2), True)
-    np.testing.assert_array_equal(after.agents.last_action.argmax(-1), action)
-    values = method._intrinsic_values(state.params["intrinsic"], view)
+    np.testing.assert_array_equal(after.last_action.argmax(-1), action)
+    values = method.parts[0].intrinsic_values(state.params["intrinsic"], view)
     sought = np.asarray(values.argmax(-1))
     moved = np.asarray(action != greedy)
-    assert not moved[~np.asarray(memory.explores)].any()
+    assert not moved[~np.asarray(memory.latent)].any()
     assert (moved.sum(-1) <= 1).all()
     np.testing.assert_array_equal(np.asarray(action)[moved], sought[moved])
     differs = (sought != np.asarray(greedy))[0]
     assert differs.any()
-    share = moved[np.asarray(memory.explores)].mean(0)
+    share = moved[np.asarray(memory.latent)].mean(0)
     np.testing.assert_allclose(share, 0.6 / AGENTS * differs, atol=0.03)
 
 

@@ -25,7 +25,7 @@ KEY = jax.random.key(3)
 
 
 def make(name: str, **options: Any) -> Any:
-    cls: Any = methods.method_class(name)
+    cls: Any = methods.recipe(name)
     return cls(cls.Config.from_mapping({**SMALL, **options}, name), SIZES)
 
 
@@ -37,7 +37,7 @@ class Setting:
         state = drawn_state(self.method, 0)
         self.batch = make_batch()
         self.state, self.params, self.target = state, state.params, state.target
-        self.loss, self.metrics = fast_jit(self.method._loss)(self.params, state, self.batch, KEY)
+        self.loss, self.metrics = fast_jit(self.method.loss)(self.params, state, self.batch, KEY)
 
     def agents(self, params: Any) -> tuple[np.ndarray, np.ndarray]:
         """Hidden states and values, one step after the other."""
@@ -48,7 +48,7 @@ class Setting:
             [jnp.zeros((1, 3, AGENTS, ACTIONS)), jax.nn.one_hot(batch.action, ACTIONS)]
         )
         for t in range(LIMIT + 1):
-            x = method._agent_inputs(batch.observation[t], last[t])
+            x = method.agent_inputs(batch.observation[t], last[t])
             memory, q = step(params, memory, x)
             hidden.append(memory)
             values.append(q)
@@ -105,7 +105,7 @@ def test_qtrans_joint_value_trains_the_agents_and_its_constraints_leave_it_alone
     only_td = Setting("qtran", opt_weight=0.0, nopt_weight=0.0)
 
     def gradient(s: Setting) -> Any:
-        return fast_jit(jax.grad(lambda p: s.method._loss(p, s.state, s.batch, KEY)[0]))(s.params)
+        return fast_jit(jax.grad(lambda p: s.method.loss(p, s.state, s.batch, KEY)[0]))(s.params)
 
     first = gradient(only_td)
     cell = first["agent"]["params"]["cell"]

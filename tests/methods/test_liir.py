@@ -27,7 +27,7 @@ def to_float64(tree: Any) -> Any:
 def lesson(method: Any, state: Any, batch: Any) -> Lesson:
     """What `update` gives the part."""
     experience = method.experience(state, batch)
-    _, reward, _ = method.part.rewards(state.part, experience, state.env_steps)
+    _, reward, _ = method.rewards(state, experience)
     returns = method.returns(experience, reward)
     norm = state.value_norm.update(returns, experience.played, method.config.value_norm_decay)
     given = method._lessons(experience, returns, state.value_norm, norm, experience.played)
@@ -78,18 +78,18 @@ def test_the_meta_gradient_is_that_of_the_objective_after_the_policies_have_lear
         method = make("liir", **{**LIIR, "activation": "tanh", "inner_lr": 0.5, **options})
         # The policy has departed a little from the one that acted.
         batch, state = to_float64(episodes()), to_float64(drawn_state(method))
-        part = method.part
-        eta, unravel = ravel_pytree(state.part.params)
+        part = method.parts[0]
+        eta, unravel = ravel_pytree(state.parts[0].params)
 
         @fast_jit
         def analytic(state: Any) -> Any:
             objective, gradient = part.meta_gradient(
-                state.part.params, lesson(method, state, batch)
+                state.parts[0].params, lesson(method, state, batch)
             )
             return objective, ravel_pytree(gradient)[0]
 
         def after(eta: jax.Array) -> jax.Array:
-            now = state._replace(part=state.part._replace(params=unravel(eta)))
+            now = state._replace(parts=(state.parts[0]._replace(params=unravel(eta)),))
             given = lesson(method, now, batch)
             if method.config.meta_gradient == "all":
                 learner, _ = method.learn(given.before, given.lessons, given.rates, KEY)
@@ -131,7 +131,7 @@ def test_the_objective_by_hand() -> None:
         returns = method.returns(given.experience, reward)
         return part.outer_objective(actor, given), given.experience, returns, log_prob
 
-    part = method.part
+    part = method.parts[0]
     objective, experience, returns, log_prob = look(state)
     advantage = np.asarray(returns - experience.value[:-1])[..., 1]
     alive, chooses = np.asarray(experience.alive) > 0, np.asarray(experience.chooses) > 0
@@ -163,9 +163,9 @@ def test_who_is_paid_what() -> None:
     @fast_jit
     def look(state: Any) -> Any:
         experience = method.experience(state, batch)
-        _, reward, _ = method.part.rewards(state.part, experience, state.env_steps)
-        raw = method.part.network.apply(state.part.params, experience.inputs[:-1])
-        return experience, reward, raw, method.intrinsic_reward_table(state, batch)
+        _, reward, _ = method.rewards(state, experience)
+        raw = method.parts[0].network.apply(state.parts[0].params, experience.inputs[:-1])
+        return experience, reward, raw, method.parts[0].intrinsic_reward_table(state, batch)
 
     experience, reward, raw, table = look(state)
     np.testing.assert_allclose(table, 10.0 * np.tanh(np.asarray(raw) / 10.0), rtol=1e-4, atol=1e-6)
@@ -191,7 +191,7 @@ def test_without_weight_nothing_is_learned_of_it_and_the_policies_learn_as_mappo
     state = state._replace(params={"actor": plain.params["actor"], "critic": twice})
     with_part, metrics = update(liir, state, batch)
     without, plain_metrics = update(mappo, plain, batch)
-    assert not differing(with_part.part, state.part)
+    assert not differing(with_part.parts, state.parts)
     assert "meta_grad_norm" not in metrics
     jax.tree.map(
         lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
@@ -208,7 +208,7 @@ def test_without_weight_nothing_is_learned_of_it_and_the_policies_learn_as_mappo
 def test_its_optimiser_does_not_swallow_a_gradient_of_a_ten_millionth() -> None:
     method = make("liir", **LIIR, intrinsic_lr=0.25)
     eta = {"x": jnp.zeros(3)}
-    optimizer = method.part.optimizer
+    optimizer = method.parts[0].optimizer
     updates, _ = optimizer.update({"x": jnp.array([1e-7, -1e-7, 0.0])}, optimizer.init(eta), eta)
     np.testing.assert_allclose(updates["x"], [-0.25, 0.25, 0.0], rtol=0.01)
 
@@ -220,12 +220,12 @@ def test_it_climbs_and_logs_what_a_reader_must_watch() -> None:
     @fast_jit
     def look(state: Any) -> Any:
         given = lesson(method, state, batch)
-        objective, gradient = method.part.meta_gradient(state.part.params, given)
-        learned, metrics = method.part.learn(state.part, given)
-        risen, _ = method.part.meta_gradient(learned.params, given)
+        objective, gradient = method.parts[0].meta_gradient(state.parts[0].params, given)
+        learned, metrics = method.parts[0].learn(state.parts[0], given)
+        risen, _ = method.parts[0].meta_gradient(learned.params, given)
         reward = jnp.stack([given.experience.batch.reward] * 2, axis=-1)
         advantage = method.returns(given.experience, reward) - given.experience.value[:-1]
-        r_in = method.part.of_taken(state.part.params, given.experience)
+        r_in = method.parts[0].of_taken(state.parts[0].params, given.experience)
         return objective, risen, gradient, metrics, advantage, r_in, given.experience.alive
 
     objective, risen, gradient, metrics, advantage, r_in, alive = look(state)
@@ -249,8 +249,8 @@ def test_the_meta_gradient_is_taken_on_a_share_of_the_episodes() -> None:
     def look(state: Any) -> Any:
         given = lesson(method, state, batch)
         first = lesson(method, state, jax.tree.map(lambda x: x[:, :2], batch))
-        found = method.part.learn(state.part, given)[1]["meta_grad_norm"]
-        gradient = method.part.meta_gradient(state.part.params, first)[1]
+        found = method.parts[0].learn(state.parts[0], given)[1]["meta_grad_norm"]
+        gradient = method.parts[0].meta_gradient(state.parts[0].params, first)[1]
         return found, optax.tree.norm(gradient)
 
     found, expected = look(state)
@@ -260,7 +260,7 @@ def test_the_meta_gradient_is_taken_on_a_share_of_the_episodes() -> None:
 def test_the_meta_gradient_takes_at_least_one_episode() -> None:
     method = make("liir", **LIIR, meta_share=0.1)
     state = drawn_state(method)
-    share = jax.eval_shape(lambda s: method.part._share(lesson(method, s, episodes())), state)
+    share = jax.eval_shape(lambda s: method.parts[0]._share(lesson(method, s, episodes())), state)
     assert share.experience.played.shape == (LIMIT, 1, AGENTS)
 
 
@@ -268,7 +268,7 @@ def test_the_meta_gradient_takes_at_least_one_episode() -> None:
 def test_agents_learn_rewards_together_or_each_its_own(sharing: str) -> None:
     method = make("liir", **LIIR, sharing=sharing)
     state = jax.eval_shape(method.init, KEY)
-    first = jax.tree.leaves(state.part.params)[-1].shape
+    first = jax.tree.leaves(state.parts[0].params)[-1].shape
     assert (len(first) == 3) == (sharing == "independent")
 
 

@@ -211,7 +211,7 @@ def test_the_authors_variant_multiplies_two_averages_and_descends() -> None:
     moved = jax.tree.map(jnp.subtract, state.params["intrinsic"], after.params["intrinsic"])
 
     # < mean of grad log pi without the floor, grad J at the policy after its step >
-    x = method._agent_inputs(batch.observation, batch.last_action)
+    x = method.agent_inputs(batch.observation, batch.last_action)
 
     def mean_log_prob(actor: Any) -> jax.Array:
         log_probs = jax.nn.log_softmax(method.agent.unroll(actor, x)[1][:-1])

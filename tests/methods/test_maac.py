@@ -31,7 +31,7 @@ KEY = jax.random.key(3)
 
 
 def make(name: str = "maac", **options: Any) -> Any:
-    cls: Any = methods.method_class(name)
+    cls: Any = methods.recipe(name)
     return cls(cls.Config.from_mapping({**SMALL, **options}, name), SIZES)
 
 
@@ -153,7 +153,7 @@ def test_eoi_pays_for_being_recognised_on_top(standardise: bool) -> None:
     state = initial("eoi_maac")
     scale = method._reward_scale(replay)
     base = make()._rewards(state, batch, scale)
-    logits = method._identity_logits(state.params["classifier"], batch.observation[:1])
+    logits = method.classifier.logits(state.params["classifier"], batch.observation[:1])
     p = np.asarray(jax.nn.softmax(logits))[0]
     own = np.stack([p[:, i, i] for i in range(AGENTS)], axis=-1)
     np.testing.assert_allclose(
@@ -196,7 +196,7 @@ def test_options_that_do_not_go_together_are_refused(options: Any, message: str)
 
 
 def test_a_single_agent_has_nobody_to_attend_to() -> None:
-    cls: Any = methods.method_class("maac")
+    cls: Any = methods.recipe("maac")
     with pytest.raises(ConfigurationError, match="needs at least 2"):
         cls(cls.Config(), Sizes(1, 3, 4, 4, 4))
 

@@ -29,7 +29,7 @@ KEY = jax.random.key(3)
 
 
 def make(name: str = "maddpg", sizes: Sizes = SIZES, **options: Any) -> Any:
-    cls: Any = methods.method_class(name)
+    cls: Any = methods.recipe(name)
     return cls(cls.Config.from_mapping({**SMALL, **options}, name), sizes)
 
 

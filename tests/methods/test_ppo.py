@@ -74,7 +74,7 @@ def test_advantages_are_normalised_over_the_living(over: str) -> None:
     method, experience = make(normalise_advantage=over), an_experience()
     returns = experience.value[:-1] + jax.random.normal(KEY, (LIMIT, len(LENGTHS), AGENTS, 1)) * 3.0
     raw = np.asarray(returns - experience.value[:-1])[..., 0]
-    got = np.asarray(method.normalised_advantage(experience, returns))
+    got = np.asarray(method.normalised(experience, raw))
     alive = np.asarray(experience.alive) > 0
     assert alive.sum() == 2 * sum(LENGTHS) - 2
     if over == "minibatch":

@@ -151,7 +151,8 @@ def intrinsic_preference(method: Any, state: Any) -> np.ndarray:
 
     def preference(state: Any) -> jax.Array:
         batch, _ = rollout(Hidden(), method, state, jax.random.key(5), 64, explore=True)
-        table = method.intrinsic_reward_table(state, batch)[0]
+        paying = method if hasattr(method, "intrinsic_reward_table") else method.parts[0]
+        table = paying.intrinsic_reward_table(state, batch)[0]
         right = batch.observation[0, ..., : table.shape[-1]]
         return jnp.sum(table * right, axis=-1).mean() - table.mean()
 

@@ -14,8 +14,8 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
+from marl_jax.methods.q_learner import Learning, history
 from marl_jax.methods.roma import RoleConfig
-from marl_jax.methods.value_decomposition import Learning, history
 from marl_jax.networks.roles import GaussianEncoder, HiddenLayer
 from marl_jax.settings import make_settings, read_preset
 from marl_jax.training import Trainer, TrainingConfig
@@ -68,14 +68,14 @@ def make_batch() -> EpisodeBatch:
 
 
 def make(name: str = "roma", **options: Any) -> Any:
-    cls: Any = methods.method_class(name)
+    cls: Any = methods.recipe(name)
     return cls(cls.Config.from_mapping({**SMALL, **options}, name), SIZES)
 
 
 def gradient(**options: Any) -> Any:
     method = make(**options)
     state = drawn_state(method, 0)
-    return fast_jit(jax.grad(lambda p: method._loss(p, state, make_batch(), KEY)[0]))(state.params)
+    return fast_jit(jax.grad(lambda p: method.loss(p, state, make_batch(), KEY)[0]))(state.params)
 
 
 def reached(options: dict[str, Any], **weights: float) -> set[str]:
@@ -121,13 +121,13 @@ def by_hand(method: Any, state: Any, batch: Any) -> tuple[float, float]:
 
     @fast_jit
     def laws(state: Any) -> Any:
-        hidden, _ = method._unroll(state.params["agent"], batch, KEY)
+        hidden, _ = method.unroll(state.params["agent"], batch, KEY)
         history = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-2]])
-        inferred = method._infer(state.params, history, batch.observation[:-1])
-        raw = method.dissimilarity_model.apply(
-            state.params["dissimilarity"], history, method._partners
+        inferred = method.parts[0].infer(state.params, history, batch.observation[:-1])
+        raw = method.parts[0].dissimilarity_model.apply(
+            state.params["dissimilarity"], history, method.parts[0].partners
         )
-        return method.roles(state, batch), inferred, raw
+        return method.parts[0].roles(state, batch), inferred, raw
 
     roles, inferred, raw = laws(state)
     p, q = ([np.asarray(x, np.float64) for x in law] for law in (roles, inferred))
@@ -153,7 +153,7 @@ def by_hand(method: Any, state: Any, batch: Any) -> tuple[float, float]:
 def test_the_losses_by_hand() -> None:
     method, batch = make(), make_batch()
     state = drawn_state(method, 0)
-    learning = fast_jit(method._loss)
+    learning = fast_jit(method.loss)
     _, metrics = learning(state.params, state, batch, KEY)
     # The key that the regulariser gets.
     divergence, _ = by_hand(method, state, batch)
@@ -161,10 +161,10 @@ def test_the_losses_by_hand() -> None:
 
     @fast_jit
     def regulariser(state: Any) -> Any:
-        values = method._values(state.params, state.target, batch, KEY)
-        taken = method._taken(values, batch)
-        mixed = method._mix(state.params, taken)
-        return method._regulariser(Learning(state.params, state, batch, values, taken, mixed, KEY))
+        values = method.values(state.params, state.target, batch, KEY)
+        taken = method.taken(values, batch)
+        mixed = method.mix(state.params, taken)
+        return method.parts[0].loss(Learning(state.params, state, batch, values, taken, mixed, KEY))
 
     added, metrics = regulariser(state)
     _, specialisation = by_hand(method, state, batch)
@@ -187,18 +187,18 @@ def test_the_authors_losses_by_hand() -> None:
     weights = {"identifiability_weight": 0.3, "entropy_weight": 0.2, "specialisation_weight": 0.7}
     method, batch = make(**{**AUTHORS, **weights}), make_batch()
     state = drawn_state(method, 0)
-    values = method._values(state.params, state.target, batch, KEY)
-    taken = method._taken(values, batch)
-    mixed = method._mix(state.params, taken)
+    values = method.values(state.params, state.target, batch, KEY)
+    taken = method.taken(values, batch)
+    mixed = method.mix(state.params, taken)
     learning = Learning(state.params, state, batch, values, taken, mixed, KEY)
-    added, _ = method._regulariser(learning)
+    added, _ = method.parts[0].loss(learning)
 
-    law = method.roles(state, batch)
+    law = method.parts[0].roles(state, batch)
     history = jnp.concatenate([jnp.zeros_like(values.hidden[:1]), values.hidden[:-2]])
-    seen = method._role_inputs(batch.observation, batch.last_action)[:-1]
+    seen = method.parts[0].seen(batch)
     p, q = (
         [np.asarray(x, np.float64) for x in g]
-        for g in (law, method._infer(state.params, history, seen))
+        for g in (law, method.parts[0].infer(state.params, history, seen))
     )
     kl = 0.5 * (np.log(q[1] / p[1]) + (p[1] + (p[0] - q[0]) ** 2) / q[1] - 1.0).sum(-1)
     entropy = 0.5 * (1.0 + np.log(2 * np.pi * p[1])).sum(-1)
@@ -206,8 +206,8 @@ def test_the_authors_losses_by_hand() -> None:
     identifiability = np.log1p(np.exp(per_step)).mean()
 
     role = np.asarray(law.mean + jnp.sqrt(law.variance) * jax.random.normal(KEY, law.mean.shape))
-    raw = method.dissimilarity_model.apply(
-        state.params["dissimilarity"], jnp.asarray(role), method._partners
+    raw = method.parts[0].dissimilarity_model.apply(
+        state.params["dissimilarity"], jnp.asarray(role), method.parts[0].partners
     )
     total = 0.0
     for t, b in np.ndindex(*kl.shape[:2]):
@@ -239,11 +239,11 @@ def test_roles_and_random_actions_are_drawn_apart() -> None:
     keys = []
 
     class Spy(type(method)):  # type: ignore[misc]
-        def _step(self, params: Any, memory: Any, observation: Any, key: Any, explore: Any) -> Any:
+        def step(self, params: Any, memory: Any, observation: Any, key: Any, explore: Any) -> Any:
             keys.append(key)
-            return super()._step(params, memory, observation, key, explore)
+            return super().step(params, memory, observation, key, explore)
 
-    spy = Spy(method.config, method.sizes)
+    spy = Spy(method.config, method.sizes, method.kinds)
     _, action, _ = spy.act(state, method.initial_memory(state, 3, KEY), view, KEY, True)
     noise = jax.random.normal(keys[0], (3, AGENTS, ACTIONS))
     assert not np.array_equal(action, np.argmax(noise, -1))
@@ -265,7 +265,7 @@ def test_padding_teaches_nothing(softplus: bool) -> None:
     )
     shape = _roles_of(method, state, batch).mean.shape
     assert shape == (*batch.action.shape, 3)
-    loss = fast_jit(method._loss)
+    loss = fast_jit(method.loss)
     losses, metrics = zip(*(loss(state.params, state, b, KEY) for b in (batch, other)), strict=True)
     np.testing.assert_allclose(
         *(x - m["td_loss"] for x, m in zip(losses, metrics, strict=True)), rtol=1e-4
@@ -275,7 +275,7 @@ def test_padding_teaches_nothing(softplus: bool) -> None:
 
 
 def _roles_of(method: Any, state: Any, batch: Any) -> Any:
-    return fast_jit(method.roles)(state, batch)
+    return fast_jit(method.parts[0].roles)(state, batch)
 
 
 @pytest.mark.parametrize("agent", ["gru", pytest.param("mlp", marks=pytest.mark.slow)])
@@ -286,7 +286,7 @@ def test_a_step_is_a_step_of_whole_episodes(agent: str) -> None:
     # No variance to speak of: a draw is the mean.
     encoder = state.params["agent"]["encoder"]["params"]["Linear_0"]["Dense_0"]
     encoder["bias"] = encoder["bias"].at[3:].set(-100.0)
-    _, along = method._unroll(state.params["agent"], batch, KEY)
+    _, along = method.unroll(state.params["agent"], batch, KEY)
     memory = method.initial_memory(state, 3, KEY)
     for t in range(3):
         view = Observation(
@@ -296,7 +296,7 @@ def test_a_step_is_a_step_of_whole_episodes(agent: str) -> None:
             batch.alive[t],
             jnp.zeros(3),
         )
-        hidden, q = method._step(state.params["agent"], memory, view, KEY, False)
+        hidden, q = method.step(state.params["agent"], memory, view, KEY, False)
         np.testing.assert_allclose(q, along[t], rtol=2e-3, atol=2e-4)
         memory = memory._replace(
             hidden=hidden, last_action=jax.nn.one_hot(batch.action[t], ACTIONS)
@@ -317,12 +317,12 @@ def test_greedy_agents_draw_their_roles_unless_told_to_take_the_means() -> None:
         state = drawn_state(method, 0)
         memory = method.initial_memory(state, 3, KEY)
         one, other = (
-            method._step(state.params["agent"], memory, view, jax.random.key(i), False)[1]
+            method.step(state.params["agent"], memory, view, jax.random.key(i), False)[1]
             for i in (0, 1)
         )
         assert np.array_equal(one, other) == same
         drawn = (
-            method._step(state.params["agent"], memory, view, jax.random.key(i), True)[1]
+            method.step(state.params["agent"], memory, view, jax.random.key(i), True)[1]
             for i in (0, 1)
         )
         assert not np.array_equal(*drawn)
@@ -335,13 +335,13 @@ def test_a_role_generates_the_output_layer() -> None:
     role = jnp.array([0.3, -1.0, 2.0])
 
     def values(hidden: jax.Array) -> jax.Array:
-        return method.role_decoder.apply(params, hidden, role)
+        return method.agents.decoder.apply(params, hidden, role)
 
     zero = jnp.zeros(5)
     weight = jax.jacobian(values)(zero)
     hidden = jnp.array([1.0, -2.0, 0.5, 3.0, 1.0])
     np.testing.assert_allclose(values(hidden), weight @ hidden + values(zero), rtol=1e-4, atol=1e-4)
-    elsewhere = jax.jacobian(lambda h: method.role_decoder.apply(params, h, -role))(zero)
+    elsewhere = jax.jacobian(lambda h: method.agents.decoder.apply(params, h, -role))(zero)
     assert np.abs(elsewhere - weight).max() > 0.1
 
 
@@ -380,7 +380,7 @@ def test_the_whole_loss_stays_finite(options: dict[str, Any], scale: float) -> N
     method, batch = make(**options), make_batch()
     batch = batch._replace(observation=scale * batch.observation)
     state = drawn_state(method, 0)
-    loss = fast_jit(jax.value_and_grad(lambda p: method._loss(p, state, batch, KEY)[0]))
+    loss = fast_jit(jax.value_and_grad(lambda p: method.loss(p, state, batch, KEY)[0]))
     value, slope = loss(state.params)
     assert np.isfinite(value)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(slope))
@@ -405,11 +405,11 @@ def test_the_authors_preset_sets_every_departure() -> None:
 def test_the_authors_information_is_bounded_and_of_the_agents_own_law() -> None:
     method = make(**AUTHORS)
     state, batch = drawn_state(method, 0), make_batch()
-    law = method.roles(state, batch)
+    law = method.parts[0].roles(state, batch)
     role = law.mean + 1000.0
-    information = method._information(law, law, role)
+    information = method.parts[0].information(law, law, role)
     np.testing.assert_allclose(information, -13.9)
-    close = method._information(law, law, law.mean)
+    close = method.parts[0].information(law, law, law.mean)
     mean, variance = (np.asarray(x, np.float64) for x in law)
     # Agent 0's first partner is agent 2.
     gap = (mean[:, :, 2] - mean[:, :, 0]) ** 2
@@ -430,7 +430,7 @@ def test_batch_norm_is_over_environments_and_agents() -> None:
 def test_dissimilarities_are_of_ordered_pairs() -> None:
     method, batch = make(), make_batch()
     state = drawn_state(method, 0)
-    d = np.asarray(method.dissimilarities(state, batch))
+    d = np.asarray(method.parts[0].dissimilarities(state, batch))
     assert d.shape == (*batch.action.shape, AGENTS)
     assert np.isnan(np.diagonal(d, axis1=-2, axis2=-1)).all()
     off = ~np.eye(AGENTS, dtype=bool)
@@ -441,8 +441,8 @@ def test_dissimilarities_are_of_ordered_pairs() -> None:
     assert not d[0][..., off].any()
 
     # Each entry is what the model says of these two, in this order; of two agents alone it cannot mistake the partner.
-    hidden, _ = method._unroll(state.params["agent"], batch, KEY)
-    before, model = history(hidden), method.dissimilarity_model
+    hidden, _ = method.unroll(state.params["agent"], batch, KEY)
+    before, model = history(hidden), method.parts[0].dissimilarity_model
     raw = np.full(d[1:].shape, np.nan)
     for i, j in itertools.permutations(range(AGENTS), 2):
         two = before[1:, :, jnp.array([i, j])]

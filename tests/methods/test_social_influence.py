@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from envs.configuration import ConfigurationError
+from marl_jax import methods
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.ppo import Learner, Lesson, Rates
-from marl_jax.methods.social_influence import SocialInfluence
 from marl_jax.types import EpisodeBatch
 from tests.methods.learners import SIZES, fast_jit, make_batch
 from tests.methods.ppo_learners import drawn_state
@@ -26,9 +26,9 @@ SMALL: dict[str, Any] = {
 KEY = jax.random.key(3)
 
 
-def make(sizes: Sizes = SIZES, **options: Any) -> SocialInfluence:
-    config = SocialInfluence.Config.from_mapping({**SMALL, **options}, "social_influence")
-    return SocialInfluence(config, sizes)
+def make(sizes: Sizes = SIZES, **options: Any) -> Any:
+    cls: Any = methods.recipe("social_influence")
+    return cls(cls.Config.from_mapping({**SMALL, **options}, "social_influence"), sizes)
 
 
 def episodes() -> EpisodeBatch:
@@ -55,7 +55,7 @@ def test_the_reward_by_enumerating_what_could_have_been_done(agent: str) -> None
     @fast_jit
     def of_state(state: Any) -> Any:
         experience = method.experience(state, batch)
-        reward = method.part.rewards(state.part, experience, state.env_steps)[1]
+        reward = method.rewards(state, experience)[1]
         memory, logits = method.agent.initial_memory(3), []
         for t in range(LIMIT):
             memory, out = method.agent.step(state.params["actor"], memory, batch.observation[t])
@@ -70,7 +70,7 @@ def test_the_reward_by_enumerating_what_could_have_been_done(agent: str) -> None
             own = jax.tree.map(lambda x: x[i], params)
             told = jnp.broadcast_to(jnp.concatenate([first, second]), (LIMIT, 3, 2 * ACTIONS))
             seen = jnp.concatenate([batch.observation[:-1, :, i], told], axis=-1)
-            out = method.part.network.apply(own, seen).reshape(LIMIT, 3, AGENTS, ACTIONS)
+            out = method.parts[0].network.apply(own, seen).reshape(LIMIT, 3, AGENTS, ACTIONS)
             return jax.nn.softmax(out)
 
         options = jnp.eye(ACTIONS)
@@ -82,7 +82,7 @@ def test_the_reward_by_enumerating_what_could_have_been_done(agent: str) -> None
         )
 
     reward, logits = of_state(state)
-    law = np.asarray(laws(state.part.params))
+    law = np.asarray(laws(state.parts[0].params))
     chances = np.where(batch.action_mask[:-1], np.exp(logits), 0.0)
     chances /= chances.sum(-1, keepdims=True)
     expected = np.asarray(batch.reward).copy()
@@ -109,7 +109,7 @@ def test_the_model_learns_the_others_next_actions_only() -> None:
     state = drawn_state(method)
     terms = [tuple(x) for x in np.transpose(pairs(batch))]
     counts = np.bincount(terms[2], minlength=AGENTS)
-    params = state.part.params
+    params = state.parts[0].params
 
     def cross_entropy(params: Any) -> Any:
         told = jax.nn.one_hot(batch.action, ACTIONS).reshape(LIMIT, 3, -1)
@@ -117,7 +117,7 @@ def test_the_model_learns_the_others_next_actions_only() -> None:
         def of(i: int) -> jax.Array:
             seen = jnp.concatenate([batch.observation[:-1, :, i], told], axis=-1)
             own = jax.tree.map(lambda x: x[i], params)
-            out = method.part.network.apply(own, seen).reshape(LIMIT, 3, AGENTS, ACTIONS)
+            out = method.parts[0].network.apply(own, seen).reshape(LIMIT, 3, AGENTS, ACTIONS)
             return jax.nn.log_softmax(out)
 
         log_probs = jnp.stack([of(i) for i in range(AGENTS)], axis=2)
@@ -134,7 +134,7 @@ def test_the_model_learns_the_others_next_actions_only() -> None:
         rates = Rates(jnp.array(0.01), jnp.array(0.0))
         lesson = Lesson(experience, lessons, learner, rates, KEY)
         expected = jax.grad(lambda p: 0.1 * cross_entropy(p)[0])(params)
-        return method.part.learn(state.part, lesson), expected, cross_entropy(params)[1]
+        return method.parts[0].learn(state.parts[0], lesson), expected, cross_entropy(params)[1]
 
     (learned, metrics), gradient, loss = both(state)
     np.testing.assert_allclose(metrics["model_loss"], loss, rtol=1e-5)
@@ -151,7 +151,7 @@ def test_the_influence_rewards_weight_may_rise_slowly() -> None:
     def bonus(env_steps: jax.Array) -> Any:
         experience = method.experience(state, batch)
         return [
-            m.part.rewards(state.part, experience, env_steps)[1][..., 0] - batch.reward
+            m.rewards(state._replace(env_steps=env_steps), experience)[1][..., 0] - batch.reward
             for m in (method, make(influence_anneal_steps=100))
         ]
 

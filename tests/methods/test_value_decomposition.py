@@ -12,8 +12,8 @@ import pytest
 from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
+from marl_jax.methods.q_learner import ValueConfig, VDNMethod
 from marl_jax.methods.team import ReplayRates
-from marl_jax.methods.value_decomposition import ValueConfig, VDNMethod
 from marl_jax.training import RunState, Trainer, TrainingConfig
 from tests.methods.learners import chunk_returns, drawn_state, make_batch
 from tests.probes import (
@@ -105,7 +105,7 @@ def test_values_at_the_time_limit(env: type[Probe], expected: float) -> None:
     agent = trainer.method.agent  # type: ignore[attr-defined]
 
     def value(params: Any) -> jax.Array:
-        x = trainer.method._agent_inputs(  # type: ignore[attr-defined]
+        x = trainer.method.agent_inputs(  # type: ignore[attr-defined]
             batch.agents_view, jnp.zeros((1, AGENTS, trainer.env.num_actions))
         )
         return agent.step(params["agent"], agent.initial_memory(1), x)[1][0, :, 0]
@@ -265,9 +265,9 @@ def test_targets_by_hand() -> None:
     bonus = jnp.array([0.0, 0.5, 0.0])[:, None]
     next_q = jnp.array([4.0, 8.0, 100.0])[:, None]
     # G_2 = 3; G_1 = 1.5 + 0.5 + 1/2 (1/2 8 + 1/2 3) = 4.75; G_0 = 1 + 1/2 (1/2 4 + 1/2 4.75) = 3.1875
-    targets = method._targets(batch, next_q, bonus)
+    targets = method.targets(batch, next_q, bonus)
     np.testing.assert_allclose(targets[:, 0], [3.1875, 4.75, 3.0], rtol=1e-6)
-    one_step = make("vdn", Delayed(), gamma=0.5)._targets(batch, next_q, bonus)
+    one_step = make("vdn", Delayed(), gamma=0.5).targets(batch, next_q, bonus)
     np.testing.assert_allclose(one_step[:, 0], [2.1, 4.65, 0.3], rtol=1e-6)
 
 
@@ -275,8 +275,8 @@ def test_independent_learners_have_the_same_targets() -> None:
     """Where all are paid the same: their loss with lambda and a scale is that of the returns worked out beside it."""
     method = make("iql", Delayed(), gamma=0.5, td_lambda=0.5, reward_scale=10.0)
     state, batch = drawn_state(method, 0), make_batch()
-    loss, _ = method._loss(state.params, state, batch, jax.random.key(0))
-    values = method._values(state.params, state.target, batch, jax.random.key(0))
+    loss, _ = method.loss(state.params, state, batch, jax.random.key(0))
+    values = method.values(state.params, state.target, batch, jax.random.key(0))
     q = np.take_along_axis(np.asarray(values.online[:-1]), np.asarray(batch.action)[..., None], -1)
     chosen = np.asarray(values.chosen[1:])[..., None]
     ahead = np.take_along_axis(np.asarray(values.target[1:]), chosen, -1)[..., 0]
@@ -379,7 +379,7 @@ def test_a_replay_too_small_is_refused(options: dict[str, Any], sentence: str) -
 )
 def test_refused_options(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
-        methods.method_class("qmix").Config(**options)
+        methods.recipe("qmix").Config(**options)
     assert str(caught.value) == sentence
 
 

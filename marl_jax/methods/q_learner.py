@@ -1,8 +1,8 @@
-"""The value-decomposition family on PyMARL's substrate: IQL, VDN, QMIX, QPLEX.
+"""The Q-learner: agents with action values, a mixer, a replay, and the parts that make the agents differ.
 
-All share the agents (a network of action values each), replay of whole episodes, double Q-learning with delayed
-targets, and one optimiser. They differ in the mixer. Those with a loss of their own, QTRAN-base and weighted QMIX, are
-in `joint_values.py`; CIA and GRE, regularisers of a mixer's credits, in `credit_assignment.py`.
+IQL, VDN, QMIX and QPLEX are settings of it, as PyMARL has them: a network of action values for each agent, replay of
+whole episodes, double Q-learning with delayed targets, one optimiser. Those with a loss of their own, QTRAN-base and
+weighted QMIX, are in `joint_values.py`.
 
 Sources: PyMARL `q_learner.py`; QPLEX `dmaq_qatten_learner.py`.
 """
@@ -27,12 +27,14 @@ from marl_jax.losses import (
     masked_mean,
     td_loss,
 )
+from marl_jax.methods.part import Agents, Part, PlainAgents
 from marl_jax.methods.team import (
     AgentMemory,
     EpsilonConfig,
     NotNegative,
     Positive,
     ReplayRates,
+    TeamConfig,
     TeamMethod,
     Unit,
     make_replay,
@@ -146,7 +148,7 @@ def history(hidden: Float[Array, "T+1 B N H"], rows: Rows | None = None) -> Floa
 
 
 class Learning(NamedTuple):
-    """A batch in the middle of a gradient step: what a regulariser may look at.
+    """A batch in the middle of a gradient step: what parts may look at.
 
     Attributes:
         params: the parameters that the loss is differentiated in.
@@ -167,15 +169,58 @@ class Learning(NamedTuple):
     key: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
-class ValueDecomposition(TeamMethod):
-    """Base of the family. A member defines its mixer, or its loss."""
+def refuse_further_layers(config: TeamConfig, what: str) -> None:
+    """Where a part makes the output layer itself.
 
-    Config: ClassVar[type[ValueConfig]]
+    Raises:
+        ConfigurationError: if there are layers before it.
+    """
+    if config.head_sizes:
+        raise ConfigurationError(f"head_sizes is {config.head_sizes}; it must be empty for {what}.")
+
+
+def refuse_separate_agents(config: TeamConfig, what: str) -> None:
+    """Where a part makes agents differ that share their parameters.
+
+    Raises:
+        ConfigurationError: if they have their own.
+    """
+    if config.sharing != "shared":
+        raise ConfigurationError(f"sharing is {config.sharing!r}; it must be 'shared' for {what}.")
+
+
+class Kept(NamedTuple):
+    """What the replay keeps of a step, besides what every episode has.
+
+    Attributes:
+        latent: what was drawn for the episode.
+        values: the action values that the agents acted on.
+    """
+
+    latent: Any = ()
+    values: Any = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class QLearner(TeamMethod):
+    """The backbone. A member of the family defines its mixer, or its loss.
+
+    Attributes:
+        kinds: the parts that it takes.
+    """
+
+    Config: ClassVar[type[ValueConfig]] = ValueConfig
+
+    kinds: tuple[type[Part], ...] = ()
 
     def __post_init__(self) -> None:
         # Refuses a replay that is too small.
         _ = self.rates
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What makes the agents differ."""
+        return tuple(kind(self) for kind in self.kinds)
 
     @property
     def rates(self) -> ReplayRates:
@@ -200,9 +245,25 @@ class ValueDecomposition(TeamMethod):
         return make_replay(self.rates, self.sizes)
 
     @property
+    def agents(self) -> Agents:
+        """The agents' networks: a part's, or plain ones."""
+        for part in self.parts:
+            if part.agents is not None:
+                return part.agents
+        return PlainAgents(self.agent, self.agent_input_size)
+
+    @property
     def optimizer(self) -> optax.GradientTransformation:
-        """One optimiser for all parts."""
-        return make_optimizer(self.config.optimizer, self.config.lr, self.config.max_grad_norm)
+        """One for the team and what goes with it, and those that parts have of their own."""
+        c = self.config
+        team = make_optimizer(c.optimizer, c.lr, c.max_grad_norm)
+        own = {name: one for part in self.parts for name, one in part.optimizers.items()}
+        if not own:
+            return team
+        return optax.multi_transform(
+            {"team": team, **own},
+            lambda params: {name: name if name in own else "team" for name in params},
+        )
 
     # What a member defines.
 
@@ -211,96 +272,70 @@ class ValueDecomposition(TeamMethod):
         """Maps `MixerInputs` to `Mixed`; None for independent learners."""
         return None
 
-    def _init_params(self, key: jax.Array) -> dict[str, Params]:
+    def in_order(self, inputs: MixerInputs, key: jax.Array) -> MixerInputs:
+        """The agents in the order in which they are handed to the mixer."""
+        del key
+        return inputs
+
+    def mixer_loss(self, mixed: Mixed, batch: EpisodeBatch) -> tuple[jax.Array, Metrics]:
+        """What the mixer adds to the loss."""
+        del mixed, batch
+        return jnp.zeros(()), {}
+
+    def init_team(self, key: jax.Array) -> dict[str, Params]:
+        """Parameters of agents and mixer."""
         agent_key, mixer_key = jax.random.split(key)
-        params = {"agent": self._init_agent(agent_key)}
+        params = {"agent": self.agents.init(agent_key)}
         if self.mixer is not None:
-            params["mixer"] = self.mixer.init(mixer_key, self._example())
+            params["mixer"] = self.mixer.init(mixer_key, self.example())
         return params
 
-    def _loss(
+    def loss(
         self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
         """The loss of `params` on one batch of episodes, and what is worth logging.
 
         `state` is the learner before the gradient step: its targets and its counts.
         """
-        regulariser_key, values_key, order_key = (jax.random.fold_in(key, i) for i in (1, 2, 3))
-        values = self._values(params, state.target, batch, values_key)
-        taken = self._in_order(self._taken(values, batch), order_key)
-        mixed = self._mix(params, taken)
-        ahead = self._mix(state.target, self._in_order(self._next(values, batch), order_key))
-        learning = Learning(params, state, batch, values, taken, mixed, regulariser_key)
-        y = self._targets(batch, ahead.q_tot, self._bonus(learning))
+        part_key, values_key, order_key = (jax.random.fold_in(key, i) for i in (1, 2, 3))
+        values = self.values(params, state.target, batch, values_key)
+        taken = self.in_order(self.taken(values, batch), order_key)
+        mixed = self.mix(params, taken)
+        ahead = self.mix(state.target, self.in_order(self.next_taken(values, batch), order_key))
+        learning = Learning(params, state, batch, values, taken, mixed, part_key)
+        y = self.targets(batch, ahead.q_tot, self.bonus(learning))
         mask = batch.valid.astype(y.dtype)
         loss = td_loss(mixed.q_tot, y, mask)
         metrics = {"td_loss": loss, "q_tot": masked_mean(mixed.q_tot, mask)}
-        added, more = self._regulariser(learning)
-        return loss + added, {**metrics, **more}
+        more = [self.mixer_loss(mixed, batch), *(part.loss(learning) for part in self.parts)]
+        for added, logged in more:
+            loss, metrics = loss + added, {**metrics, **logged}
+        return loss, metrics
 
-    def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
-        """What is added to the temporal-difference loss."""
-        del learning
-        return jnp.zeros(()), {}
-
-    def _bonus(self, learning: Learning) -> Float[Array, "T B"] | float:
-        """What is added to the team's reward, and constant."""
-        del learning
-        return 0.0
-
-    def _in_order(self, inputs: MixerInputs, key: jax.Array) -> MixerInputs:
-        """The agents in the order in which they are handed to the mixer."""
-        del key
-        return inputs
-
-    def _init_agent(self, key: jax.Array) -> Params:
-        """Draws the parameters of the agents' networks."""
-        return self.agent.init(key, self.agent_input_size)
-
-    def _step(
-        self,
-        params: Params,
-        memory: AgentMemory,
-        observation: Observation,
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """The agents' next hidden states, and their action values."""
-        del key, explore
-        x = self._agent_inputs(observation.agents_view, memory.last_action)
-        return self.agent.step(params, memory.hidden, x)
-
-    def _unroll(
-        self, params: Params, batch: EpisodeBatch, key: jax.Array
-    ) -> tuple[Float[Array, "T+1 B N H"], Float[Array, "T+1 B N A"]]:
-        """The same along whole episodes."""
-        del key
-        inputs = self._agent_inputs(batch.observation, batch.last_action)
-        return self.agent.unroll(params, inputs, batch.rows)
-
-    def _kept(self, memory: AgentMemory, q: Float[Array, "B N A"]) -> Any:
-        """What the replay keeps of a step: of what the agents carried, and of the values that they acted on."""
-        del memory, q
-        return ()
-
-    @property
-    def _mixer_state_size(self) -> int:
-        """Features of the state that the mixer sees."""
-        return self.sizes.global_state
-
-    def _mixer_state(self, batch: EpisodeBatch) -> Float[Array, "T+1 B G"]:
-        """The state that the mixer sees."""
-        return batch.global_state
+    def bonus(self, learning: Learning) -> Float[Array, "T B"] | float:
+        """What the parts pay the team."""
+        paid = [part.bonus(learning) for part in self.parts]
+        return sum((weight * each.mean(-1) for weight, each in filter(None, paid)), 0.0)
 
     # The method's contract.
 
     def init(self, key: jax.Array) -> ValueState:
         """Draws the parameters."""
-        params = self._init_params(key)
+        own: dict[str, Params] = {}
+        for part in self.parts:
+            drawn = part.init(key)
+            if drawn:
+                own, key = {**own, **drawn}, jax.random.split(key)[0]
+        params = {**self.init_team(key), **own}
         zero = jnp.zeros((), jnp.int32)
         # A copy, not the same buffers: the training loop donates both.
         copy = jax.tree.map(jnp.copy, params)
         return ValueState(params, copy, self.optimizer.init(params), zero, zero, zero)
+
+    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> AgentMemory:
+        """Zeros, no last action, and what is drawn for the episode."""
+        memory = super().initial_memory(state, num_envs, key)
+        return memory._replace(latent=self.agents.latent(num_envs, key))
 
     def act(
         self,
@@ -309,24 +344,32 @@ class ValueDecomposition(TeamMethod):
         observation: Observation,
         key: jax.Array,
         explore: bool,
-    ) -> tuple[AgentMemory, jax.Array, Any]:
-        """Epsilon-greedy, each agent on its own; or greedy."""
+    ) -> tuple[AgentMemory, jax.Array, Kept]:
+        """Epsilon-greedy, each agent on its own, and what the parts make of it; or greedy."""
         # Not the second of two halves of the key, which `fold_in` with 1 gives too.
         step_key = jax.random.fold_in(key, 3)
-        hidden, q = self._step(state.params["agent"], memory, observation, step_key, explore)
+        hidden, q = self.step(state.params["agent"], memory, observation, step_key, explore)
         action = greedy_action(q, observation.action_mask)
         if explore:
             coin_key, action_key = jax.random.split(key)
             tries = jax.random.uniform(coin_key, action.shape) < self.epsilon(state)
             action = jnp.where(tries, random_action(action_key, observation.action_mask), action)
-        carried = memory._replace(hidden=hidden, last_action=self._one_hot(action))
-        return carried, action, self._kept(memory, q)
+            for part in self.parts:
+                part_key = jax.random.fold_in(key, 4)
+                action = part.explore(state, memory.latent, observation, action, part_key)
+        carried = memory._replace(hidden=hidden, last_action=self.one_hot(action))
+        kept = Kept(
+            memory.latent if self.agents.context_size else (),
+            q if any(part.keeps_values for part in self.parts) else (),
+        )
+        return carried, action, kept
 
     def update(
         self, state: ValueState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
     ) -> tuple[ValueState, Metrics]:
         """Takes a gradient step for every `update_interval` steps played, each on episodes drawn anew."""
         assert replay is not None
+        watched = {name: x for part in self.parts for name, x in part.watch(state, fresh).items()}
         state = state._replace(
             episodes=state.episodes + self.num_episodes,
             env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32),
@@ -344,67 +387,123 @@ class ValueDecomposition(TeamMethod):
                 return self.gradient_step(state, batch, loss_key)
 
             lengths = jnp.maximum(drawn.lengths, 0)
-            learned, metrics = by_rows(self._row_counts, lengths, self.sizes.time_limit, learn)
+            learned, metrics = by_rows(self.row_counts, lengths, self.sizes.time_limit, learn)
             # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
             learned = jax.tree.map(lambda new, old: jnp.where(enough, new, old), learned, state)
-            return self._follow(learned, enough), metrics
+            return self.follow(learned, enough), metrics
 
         keys = jax.random.split(key, self.rates.gradient_steps)
         state, metrics = jax.lax.scan(step, state, keys)
         metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
-        return state, {**metrics, "epsilon": self.epsilon(state)}
+        return state, {**metrics, "epsilon": self.epsilon(state), **watched}
 
     @property
-    def _row_counts(self) -> tuple[int, ...]:
+    def row_counts(self) -> tuple[int, ...]:
         """The numbers of rows that drawn episodes are laid into."""
-        return self.sizes.row_counts(self.config.batch_size)
+        size = self.config.batch_size
+        if any(part.own_rows for part in self.parts):
+            return (size,)
+        return self.sizes.row_counts(size)
 
     def gradient_step(
         self, state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[ValueState, Metrics]:
         """One step of the optimiser on a batch of episodes; the targets stay as they are."""
-        grads, metrics = jax.grad(self._loss, has_aux=True)(state.params, state, batch, key)
+        grads, metrics = jax.grad(self.loss, has_aux=True)(state.params, state, batch, key)
         with jax.named_scope("optimizer"):
             updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
             params = optax.apply_updates(state.params, updates)
         metrics["grad_norm"] = optax.tree.norm(grads)
         return state._replace(params=params, optimizer=optimizer), metrics
 
-    # Parts that the members share.
+    # Steps of an update.
 
-    def _follow(self, state: ValueState, learned: jax.Array) -> ValueState:
+    def follow(self, state: ValueState, learned: jax.Array) -> ValueState:
         """Brings the targets up to date after a gradient step."""
+        before = state
         if self.config.target_update == "soft":
             rate = jnp.where(learned, self.config.target_update_rate, 0.0)
             target = optax.incremental_update(state.params, state.target, rate)
-            return state._replace(target=target)
-        due = state.episodes - state.episodes_at_copy >= self.config.target_update_interval
-        target = jax.tree.map(lambda new, old: jnp.where(due, new, old), state.params, state.target)
-        at_copy = jnp.where(due, state.episodes, state.episodes_at_copy)
-        return state._replace(target=target, episodes_at_copy=at_copy)
+            state = state._replace(target=target)
+        else:
+            passed = state.episodes - state.episodes_at_copy
+            due = passed >= self.config.target_update_interval
+            target = jax.tree.map(
+                lambda new, old: jnp.where(due, new, old), state.params, state.target
+            )
+            at_copy = jnp.where(due, state.episodes, state.episodes_at_copy)
+            state = state._replace(target=target, episodes_at_copy=at_copy)
+        for part in self.parts:
+            for name, share in part.target_rates.items():
+                rate = jnp.where(learned, share, 0.0)
+                moved = optax.incremental_update(before.params[name], before.target[name], rate)
+                state = state._replace(target={**state.target, name: moved})
+        return state
 
-    def _example(self) -> MixerInputs:
+    def example(self) -> MixerInputs:
         """Inputs of the mixer's shapes."""
         n, a = self.sizes.num_agents, self.sizes.num_actions
         zeros = jnp.zeros((n,))
-        return MixerInputs(zeros, zeros, jnp.zeros((n, a)), jnp.zeros((self._mixer_state_size,)))
+        seen = jnp.zeros((self.sizes.global_state + self.agents.context_size,))
+        return MixerInputs(zeros, zeros, jnp.zeros((n, a)), seen)
 
-    def _values(
+    def step(
+        self,
+        params: Params,
+        memory: AgentMemory,
+        observation: Observation,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        """The agents' next hidden states, and their action values."""
+        inputs = self.agent_inputs(observation.agents_view, memory.last_action)
+        return self.agents.step(params, memory.hidden, inputs, memory.latent, key, explore)
+
+    def unroll(
+        self, params: Params, batch: EpisodeBatch, key: jax.Array
+    ) -> tuple[Float[Array, "T+1 B N H"], Float[Array, "T+1 B N A"]]:
+        """The agents' hidden states and action values along episodes."""
+        inputs = self.agent_inputs(batch.observation, batch.last_action)
+        return self.agents.unroll(params, inputs, self.latents(batch), key, batch.rows)
+
+    def latents(self, batch: EpisodeBatch) -> Any:
+        """What was drawn for each episode, [B, Z]; in rows, for each entry's, [T+1, B, Z]; () if nothing is."""
+        if not self.agents.context_size:
+            return ()
+        kept = batch.extras.latent
+        if batch.rows is None:
+            return kept[0]
+        # At an episode's last entry there is no step; it is that of the one before.
+        latent = jnp.concatenate([kept, kept[-1:]])
+        before = jnp.concatenate([latent[:1], latent[:-1]])
+        steps = jnp.concatenate([batch.valid, jnp.zeros_like(batch.valid[:1])])
+        return jnp.where(steps[..., None], latent, before)
+
+    def mixer_state(self, batch: EpisodeBatch) -> Float[Array, "T+1 B G"]:
+        """The state that the mixer sees, and beside it what the agents have drawn."""
+        state, latent = batch.global_state, self.latents(batch)
+        if not self.agents.context_size:
+            return state
+        latent = jnp.broadcast_to(latent, (*state.shape[:-1], latent.shape[-1]))
+        return jnp.concatenate([state, latent], axis=-1)
+
+    def values(
         self,
         params: dict[str, Params],
         target: dict[str, Params],
         batch: EpisodeBatch,
         key: jax.Array,
     ) -> Values:
+        """The agents' action values along episodes, of online and of target networks."""
         online_key, target_key = jax.random.split(key)
-        hidden, online = self._unroll(params["agent"], batch, online_key)
-        ahead = self._unroll(target["agent"], batch, target_key)
+        hidden, online = self.unroll(params["agent"], batch, online_key)
+        ahead = self.unroll(target["agent"], batch, target_key)
         target_hidden, delayed = jax.lax.stop_gradient(ahead)
         greedy = greedy_action(jax.lax.stop_gradient(online), batch.action_mask)
         chosen = greedy if self.config.double_q else greedy_action(delayed, batch.action_mask)
         return Values(online, delayed, greedy, chosen, hidden, target_hidden)
 
-    def _mixer_inputs(
+    def mixer_inputs(
         self,
         q: Float[Array, "T B N A"],
         action: Int[Array, "T B N"],
@@ -413,24 +512,25 @@ class ValueDecomposition(TeamMethod):
     ) -> MixerInputs:
         """What the mixer sees when the agents, whose values are `q`, take `action`."""
         best = greedy_values(jax.lax.stop_gradient(q), mask)
-        return MixerInputs(action_values(q, action), best, self._one_hot(action), state)
+        return MixerInputs(action_values(q, action), best, self.one_hot(action), state)
 
-    def _taken(self, values: Values, batch: EpisodeBatch) -> MixerInputs:
+    def taken(self, values: Values, batch: EpisodeBatch) -> MixerInputs:
         """The mixer's inputs at each step, for the actions taken."""
-        mask, state = batch.action_mask[:-1], self._mixer_state(batch)[:-1]
-        return self._mixer_inputs(values.online[:-1], batch.action, mask, state)
+        mask, state = batch.action_mask[:-1], self.mixer_state(batch)[:-1]
+        return self.mixer_inputs(values.online[:-1], batch.action, mask, state)
 
-    def _next(self, values: Values, batch: EpisodeBatch) -> MixerInputs:
+    def next_taken(self, values: Values, batch: EpisodeBatch) -> MixerInputs:
         """The target mixer's inputs at the step after, for the actions chosen there."""
-        mask, state = batch.action_mask[1:], self._mixer_state(batch)[1:]
-        return self._mixer_inputs(values.target[1:], values.chosen[1:], mask, state)
+        mask, state = batch.action_mask[1:], self.mixer_state(batch)[1:]
+        return self.mixer_inputs(values.target[1:], values.chosen[1:], mask, state)
 
-    def _mix(self, params: dict[str, Params], inputs: MixerInputs) -> Mixed:
+    def mix(self, params: dict[str, Params], inputs: MixerInputs) -> Mixed:
+        """The mixer's value of the joint action."""
         assert self.mixer is not None
         mixed: Mixed = self.mixer.apply(params["mixer"], inputs)  # type: ignore[assignment]
         return mixed
 
-    def _targets(
+    def targets(
         self,
         batch: EpisodeBatch,
         next_q: Float[Array, "T B"],
@@ -441,9 +541,9 @@ class ValueDecomposition(TeamMethod):
         reward = c.reward_scale * batch.reward.mean(-1) + bonus
         return lambda_returns(reward, c.gamma * batch.discount.min(-1), next_q, c.td_lambda)
 
-    def _credits(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
-        """Each agent's credit; a constant in the agents' parameters."""
-        return temporal_credits(functools.partial(self._mix, params), taken)
+    def credits_of(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
+        """Each agent's credit dQ_tot/dq_i; a constant in the agents' parameters."""
+        return temporal_credits(functools.partial(self.mix, params), taken)
 
     def credits(self, state: ValueState, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """Each agent's temporal credit dQ_tot/dq_i along episodes (CIA Eq. 2), for the actions taken.
@@ -458,20 +558,26 @@ class ValueDecomposition(TeamMethod):
                 f"{type(self).__name__} has no mixer, so its agents have no credits; take a run of a method that "
                 "mixes, such as qmix or cia."
             )
-        values = self._values(state.params, state.target, batch, jax.random.key(0))
-        return self._credits(state.params, self._taken(values, batch))
+        values = self.values(state.params, state.target, batch, jax.random.key(0))
+        taken = self.taken(values, batch)
+        for part in self.parts:
+            seen = part.credits(state.params, taken)
+            if seen is not None:
+                return seen
+        return self.credits_of(state.params, taken)
 
 
 @dataclasses.dataclass(frozen=True)
-class IQL(ValueDecomposition):
+class IQL(QLearner):
     """Independent Q-learning (Tan 1993): each agent learns its own values from its own reward."""
 
     Config: ClassVar = ValueConfig
 
-    def _loss(
+    def loss(
         self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
-        values = self._values(params, state.target, batch, key)
+        """Of each agent by itself."""
+        values = self.values(params, state.target, batch, key)
         q = action_values(values.online[:-1], batch.action)
         next_q = action_values(values.target[1:], values.chosen[1:])
         c = self.config
@@ -483,7 +589,7 @@ class IQL(ValueDecomposition):
 
 
 @dataclasses.dataclass(frozen=True)
-class VDNMethod(ValueDecomposition):
+class VDNMethod(QLearner):
     """VDN (Sunehag et al. 2018): the team's value is the sum of its agents'."""
 
     Config: ClassVar = ValueConfig
@@ -513,7 +619,7 @@ class QMIXConfig(ValueConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class QMIXMethod(ValueDecomposition):
+class QMIXMethod(QLearner):
     """QMIX (Rashid et al. 2018): a monotonic mixer whose weights come from the state."""
 
     Config: ClassVar[type[ValueConfig]] = QMIXConfig
@@ -524,7 +630,8 @@ class QMIXMethod(ValueDecomposition):
         c = self.config
         return QMIX(c.mixer_embed, c.hypernet_layers, c.hypernet_size, c.init_scale)
 
-    def _in_order(self, inputs: MixerInputs, key: jax.Array) -> MixerInputs:
+    def in_order(self, inputs: MixerInputs, key: jax.Array) -> MixerInputs:
+        """In a random one, if it is asked for."""
         if not self.config.shuffle_agents:
             return inputs
         return permute_agents(inputs, jax.random.permutation(key, self.sizes.num_agents))
@@ -553,7 +660,7 @@ class QPLEXConfig(ValueConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class QPLEXMethod(ValueDecomposition):
+class QPLEXMethod(QLearner):
     """QPLEX (Wang et al. 2021) with Qatten's attention head."""
 
     Config: ClassVar[type[ValueConfig]] = QPLEXConfig
@@ -572,9 +679,8 @@ class QPLEXMethod(ValueDecomposition):
             c.weighted_head,
         )
 
-    def _regulariser(self, learning: Learning) -> tuple[jax.Array, Metrics]:
-        added, metrics = super()._regulariser(learning)
-        logits = learning.mixed.regulariser
-        mask = learning.batch.valid.astype(logits.dtype)
-        attention = self.config.attention_weight * masked_mean(logits, mask)
-        return added + attention, {**metrics, "attention_loss": attention}
+    def mixer_loss(self, mixed: Mixed, batch: EpisodeBatch) -> tuple[jax.Array, Metrics]:
+        """The attention's squared logits."""
+        mask = batch.valid.astype(mixed.regulariser.dtype)
+        attention = self.config.attention_weight * masked_mean(mixed.regulariser, mask)
+        return attention, {"attention_loss": attention}

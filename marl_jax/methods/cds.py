@@ -1,0 +1,307 @@
+"""CDS and SCDS on QMIX: the team is paid for information about who an agent is in what it does.
+
+Papers: Li et al. 2021, "Celebrating Diversity in Shared Multi-Agent Reinforcement Learning" (CDS); SCDS is a baseline
+of Liu et al. 2023 (CIA). Authors' code: github.com/lich14/CDS `CDS_QMIX.py` (its football tasks) and
+`dmaq_qatten_learner.py` (its StarCraft tasks).
+"""
+
+import dataclasses
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from envs.configuration import ConfigurationError, Range
+from marl_jax.losses import masked_mean
+from marl_jax.methods.part import Part
+from marl_jax.methods.q_learner import (
+    Learning,
+    QMIXConfig,
+    history,
+    refuse_further_layers,
+    refuse_separate_agents,
+)
+from marl_jax.methods.team import NotNegative, Positive
+from marl_jax.networks import MLP, Linear, Params, TeamAgent, apply_per_agent, init_per_agent
+from marl_jax.optimizers import make_optimizer
+from marl_jax.rows import Rows
+from marl_jax.types import Metrics
+
+PREDICTOR_MAX_GRAD_NORM = 1.0
+"""Global norm to which the gradients of each of CDS's predictors are clipped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SCDSConfig(QMIXConfig):
+    """Hyper-parameters of SCDS; where it shares them, of the authors' `CDS_QMIX.yaml` for CDS.
+
+    The authors train the predictors apart from the agents: in football every 16 episodes, for 25 epochs in chunks of
+    256 transitions; in StarCraft once over every batch in such chunks. Here they take one Adam step on the whole batch
+    of every gradient step (ours).
+    """
+
+    observe_identity: bool = False
+    """Whether an agent sees which one it is. It must not: its history is to tell."""
+    intrinsic_weight: Annotated[float, NotNegative] = 0.05
+    """Weight of the intrinsic reward (beta). Authors: 0.05 in football, 0.03 to 0.1 in StarCraft."""
+    identity_weight: Annotated[float, NotNegative] = 0.5
+    """Weight of what the predictor that knows the identity expects, and inverse temperature of the policies
+    (beta 1). Authors: 0.5, on two StarCraft maps 2."""
+    policy_weight: Annotated[float, NotNegative] = 1.0
+    """Weight of the policies' divergence (beta 2). Authors: 1, on one StarCraft map 0.5."""
+    predictor_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (128, 128)
+    """Units of the predictors' hidden layers."""
+    predictor_lr: Annotated[float, Positive] = 3e-4
+    """Learning rate of the predictors (Adam). Authors: 3e-4 in football, 1e-3 in StarCraft."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_separate_agents(self, "cds and scds")
+        if self.observe_identity:
+            raise ConfigurationError(
+                "observe_identity is True; it must be false for cds and scds, whose agents are told apart by what "
+                "they do."
+            )
+
+
+def log_mean_policy(
+    log_policies: Float[Array, "*shape A"], axis: int
+) -> Float[Array, "*shape_with_1 A"]:
+    """The logarithm of the mean of policies along `axis`, which stays with size 1."""
+    total = jax.nn.logsumexp(log_policies, axis=axis, keepdims=True)
+    return total - jnp.log(log_policies.shape[axis])
+
+
+def policy_divergence(
+    q: Float[Array, "*shape A"], log_mean: Float[Array, "*shape A"], scale: float
+) -> Float[Array, "*shape"]:
+    """KL(softmax(scale q) || mean); the first term of CDS's intrinsic reward.
+
+    Args:
+        q: an agent's action values; available or not makes no difference, as in the authors' code.
+        log_mean: the logarithm of the policy to compare with.
+        scale: beta 1.
+    """
+    log_policy = jax.nn.log_softmax(scale * q)
+    return jnp.sum(jnp.exp(log_policy) * (log_policy - log_mean), axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictors(Part):
+    """SCDS: two predictors of what an agent sees next, of which one knows who it is, and what they pay the team.
+
+    The team is paid, averaged over agents i with histories tau, for information about i in what they do:
+
+        beta (beta1 log q(o' | tau, a, i) - log p(o' | tau, a) + beta2 KL(softmax(beta1 Q_i) || p(a)))
+
+    where log-densities are minus the squared errors of the predictors, and p(a) is the mean of the agents' policies
+    softmax(Q_j). The paper's p(a | tau), what any agent would do in the place of i, is the policy of i itself where all
+    parameters are shared.
+    """
+
+    @property
+    def predictor(self) -> MLP:
+        """From an agent's past hidden state, observation and action, and perhaps its number, to what it sees next."""
+        return MLP((*self.core.config.predictor_hidden, self.core.sizes.observation))
+
+    @property
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """Adam for each of the predictors."""
+        adam = make_optimizer("adam", self.core.config.predictor_lr, PREDICTOR_MAX_GRAD_NORM)
+        return {"predictor": adam, "identity_predictor": adam}
+
+    def init(self, key: jax.Array) -> dict[str, Params]:
+        """The predictors."""
+        _, key, identity_key = jax.random.split(key, 3)
+        sizes = self.core.sizes
+        size = self.core.config.hidden_size + sizes.observation + sizes.num_actions
+        return {
+            "predictor": self.predictor.init(key, jnp.zeros((size,))),
+            "identity_predictor": self.predictor.init(
+                identity_key, jnp.zeros((size + sizes.num_agents,))
+            ),
+        }
+
+    def log_predictions(
+        self, params: dict[str, Params], learning: Learning
+    ) -> tuple[Float[Array, "T B N"], Float[Array, "T B N"]]:
+        """By the predictors in `params`: log p(o' | tau, a) and log q(o' | tau, a, i), up to the same constant."""
+        batch = learning.batch
+        parts = [
+            history(learning.values.hidden, batch.rows),
+            batch.observation[:-1],
+            self.core.one_hot(batch.action),
+        ]
+        seen = jnp.concatenate(parts, axis=-1)
+        identified = jnp.concatenate([seen, self.core.identities(seen.shape[:-2])], axis=-1)
+
+        def log_density(name: str, x: jax.Array) -> jax.Array:
+            expected: Any = self.predictor.apply(params[name], x)
+            return -jnp.sum((expected - batch.observation[1:]) ** 2, axis=-1)
+
+        return log_density("predictor", seen), log_density("identity_predictor", identified)
+
+    def log_mean_policies(self, learning: Learning) -> Float[Array, "T B #N A"]:
+        """The policies that each agent's is compared with."""
+        return log_mean_policy(jax.nn.log_softmax(learning.values.online[:-1]), axis=-2)
+
+    def reward(self, learning: Learning) -> Float[Array, "T B N"]:
+        """What each agent's step is paid, before beta; constant. The target networks' predictors judge it."""
+        c = self.core.config
+        log_p, log_q = self.log_predictions(learning.state.target, learning)
+        log_mean = self.log_mean_policies(learning)
+        divergence = policy_divergence(learning.values.online[:-1], log_mean, c.identity_weight)
+        reward = c.identity_weight * log_q - log_p + c.policy_weight * divergence
+        return jax.lax.stop_gradient(reward)
+
+    def bonus(self, learning: Learning) -> tuple[float, Float[Array, "T B N"]]:
+        """Beta, and the reward."""
+        return self.core.config.intrinsic_weight, self.reward(learning)
+
+    def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+        """The predictors' losses, which reach only the predictors; also logs the reward, unweighted."""
+        log_p, log_q = self.log_predictions(learning.params, learning)
+        valid = learning.batch.valid.astype(log_p.dtype)
+        loss, identity_loss = (-masked_mean(x.mean(-1), valid) for x in (log_p, log_q))
+        return loss + identity_loss, {
+            "predictor_loss": loss,
+            "identity_predictor_loss": identity_loss,
+            "intrinsic_reward": masked_mean(self.reward(learning).mean(-1), valid),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class CDSConfig(SCDSConfig):
+    """Hyper-parameters of CDS on QMIX; the authors' `CDS_QMIX.yaml`."""
+
+    individual_weight: Annotated[float, NotNegative] = 0.1
+    """Weight of the mean size of the individual action values (L1). Where returns are much smaller than in the
+    authors' tasks, it can keep agents from differing."""
+    policy_average: Literal["same_history", "same_head", "own_history"] = "same_history"
+    """What the mean policy, with which an agent's is compared, is a mean of. same_history: all agents' heads on the
+    agent's history, the paper's p(a | tau). same_head: the agent's head on all agents' histories, as the authors'
+    football code has it. own_history: each agent's head on its own history, as their StarCraft code has it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_further_layers(self, "cds")
+
+
+@dataclasses.dataclass(frozen=True)
+class AgentsWithHeads:
+    """Agents whose action values are those of a layer that all share plus those of a layer of their own.
+
+    Attributes:
+        body: the networks that make hidden states, which share their parameters.
+        input_size: what they see.
+        num_actions: A.
+    """
+
+    body: TeamAgent
+    input_size: int
+    num_actions: int
+    context_size: ClassVar[int] = 0
+
+    @property
+    def head(self) -> Linear:
+        """From a hidden state to action values: the shared ones, or one agent's individual ones."""
+        return Linear(self.num_actions)
+
+    def init(self, key: jax.Array) -> Params:
+        """Draws the parameters."""
+        body_key, shared_key, individual_key = jax.random.split(key, 3)
+        hidden = jnp.zeros((self.body.network.hidden_size,))
+
+        def init(key: jax.Array) -> Params:
+            return self.head.init(key, hidden)
+
+        n = self.body.num_agents
+        return {
+            "body": self.body.init(body_key, self.input_size),
+            "shared": init(shared_key),
+            "individual": init_per_agent(init, individual_key, n, "independent"),
+        }
+
+    def latent(self, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        del num_envs, key
+        return ()
+
+    def individual_values(
+        self, params: Params, hidden: Float[Array, "*shape N H"]
+    ) -> Float[Array, "*shape N A"]:
+        """Q_i of each agent's own layer."""
+        values: jax.Array = apply_per_agent(
+            self.head.apply, params["individual"], hidden, sharing="independent"
+        )
+        return values
+
+    def action_values(
+        self, params: Params, hidden: Float[Array, "*shape N H"]
+    ) -> Float[Array, "*shape N A"]:
+        """Both together."""
+        shared: Any = self.head.apply(params["shared"], hidden)
+        return shared + self.individual_values(params, hidden)
+
+    def step(
+        self,
+        params: Params,
+        hidden: Float[Array, "B N H"],
+        inputs: Float[Array, "B N I"],
+        latent: Any,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        """One step."""
+        del latent, key, explore
+        carried, hidden = self.body.step(params["body"], hidden, inputs)
+        return carried, self.action_values(params, hidden)
+
+    def unroll(
+        self,
+        params: Params,
+        inputs: Float[Array, "T B N I"],
+        latent: Any,
+        key: jax.Array,
+        rows: Rows | None = None,
+    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
+        """All steps."""
+        del latent, key
+        hidden, _ = self.body.unroll(params["body"], inputs, rows)
+        return hidden, self.action_values(params, hidden)
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads(Predictors):
+    """CDS: SCDS's reward, and output layers of the agents' own, kept small so that agents differ where it pays."""
+
+    @property
+    def agents(self) -> AgentsWithHeads:
+        """Agents with an output layer each."""
+        core = self.core
+        return AgentsWithHeads(core.networks(0), core.agent_input_size, core.sizes.num_actions)
+
+    def log_mean_policies(self, learning: Learning) -> Float[Array, "T B #N A"]:
+        """By `policy_average`."""
+        average = self.core.config.policy_average
+        if average == "own_history":
+            return super().log_mean_policies(learning)
+        params, hidden = learning.params["agent"], learning.values.hidden[:-1]
+        head = self.agents.head
+        heads = jax.vmap(head.apply, in_axes=(0, None), out_axes=-2)
+        shared: Any = head.apply(params["shared"], hidden)
+        # [T, B, N histories, N heads, A]
+        q = shared[..., None, :] + heads(params["individual"], hidden)
+        axis = -2 if average == "same_history" else -3
+        return log_mean_policy(jax.nn.log_softmax(q), axis).squeeze(axis)
+
+    def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+        """The predictors', and the size of the individual values."""
+        added, metrics = super().loss(learning)
+        params, hidden = learning.params["agent"], learning.values.hidden[:-1]
+        own = self.agents.individual_values(params, hidden)
+        size = masked_mean(jnp.abs(own).mean((-2, -1)), learning.batch.valid.astype(own.dtype))
+        added += self.core.config.individual_weight * size
+        return added, {**metrics, "individual_values": size}

@@ -1,0 +1,175 @@
+"""MAVEN: all agents follow one latent z, drawn once for an episode, on QMIX.
+
+Paper: Mahajan et al. 2019, "MAVEN: Multi-Agent Variational Exploration". Authors' code:
+github.com/AnujMahajanOxf/MAVEN `noise_q_learner.py`, `noise_rnn_agent.py`.
+"""
+
+import dataclasses
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from envs.configuration import Range
+from marl_jax.losses import mask_unavailable, masked_mean
+from marl_jax.methods.base import Sizes
+from marl_jax.methods.part import Part
+from marl_jax.methods.q_learner import (
+    Learning,
+    QMIXConfig,
+    refuse_further_layers,
+    refuse_separate_agents,
+)
+from marl_jax.methods.team import NotNegative
+from marl_jax.networks import MLP, Params, TeamAgent
+from marl_jax.networks.generated import GeneratedLinear
+from marl_jax.rows import Rows
+from marl_jax.types import Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class MAVENConfig(QMIXConfig):
+    """Hyper-parameters of MAVEN; the authors' `noisemix_smac.yaml`."""
+
+    num_envs: Annotated[int, Range(minimum=1)] = 8
+    """Environments played side by side, at least: where an iteration's episodes would be shorter than update_interval,
+    there are as many as it takes."""
+    update_interval: Annotated[int, Range(minimum=1)] = 800
+    """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
+    an iteration's gradient steps are rounded to whole ones. The authors take one for eight episodes, each of up to a
+    hundred steps or so."""
+    hypernet_layers: Annotated[int, Range(minimum=1, maximum=2)] = 1
+    """Layers of the networks that make the mixer's weights: 1 in the authors' `noise_mix.py`."""
+    latent_size: Annotated[int, Range(minimum=1)] = 2
+    """Values that the latent z can take; `noise_dim` of the authors' file."""
+    information_weight: Annotated[float, NotNegative] = 1.0
+    """Weight of the discriminator's loss, which bounds the mutual information of z and behaviour (`mi_loss`). The
+    authors' is for StarCraft's returns of up to 20; where they are about 1, it can make some z behave badly."""
+    discriminator_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (64, 64, 64)
+    """Units of the discriminator's hidden layers."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_further_layers(self, "maven")
+        refuse_separate_agents(self, "maven")
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentAgents:
+    """Agents whose action values are W(z, i) h, with h what a network makes of an agent's history.
+
+    Attributes:
+        body: the networks that make h.
+        input_size: what they see.
+        context_size: values that z can take.
+        sizes: those of the task.
+    """
+
+    body: TeamAgent
+    input_size: int
+    context_size: int
+    sizes: Sizes
+
+    @property
+    def head(self) -> GeneratedLinear:
+        """From an agent's hidden state, and z with the agent's number, to its action values."""
+        return GeneratedLinear(self.sizes.num_actions, use_bias=False)
+
+    def init(self, key: jax.Array) -> Params:
+        """Draws the parameters."""
+        body_key, head_key = jax.random.split(key)
+        hidden = jnp.zeros((self.body.network.hidden_size,))
+        code = jnp.zeros((self.context_size + self.sizes.num_agents,))
+        return {
+            "body": self.body.init(body_key, self.input_size),
+            "head": self.head.init(head_key, hidden, code),
+        }
+
+    def latent(self, num_envs: int, key: jax.Array) -> Float[Array, "B Z"]:
+        """z, one-hot; uniform."""
+        size = self.context_size
+        return jax.nn.one_hot(jax.random.randint(key, (num_envs,), 0, size), size)
+
+    def action_values(
+        self,
+        params: Params,
+        hidden: Float[Array, "*shape B N H"],
+        latent: Float[Array, "*#shape B Z"],
+    ) -> Float[Array, "*shape B N A"]:
+        """W(z, i) h."""
+        n = self.sizes.num_agents
+        identity = jnp.broadcast_to(jnp.eye(n), (*latent.shape[:-1], n, n))
+        latent = jnp.broadcast_to(latent[..., None, :], (*identity.shape[:-1], latent.shape[-1]))
+        code = jnp.concatenate([latent, identity], axis=-1)
+        values: Any = self.head.apply(params, hidden, code)
+        return values
+
+    def step(
+        self,
+        params: Params,
+        hidden: Float[Array, "B N H"],
+        inputs: Float[Array, "B N I"],
+        latent: Float[Array, "B Z"],
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        """One step."""
+        del key, explore
+        carried, hidden = self.body.step(params["body"], hidden, inputs)
+        return carried, self.action_values(params["head"], hidden, latent)
+
+    def unroll(
+        self,
+        params: Params,
+        inputs: Float[Array, "T B N I"],
+        latent: Float[Array, "*T B Z"],
+        key: jax.Array,
+        rows: Rows | None = None,
+    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
+        """All steps."""
+        del key
+        hidden, _ = self.body.unroll(params["body"], inputs, rows)
+        return hidden, self.action_values(params["head"], hidden, latent)
+
+
+@dataclasses.dataclass(frozen=True)
+class Latent(Part):
+    """MAVEN: agents that follow z, and a discriminator that tells it by what they do.
+
+    The mixer sees z beside the state. At every step the discriminator tells z from the state and softmax_a of every
+    agent's action values, and its loss trains the agents too, so that each z gets a behaviour of its own. z is uniform,
+    in training and in greedy play. What the authors' configuration leaves off is not here: the bandit that learns which
+    z to draw, and the recurrent discriminator.
+    """
+
+    @property
+    def agents(self) -> LatentAgents:
+        """Agents that follow z."""
+        core = self.core
+        size = core.config.latent_size
+        return LatentAgents(core.networks(0), core.agent_input_size, size, core.sizes)
+
+    @property
+    def discriminator(self) -> MLP:
+        """From the agents' policies and the state to a score for each z."""
+        c = self.core.config
+        return MLP((*c.discriminator_hidden, c.latent_size))
+
+    def init(self, key: jax.Array) -> dict[str, Params]:
+        """The discriminator."""
+        sizes = self.core.sizes
+        seen = jnp.zeros((sizes.num_agents * sizes.num_actions + sizes.global_state,))
+        return {"discriminator": self.discriminator.init(jax.random.split(key)[1], seen)}
+
+    def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+        """The discriminator's cross-entropy, whose gradient passes the softmax of the action values."""
+        batch = learning.batch
+        q = mask_unavailable(learning.values.online[:-1], batch.action_mask[:-1])
+        policies = jax.nn.softmax(q).reshape(*q.shape[:-2], -1)
+        seen = jnp.concatenate([policies, batch.global_state[:-1]], axis=-1)
+        scores: Any = self.discriminator.apply(learning.params["discriminator"], seen)
+        loss = optax.softmax_cross_entropy(scores, batch.extras.latent)
+        loss = masked_mean(loss, batch.valid.astype(loss.dtype))
+        return self.core.config.information_weight * loss, {"discriminator_loss": loss}

@@ -1,0 +1,255 @@
+"""What makes a team's agents differ, as parts that a backbone takes.
+
+A method is a backbone and its parts: a part is one idea. All its hooks are pure functions, and a hook that a part
+leaves alone does nothing:
+
+- `agents`: what the agents' network is, or is given (roles, latents, heads).
+- `init`, `optimizers`: parameters that the backbone learns with its own, and how.
+- `bonus`: what the team is paid besides the task's reward.
+- `rewards`, `values`: the same on the PPO core, where a critic may learn further values.
+- `loss`: what is added to the backbone's loss.
+- `start`, `learn`: what it learns and counts by itself.
+- `explore`: what its agents do besides the backbone's exploration.
+
+The backbone's state holds what a part learns.
+"""
+
+import dataclasses
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from envs.base import Observation
+from marl_jax.networks import MixerInputs, Params, TeamAgent
+from marl_jax.rows import Rows
+from marl_jax.types import EpisodeBatch, Metrics
+
+
+class Agents(Protocol):
+    """The networks of a team. What it draws for an episode is its latent: for instance MAVEN's z.
+
+    Attributes:
+        context_size: features of the latent that a mixer sees beside the state; 0 for none.
+    """
+
+    @property
+    def context_size(self) -> int:
+        """Z."""
+        ...
+
+    def init(self, key: jax.Array) -> Params:
+        """Draws the parameters."""
+        ...
+
+    def latent(self, num_envs: int, key: jax.Array) -> Any:
+        """What is drawn for an episode; an array [B, Z] is kept in the replay, and () is nothing."""
+        ...
+
+    def step(
+        self,
+        params: Params,
+        hidden: Float[Array, "B N H"],
+        inputs: Float[Array, "B N I"],
+        latent: Any,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        """The agents' next hidden states, and their outputs."""
+        ...
+
+    def unroll(
+        self,
+        params: Params,
+        inputs: Float[Array, "T B N I"],
+        latent: Any,
+        key: jax.Array,
+        rows: Rows | None = None,
+    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
+        """The same along whole episodes; the latent is that of each episode, [B, Z], or of each entry, [T, B, Z]."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class PlainAgents:
+    """Agents that are a network each, and draw nothing.
+
+    Attributes:
+        team: the networks.
+        input_size: I.
+        identical: whether all agents start with the first one's parameters.
+    """
+
+    team: TeamAgent
+    input_size: int
+    identical: bool = False
+    context_size: ClassVar[int] = 0
+
+    def init(self, key: jax.Array) -> Params:
+        """Draws the parameters."""
+        params = self.team.init(key, self.input_size)
+        if not self.identical:
+            return params
+        return jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), params)
+
+    def latent(self, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        del num_envs, key
+        return ()
+
+    def step(
+        self,
+        params: Params,
+        hidden: Float[Array, "B N H"],
+        inputs: Float[Array, "B N I"],
+        latent: Any,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        """One step."""
+        del latent, key, explore
+        return self.team.step(params, hidden, inputs)
+
+    def unroll(
+        self,
+        params: Params,
+        inputs: Float[Array, "T B N I"],
+        latent: Any,
+        key: jax.Array,
+        rows: Rows | None = None,
+    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
+        """All steps."""
+        del latent, key
+        return self.team.unroll(params, inputs, rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Base of the parts; by itself it does nothing.
+
+    Attributes:
+        core: the backbone that learns with it. Its options are in `core.config`, the task's sizes in `core.sizes`.
+    """
+
+    core: Any
+
+    def check(self) -> None:
+        """Refuses options or tasks that make no sense with it."""
+
+    @property
+    def agents(self) -> Agents | None:
+        """The agents' networks, if they are others than the backbone's; at most one part has some."""
+        return None
+
+    def init(self, key: jax.Array) -> dict[str, Params]:
+        """Parameters, by name. The first split of the key is not its own: others draw from it."""
+        del key
+        return {}
+
+    @property
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """Of those of its parameters that have one of their own, by name; the others are learned as the team is."""
+        return {}
+
+    @property
+    def target_rates(self) -> dict[str, float]:
+        """By name, the share of the way that targets go after every gradient step; others move as the team's do."""
+        return {}
+
+    @property
+    def keeps_values(self) -> bool:
+        """Whether the replay keeps the action values that the agents acted on."""
+        return False
+
+    @property
+    def own_rows(self) -> bool:
+        """Whether it looks across a batch, so that every episode must have a row of its own."""
+        return False
+
+    def bonus(self, learning: Any) -> tuple[float, Float[Array, "T B N"]] | None:
+        """What each agent is paid besides the task's reward, which is constant: the weight, and what is weighed."""
+        del learning
+        return None
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Names of the values that a critic learns for it, besides that of what the policies follow."""
+        return ()
+
+    @property
+    def keeps_logits(self) -> bool:
+        """Whether it looks at the policies as they were."""
+        return False
+
+    def start(self, key: jax.Array) -> Any:
+        """The first state of what it learns and counts by itself: a tree of arrays."""
+        del key
+        return ()
+
+    def rewards(
+        self,
+        state: Any,
+        experience: Any,
+        paid: Float[Array, "T B N"],
+        env_steps: Int[Array, ""],
+    ) -> tuple[Any, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
+        """What agents are paid for an iteration's episodes.
+
+        Args:
+            state: its own.
+            experience: the episodes.
+            paid: what they are paid without it.
+            env_steps: environment steps learned from so far.
+
+        Returns:
+            Its state after them, what they are paid with it, what each of its `values` sums up, and what to log.
+        """
+        del experience, env_steps
+        return state, paid, (), {}
+
+    def learn(self, state: Any, lesson: Any) -> tuple[Any, Metrics]:
+        """Its state after the backbone has learned from these episodes, and what to log."""
+        del lesson
+        return state, {}
+
+    def loss(self, learning: Any) -> tuple[jax.Array, Metrics]:
+        """What is added to the loss, and what to log."""
+        del learning
+        return jnp.zeros(()), {}
+
+    def explore(
+        self,
+        state: Any,
+        latent: Any,
+        observation: Observation,
+        action: Int[Array, "B N"],
+        key: jax.Array,
+    ) -> Int[Array, "B N"]:
+        """What the agents do in training, once the backbone has chosen."""
+        del state, latent, observation, key
+        return action
+
+    def watch(self, state: Any, fresh: EpisodeBatch) -> Metrics:
+        """What to log of an iteration's episodes, before anything is learned from them."""
+        del state, fresh
+        return {}
+
+    def credits(
+        self, params: dict[str, Params], taken: MixerInputs
+    ) -> Float[Array, "*batch N"] | None:
+        """The agents' credits, if it sees others than the mixer's exact ones."""
+        del params, taken
+        return None
+
+
+PartT = TypeVar("PartT", bound=Part)
+
+
+def part_of(method: Any, kind: type[PartT]) -> PartT | None:
+    """The part of a kind that a method has, or None."""
+    for part in getattr(method, "parts", ()):
+        if isinstance(part, kind):
+            return part
+    return None
