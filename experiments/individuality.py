@@ -8,7 +8,7 @@ knows whose it is. It prints how much the agents' whereabouts overlap.
 import csv
 import dataclasses
 import itertools
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -17,15 +17,22 @@ from numpy.typing import NDArray
 
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.methods.eoi import Recognised
-from marl_jax.methods.maac import EOIMAAC
-from marl_jax.methods.part import part_of
 from marl_jax.plots import Whereabouts, individuality_pictures
 from marl_jax.policy import Policy
 from marl_jax.statistics import kernel_pca
+from marl_jax.types import EpisodeBatch
 
 POINTS = 600
 """Observations that the kernel PCA is made of."""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A method, or a part of one, that tells agents by what they observe."""
+
+    def recognition(self, state: Any, batch: EpisodeBatch) -> jax.Array:
+        """How surely it tells each agent along episodes: [T, B, N]."""
+        ...
 
 
 @dataclasses.dataclass
@@ -89,12 +96,11 @@ def _whereabouts(
     for agent in range(num_agents):
         np.add.at(visits[agent], tuple(visited[:, agent].T), 1.0 / len(visited))
     method = policy.method
-    told = method if isinstance(method, EOIMAAC) else part_of(method, Recognised)
+    told = next((x for x in (method, *getattr(method, "parts", ())) if isinstance(x, Tells)), None)
     if told is None:
         return Whereabouts(visits)
     seen = np.asarray(batch.observation)[:-1][valid]
-    params = policy.state.params["classifier"]
-    paid = np.asarray(told.classifier.recognition(params, batch))[valid]
+    paid = np.asarray(told.recognition(policy.state, batch))[valid]
     whose = np.broadcast_to(np.arange(num_agents), paid.shape).reshape(-1)
     some = np.random.default_rng(0).permutation(len(whose))[:POINTS]
     points = kernel_pca(seen.reshape(len(whose), -1)[some].astype(np.float64))

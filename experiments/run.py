@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if value is None and not helps:
                 raise ConfigurationError(f"{name} is missing; choose from: {', '.join(allowed)}.")
         method, env = first.method or DEFAULTS[0], first.env or DEFAULTS[1]
+        if first.backbone is not None:
+            method = _on(method, first.backbone)
         preset = first.preset if first.method else None
         base = make_settings(method, env, 16, 0, preset=preset)
         settings, out = _settings(arguments, base)
@@ -68,6 +70,7 @@ def _first_look(arguments: Sequence[str]) -> argparse.Namespace:
     """What decides which options there are."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--method", type=_underscores)
+    parser.add_argument("--backbone", type=_underscores)
     for name in ("--env", "--preset", "--resume"):
         parser.add_argument(name)
     parser.add_argument("--list", action="store_true")
@@ -85,7 +88,9 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         """Command line of a run."""
 
         method: str = base.method
-        """Method to train; --list shows them."""
+        """Method to train, or its part for a backbone of your choice, or several (liir+eiti); --list shows them."""
+        backbone: str | None = None
+        """Backbone to put the method's part on, in place of its own; --list shows the pairs."""
         env: str = base.env
         """Task to train on; --list shows them."""
         preset: Annotated[str | None, tyro.conf.arg(help=_preset_help())] = None
@@ -117,6 +122,8 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
             "--preset is given with --resume; a resumed run keeps its options."
         )
     args.method = _underscores(args.method)
+    if args.backbone is not None:
+        args.method = _on(args.method, _underscores(args.backbone))
     names = [field.name for field in dataclasses.fields(RunSettings)]
     return RunSettings(**{name: getattr(args, name) for name in names}), args.out
 
@@ -125,6 +132,15 @@ def _preset_help() -> str:
     """What --help says of the presets."""
     known = " ".join(f"{name}: {text}" for name, text in preset_descriptions().items())
     return f"Options to start from. {known}"
+
+
+def _on(method: str, backbone: str) -> str:
+    """The name of a pair."""
+    if "@" in method:
+        raise ConfigurationError(
+            f"--backbone is {backbone}, and --method is {method}; one of them may name the backbone."
+        )
+    return f"{method}@{backbone}"
 
 
 def _underscores(name: str) -> str:
@@ -160,7 +176,21 @@ def _listing() -> str:
 
     known_methods = {name: methods.recipe(name).description for name in methods.names()}
     known_envs = {name: summary(name) for name in envs.names()}
-    return f"methods:\n{lines(known_methods)}\nenvironments:\n{lines(known_envs)}"
+    return (
+        f"methods:\n{lines(known_methods)}\nparts and the backbones that take them (--backbone):\n{_pairs()}"
+        f"\nenvironments:\n{lines(known_envs)}"
+    )
+
+
+def _pairs() -> str:
+    """The table of parts and backbones."""
+    table = methods.pairs()
+    width = max(map(len, table))
+    rows = [" ".join(f"{name:6}" for name in methods.BACKBONES)]
+    for on in table.values():
+        rows.append(" ".join(f"{'yes' if no is None else '-':6}" for no in on.values()))
+    names = ["", *table]
+    return "\n".join(f"  {n:{width}}  {r}".rstrip() for n, r in zip(names, rows, strict=True))
 
 
 if __name__ == "__main__":

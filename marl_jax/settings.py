@@ -17,8 +17,8 @@ import jax
 
 from envs.configuration import Config, ConfigurationError, unknown_name
 from envs.registry import world_class
+from marl_jax.methods import backbone_of, recipe
 from marl_jax.methods import names as method_names
-from marl_jax.methods import recipe
 from marl_jax.training import TrainingConfig
 
 SECTIONS = ("training", "method", "env")
@@ -134,12 +134,15 @@ def make_settings(
 def read_task_defaults(method: str, env: str, own_preset: bool = True) -> dict[str, dict[str, Any]]:
     """The options of `experiments/configs/ENV/METHOD.toml` by section; none if there is no such file.
 
+    A pair, such as gre@qplex, takes those of its backbone.
+
     Over them go those of a file one level down: `smax/METHOD.toml` serves all scenarios, `smax/3m/METHOD.toml` one.
     With `own_preset` a file's options go over those of the preset that it names (`preset = "grid"`), if it does.
 
     Raises:
         ConfigurationError: if that preset puts another learner in the method's place, which has a file of its own.
     """
+    method = backbone_of(method)
     folders = [_configs()]
     for name in env.split("/"):
         folders.append(folders[-1] / name)
@@ -204,10 +207,10 @@ def read_preset(name: str, method: str) -> Preset:
         _check_names(f"entry of {other} in {file.name}", its, ("learner", *SECTIONS))
 
     def of(method: str) -> Preset | None:
-        its = own.get(method, {})
+        its = own.get(backbone_of(method), {})
         learner = its.get("learner", method)
         known = {field.name for field in dataclasses.fields(recipe(learner).Config)}
-        for_it = method in own or bool(table)
+        for_it = backbone_of(method) in own or bool(table)
         if not for_it or not known.issuperset(table.get("method", {})):
             return None
         return Preset(learner, _merge([table, its]))

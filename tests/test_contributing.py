@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's own environment, made by following its text word for word in a copy of the code."""
+"""CONTRIBUTING.md's own environment and part, made by following its text word for word in a copy of the code."""
 
 import os
 import re
@@ -12,42 +12,69 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def blocks(language: str) -> list[str]:
-    """The code blocks of "Add your own environment", without their indentation."""
+def blocks(section: str, language: str) -> list[str]:
+    """The code blocks of a section, without their indentation."""
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    section = text.split("## Add your own environment")[1].split("\n## ")[0]
-    found = re.findall(rf"^   ```{language}\n(.*?)^   ```", section, re.DOTALL | re.MULTILINE)
+    text = text.split(f"## {section}\n")[1].split("\n## ")[0]
+    found = re.findall(rf"^   ```{language}\n(.*?)^   ```", text, re.DOTALL | re.MULTILINE)
     return [re.sub(r"^   ", "", block, flags=re.MULTILINE) for block in found]
 
 
-@pytest.mark.slow
-def test_add_your_own_environment(tmp_path: Path) -> None:
-    world, line = blocks("python")
-    assert len(world.splitlines()) < 60
-    for folder in ("envs", "marl_jax", "experiments"):
+def copy_to(folder: Path) -> None:
+    for name in ("envs", "marl_jax", "experiments"):
         ignore = shutil.ignore_patterns("results", "__pycache__")
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignore)
-    (tmp_path / "envs" / "meeting.py").write_text(world)
-    registry = tmp_path / "envs" / "registry.py"
-    registry.write_text(registry.read_text().replace("_WORLDS = {\n", "_WORLDS = {\n" + line, 1))
+        shutil.copytree(ROOT / name, folder / name, ignore=ignore)
 
-    variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    (commands,) = blocks("bash")
+
+def insert(path: Path, before: str, text: str) -> None:
+    """Puts text behind a line."""
+    assert path.read_text().count(before) == 1
+    path.write_text(path.read_text().replace(before, before + text))
+
+
+def run(commands: str, folder: Path) -> list[str]:
+    """What each command prints; the interpreter of these tests for the one on the path, else as written."""
     outputs = []
     for command in commands.strip().splitlines():
-        # The interpreter of these tests for the one on the path; everything else as written.
-        command = re.sub(r"^python ", f'"{sys.executable}" ', command)
         done = subprocess.run(
-            command,
+            re.sub(r"^python ", f'"{sys.executable}" ', command),
             shell=True,
-            cwd=tmp_path,
-            env=variables,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,
             timeout=200,
         )
         assert done.returncode == 0, done.stderr
         outputs.append(done.stdout)
+    return outputs
+
+
+@pytest.mark.slow
+def test_add_your_own_environment(tmp_path: Path) -> None:
+    section = "Add your own environment"
+    world, line = blocks(section, "python")
+    assert len(world.splitlines()) < 60
+    copy_to(tmp_path)
+    (tmp_path / "envs" / "meeting.py").write_text(world)
+    insert(tmp_path / "envs" / "registry.py", "_WORLDS = {\n", line)
+    (commands,) = blocks(section, "bash")
+    outputs = run(commands, tmp_path)
     assert "10 steps, return" in outputs[1]
     assert (tmp_path / "meeting" / "curve.png").exists()
     assert (tmp_path / "meeting.gif").read_bytes().startswith(b"GIF")
+
+
+@pytest.mark.slow
+def test_add_a_part(tmp_path: Path) -> None:
+    part, imported, line = blocks("Add a method", "python")
+    assert len(part.splitlines()) < 60
+    copy_to(tmp_path)
+    methods = tmp_path / "marl_jax" / "methods"
+    (methods / "apart.py").write_text(part)
+    insert(methods / "__init__.py", "from marl_jax.methods.alita import ALITA\n", imported)
+    insert(methods / "__init__.py", "_PARTS: dict[str, tuple[type[Part], ...]] = {\n", line)
+    (commands,) = blocks("Add a method", "bash")
+    first, second = run(commands, tmp_path)
+    assert "apart@qplex on turn" in first
+    assert "apart+gre@qmix on turn" in second

@@ -1,102 +1,51 @@
 """The methods by name: each a backbone, the parts that make its agents differ, and the paper's configuration."""
 
-import dataclasses
 from typing import Any
 
 from envs.base import MultiAgentEnv
 from envs.configuration import ConfigurationError, unknown_name
 from marl_jax.methods.alita import ALITA
 from marl_jax.methods.base import Method, Sizes
-from marl_jax.methods.cds import CDSConfig, Heads, Predictors, SCDSConfig
+from marl_jax.methods.cds import Heads, Predictors
 from marl_jax.methods.central_v import CentralV
 from marl_jax.methods.coma import COMA
-from marl_jax.methods.credit_assignment import (
-    CIAConfig,
-    CIAQPLEXConfig,
-    GREConfig,
-    Identities,
-    UnequalCredits,
-)
-from marl_jax.methods.eoi import (
-    EOIConfig,
-    EOIReleasedConfig,
-    IntrinsicExploration,
-    IntrinsicValues,
-)
+from marl_jax.methods.credit_assignment import Identities, UnequalCredits
+from marl_jax.methods.eoi import IntrinsicExploration, IntrinsicValues
 from marl_jax.methods.iac import IAC
-from marl_jax.methods.influence import (
-    DecisionInfluence,
-    EDTIConfig,
-    EITIConfig,
-    TransitionInfluence,
-)
+from marl_jax.methods.influence import DecisionInfluence, InfluenceConfig, TransitionInfluence
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
-from marl_jax.methods.liir import LearnedReward, LIIRConfig
+from marl_jax.methods.liir import LearnedReward
 from marl_jax.methods.liir_paper import LIIRPaper
 from marl_jax.methods.maac import DIAYN, EOIMAAC, MAAC
 from marl_jax.methods.maddpg import DDPG, MADDPG
 from marl_jax.methods.mappo import HAPPO, IPPO, MAPPO
-from marl_jax.methods.maven import Latent, MAVENConfig
+from marl_jax.methods.maven import Latent
 from marl_jax.methods.part import Part
 from marl_jax.methods.q_learner import IQL, QMIXMethod, QPLEXMethod, VDNMethod
-from marl_jax.methods.roma import RoleConfig, Roles, ROMAConfig, ROMAQPLEXConfig
-from marl_jax.methods.social_influence import ActionInfluence, SocialInfluenceConfig
-from marl_jax.methods.team import TeamConfig, TeamMethod
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How a method is made.
-
-    Attributes:
-        backbone: who learns.
-        parts: what makes its agents differ; a backbone that takes none has its idea within.
-        options: the method's configuration; None: the backbone's.
-        summary: one line for lists; None: the backbone's.
-    """
-
-    backbone: type[TeamMethod]
-    parts: tuple[type[Part], ...] = ()
-    options: type[TeamConfig] | None = None
-    summary: str | None = None
-
-    @property
-    def Config(self) -> type[TeamConfig]:  # noqa: N802
-        """The class of its options."""
-        return self.options or self.backbone.Config
-
-    @property
-    def description(self) -> str:
-        """One line."""
-        return self.summary or (self.backbone.__doc__ or "").strip().splitlines()[0]
-
-    def __call__(self, config: TeamConfig, sizes: Sizes) -> TeamMethod:
-        """The method for a task of these sizes."""
-        if not self.parts:
-            return self.backbone(config, sizes)
-        return self.backbone(config, sizes, self.parts)  # type: ignore[call-arg]
-
+from marl_jax.methods.recipes import Recipe, compose
+from marl_jax.methods.recognition import Recognition
+from marl_jax.methods.roma import Roles
+from marl_jax.methods.social_influence import ActionInfluence
 
 _METHODS: dict[str, Recipe] = {
     "alita": Recipe(ALITA),
     "cds": Recipe(
         QMIXMethod,
         (Heads,),
-        CDSConfig,
-        "CDS (Li et al. 2021) on QMIX: agents are paid for being told apart, and have output layers of their own.",
+        summary="CDS (Li et al. 2021) on QMIX: agents paid for being told apart, with output layers of their own.",
     ),
     "central_v": Recipe(CentralV),
     "cia": Recipe(
         QMIXMethod,
         (Identities,),
-        CIAConfig,
-        "CIA (Liu et al. 2023) on QMIX: a contrastive loss makes each agent's credits over time tell its identity.",
+        summary="CIA (Liu et al. 2023) on QMIX: a contrastive loss makes credits over time tell whose they are.",
     ),
     "cia_qplex": Recipe(
         QPLEXMethod,
         (Identities,),
-        CIAQPLEXConfig,
-        "CIA (Liu et al. 2023) on QPLEX, whose credits are its attention weights.",
+        # Without it all agents have one credit, and the loss is a constant.
+        defaults={"agent_index": True},
+        summary="CIA (Liu et al. 2023) on QPLEX, whose credits are its attention weights.",
     ),
     "coma": Recipe(COMA),
     "cw_qmix": Recipe(CWQMIX),
@@ -105,33 +54,30 @@ _METHODS: dict[str, Recipe] = {
     "edti": Recipe(
         IPPO,
         (DecisionInfluence,),
-        EDTIConfig,
-        "EDTI (Wang et al. 2020): influence counts as much as the state is worth to which it brings the other.",
+        InfluenceConfig,
+        summary="EDTI (Wang et al. 2020): influence counts as much as the state is worth to which it brings the other.",
     ),
     "eiti": Recipe(
         IPPO,
         (TransitionInfluence,),
-        EITIConfig,
-        "EITI (Wang et al. 2020): paid for rarely visited states and for the influence on others' transitions.",
+        InfluenceConfig,
+        summary="EITI (Wang et al. 2020): paid for rarely visited states and for the influence on others' transitions.",
     ),
     "eoi": Recipe(
         QMIXMethod,
         (IntrinsicValues,),
-        EOIConfig,
-        "EOI (Jiang and Lu 2021) on QMIX: every agent also climbs its own value of being recognised.",
+        summary="EOI (Jiang and Lu 2021) on QMIX: every agent also climbs its own value of being recognised.",
     ),
     "eoi_maac": Recipe(EOIMAAC),
     "eoi_released": Recipe(
         QMIXMethod,
         (IntrinsicExploration,),
-        EOIReleasedConfig,
-        "EOI as its authors released it, on QMIX: values of being recognised only explore.",
+        summary="EOI as its authors released it, on QMIX: values of being recognised only explore.",
     ),
     "gre": Recipe(
         QMIXMethod,
         (UnequalCredits,),
-        GREConfig,
-        "GRE (Zhao et al. 2022): QMIX whose credits are made unequal by minimising their entropy at each step.",
+        summary="GRE (Zhao et al. 2022): QMIX whose credits are made unequal by minimising their entropy at each step.",
     ),
     "happo": Recipe(HAPPO),
     "iac": Recipe(IAC),
@@ -140,8 +86,9 @@ _METHODS: dict[str, Recipe] = {
     "liir": Recipe(
         MAPPO,
         (LearnedReward,),
-        LIIRConfig,
-        "Learning individual intrinsic reward (Du et al. 2019), by a true meta-gradient, on MAPPO's core.",
+        # One network puts out all agents' values of both rewards.
+        defaults={"critic_input": "joint"},
+        summary="Learning individual intrinsic reward (Du et al. 2019), by a true meta-gradient, on MAPPO's core.",
     ),
     "liir_paper": Recipe(LIIRPaper),
     "maac": Recipe(MAAC),
@@ -150,59 +97,108 @@ _METHODS: dict[str, Recipe] = {
     "maven": Recipe(
         QMIXMethod,
         (Latent,),
-        MAVENConfig,
-        "MAVEN (Mahajan et al. 2019): all agents follow one latent z, drawn once for an episode.",
+        # The authors' `noise_mix.py`.
+        defaults={"hypernet_layers": 1},
+        summary="MAVEN (Mahajan et al. 2019): all agents follow one latent z, drawn once for an episode.",
     ),
     "ow_qmix": Recipe(OWQMIX),
     "qmix": Recipe(QMIXMethod),
     "qplex": Recipe(QPLEXMethod),
     "qtran": Recipe(QTRAN),
     "roma": Recipe(
-        QMIXMethod, (Roles,), ROMAConfig, "ROMA (Wang et al. 2020) on QMIX, the paper's."
+        QMIXMethod,
+        (Roles,),
+        # The paper's; its authors have no hidden layer there (hypernet_layers 1).
+        defaults={"hypernet_size": 32},
+        summary="ROMA (Wang et al. 2020) on QMIX, the paper's.",
     ),
-    "roma_qplex": Recipe(
-        QPLEXMethod, (Roles,), ROMAQPLEXConfig, "ROMA's agents and losses on QPLEX."
-    ),
-    "roma_vdn": Recipe(VDNMethod, (Roles,), RoleConfig, "ROMA's agents and losses on VDN."),
+    "roma_qplex": Recipe(QPLEXMethod, (Roles,), summary="ROMA's agents and losses on QPLEX."),
+    "roma_vdn": Recipe(VDNMethod, (Roles,), summary="ROMA's agents and losses on VDN."),
     "scds": Recipe(
         QMIXMethod,
         (Predictors,),
-        SCDSConfig,
-        "SCDS (Liu et al. 2023): CDS whose agents share all parameters. Its intrinsic reward is all that is left.",
+        summary="SCDS (Liu et al. 2023): CDS whose agents share all parameters; what is left is its reward.",
     ),
     "social_influence": Recipe(
         IPPO,
         (ActionInfluence,),
-        SocialInfluenceConfig,
-        "Social Influence (Jaques et al. 2019): paid for changing what others are expected to do next.",
+        InfluenceConfig,
+        summary="Social Influence (Jaques et al. 2019): paid for changing what others are expected to do next.",
     ),
     "vdn": Recipe(VDNMethod),
 }
 
-__all__ = ["Method", "Recipe", "Sizes", "make", "names", "recipe"]
+_PARTS: dict[str, tuple[type[Part], ...]] = {
+    "cds": (Heads,),
+    "cia": (Identities,),
+    "edti": (DecisionInfluence,),
+    "eiti": (TransitionInfluence,),
+    "eoi": (IntrinsicValues, Recognition),
+    "eoi_released": (IntrinsicExploration,),
+    "gre": (UnequalCredits,),
+    "liir": (LearnedReward,),
+    "maven": (Latent,),
+    "roma": (Roles,),
+    "scds": (Predictors,),
+    "social_influence": (ActionInfluence,),
+}
+"""Parts by name, for pairs that no paper has."""
+
+BACKBONES = ("happo", "ippo", "mappo", "qmix", "qplex", "vdn")
+"""Backbones that take them."""
+
+__all__ = [
+    "BACKBONES",
+    "Method",
+    "Recipe",
+    "Sizes",
+    "backbone_of",
+    "make",
+    "names",
+    "pairs",
+    "recipe",
+]
 
 
 def names() -> tuple[str, ...]:
-    """All names that `make` knows, sorted."""
+    """All names of the registry, sorted. Pairs (`gre@qplex`) have names besides."""
     return tuple(sorted(_METHODS))
 
 
 def recipe(name: str) -> Recipe:
-    """How the method of a name is made.
+    """How the method of a name is made, in the registry or a pair such as `gre@qplex`.
 
     Raises:
-        ConfigurationError: if there is no such method.
+        ConfigurationError: if there is no such method, or the pair makes no sense.
     """
+    if "@" in name:
+        return compose(name, _PARTS, {one: _METHODS[one] for one in BACKBONES})
     if name not in _METHODS:
         raise unknown_name("method", name, _METHODS)
     return _METHODS[name]
+
+
+def backbone_of(name: str) -> str:
+    """Of a pair the name of its backbone; of the registry's methods their own."""
+    return name.rpartition("@")[2]
+
+
+def pairs() -> dict[str, dict[str, str | None]]:
+    """By part and backbone, why they make no sense together; None where they do."""
+    found: dict[str, dict[str, str | None]] = {}
+    for part, kinds in sorted(_PARTS.items()):
+        found[part] = {}
+        for backbone in BACKBONES:
+            refusals = [kind.refusal(_METHODS[backbone].backbone) for kind in kinds]
+            found[part][backbone] = None if None in refusals else refusals[0]
+    return found
 
 
 def make(name: str, env: MultiAgentEnv[Any], **options: Any) -> Method:
     """Makes the method called `name` for an environment.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or a pair.
         env: the task, which gives the sizes.
         **options: fields of the method's `Config`.
 

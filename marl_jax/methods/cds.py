@@ -6,6 +6,7 @@ of Liu et al. 2023 (CIA). Authors' code: github.com/lich14/CDS `CDS_QMIX.py` (it
 """
 
 import dataclasses
+import types
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -13,13 +14,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from envs.configuration import ConfigurationError, Range
+from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.losses import masked_mean
 from marl_jax.methods.part import Part
 from marl_jax.methods.q_learner import (
     Learning,
-    QMIXConfig,
     history,
+    only_q_learner,
     refuse_further_layers,
     refuse_separate_agents,
 )
@@ -34,16 +35,14 @@ PREDICTOR_MAX_GRAD_NORM = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
-class SCDSConfig(QMIXConfig):
-    """Hyper-parameters of SCDS; where it shares them, of the authors' `CDS_QMIX.yaml` for CDS.
+class PredictorOptions(Config):
+    """Options of SCDS; where it shares them, of the authors' `CDS_QMIX.yaml` for CDS.
 
     The authors train the predictors apart from the agents: in football every 16 episodes, for 25 epochs in chunks of
     256 transitions; in StarCraft once over every batch in such chunks. Here they take one Adam step on the whole batch
     of every gradient step (ours).
     """
 
-    observe_identity: bool = False
-    """Whether an agent sees which one it is. It must not: its history is to tell."""
     intrinsic_weight: Annotated[float, NotNegative] = 0.05
     """Weight of the intrinsic reward (beta). Authors: 0.05 in football, 0.03 to 0.1 in StarCraft."""
     identity_weight: Annotated[float, NotNegative] = 0.5
@@ -55,15 +54,6 @@ class SCDSConfig(QMIXConfig):
     """Units of the predictors' hidden layers."""
     predictor_lr: Annotated[float, Positive] = 3e-4
     """Learning rate of the predictors (Adam). Authors: 3e-4 in football, 1e-3 in StarCraft."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse_separate_agents(self, "cds and scds")
-        if self.observe_identity:
-            raise ConfigurationError(
-                "observe_identity is True; it must be false for cds and scds, whose agents are told apart by what "
-                "they do."
-            )
 
 
 def log_mean_policy(
@@ -98,8 +88,25 @@ class Predictors(Part):
 
     where log-densities are minus the squared errors of the predictors, and p(a) is the mean of the agents' policies
     softmax(Q_j). The paper's p(a | tau), what any agent would do in the place of i, is the policy of i itself where all
-    parameters are shared.
+    parameters are shared. Agents do not see who they are: their histories are to tell.
     """
+
+    Options: ClassVar[type[Config]] = PredictorOptions
+    defaults: ClassVar = types.MappingProxyType({"observe_identity": False})
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Only the Q-learner has its losses."""
+        return only_q_learner(backbone)
+
+    def check(self) -> None:
+        """Refuses agents that differ already."""
+        refuse_separate_agents(self.core.config, "cds and scds")
+        if self.core.config.observe_identity:
+            raise ConfigurationError(
+                "observe_identity is True; it must be false for cds and scds, whose agents are told apart by what "
+                "they do."
+            )
 
     @property
     def predictor(self) -> MLP:
@@ -173,8 +180,8 @@ class Predictors(Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class CDSConfig(SCDSConfig):
-    """Hyper-parameters of CDS on QMIX; the authors' `CDS_QMIX.yaml`."""
+class HeadOptions(PredictorOptions):
+    """Options of CDS; the authors' `CDS_QMIX.yaml`."""
 
     individual_weight: Annotated[float, NotNegative] = 0.1
     """Weight of the mean size of the individual action values (L1). Where returns are much smaller than in the
@@ -183,10 +190,6 @@ class CDSConfig(SCDSConfig):
     """What the mean policy, with which an agent's is compared, is a mean of. same_history: all agents' heads on the
     agent's history, the paper's p(a | tau). same_head: the agent's head on all agents' histories, as the authors'
     football code has it. own_history: each agent's head on its own history, as their StarCraft code has it."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse_further_layers(self, "cds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,6 +279,13 @@ class AgentsWithHeads:
 @dataclasses.dataclass(frozen=True)
 class Heads(Predictors):
     """CDS: SCDS's reward, and output layers of the agents' own, kept small so that agents differ where it pays."""
+
+    Options: ClassVar[type[Config]] = HeadOptions
+
+    def check(self) -> None:
+        """Refuses other output layers, too."""
+        super().check()
+        refuse_further_layers(self.core.config, "cds")
 
     @property
     def agents(self) -> AgentsWithHeads:

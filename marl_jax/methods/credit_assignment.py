@@ -6,13 +6,13 @@ Papers: Liu et al. 2023, "Contrastive Identity-Aware Learning for Multi-Agent Va
 """
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from envs.configuration import ConfigurationError
+from envs.configuration import Config, ConfigurationError
 from marl_jax.losses import (
     contrastive_identity_loss,
     credit_entropy,
@@ -20,15 +20,15 @@ from marl_jax.losses import (
     identity_classification_loss,
 )
 from marl_jax.methods.part import Part
-from marl_jax.methods.q_learner import Learning, QMIXConfig, QPLEXConfig, ValueConfig
+from marl_jax.methods.q_learner import Learning, QMIXMethod, QPLEXMethod
 from marl_jax.methods.team import NotNegative
 from marl_jax.networks import Linear, MixerInputs, Params
 from marl_jax.types import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class IdentityConfig(ValueConfig):
-    """What CIA adds to a method."""
+class IdentityOptions(Config):
+    """Options of CIA."""
 
     cia_weight: Annotated[float, NotNegative] = 0.02
     """Weight of the loss on the credits (alpha). Authors: on QMIX 0.02 for Turn and half of their SMAC maps, else
@@ -39,24 +39,47 @@ class IdentityConfig(ValueConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class CreditConfig(QMIXConfig):
-    """What methods on QMIX's credits add to QMIX."""
+class CreditOptions(Config):
+    """How QMIX's credits are seen."""
 
     credit: Literal["exact", "authors"] = "exact"
     """exact: dQ_tot/dq_i, as the papers define it. authors: their code's slope of the ELU, exp(ELU(z)) where it is
     exp(z); what their code keeps of the credits after an episode's end is left out in both."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.shuffle_agents:
-            raise ConfigurationError(
-                "shuffle_agents is True; it must be false where credits are told apart by agent."
-            )
+
+@dataclasses.dataclass(frozen=True)
+class EntropyOptions(Config):
+    """Options of GRE; the authors' `qmix_GRE.yaml`."""
+
+    entropy_weight: Annotated[float, NotNegative] = 1e-3
+    """Weight of the credits' normalised entropy, which is minimised; 1e-4 in the authors' README."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CreditPart(Part):
     """A loss on the mixer's credits, exact or as the authors approximate QMIX's."""
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Where there is no mixer with parameters."""
+        if issubclass(backbone, QMIXMethod | QPLEXMethod) and backbone.takes_parts:
+            return None
+        return (
+            "it teaches the credits that a mixer gives its agents, which only qmix and qplex learn"
+        )
+
+    @classmethod
+    def options_on(cls, backbone: type) -> tuple[type[Config], ...]:
+        """QMIX's credits may be the authors'."""
+        own = (cls.Options,)
+        return (*own, CreditOptions) if issubclass(backbone, QMIXMethod) else own
+
+    def check(self) -> None:
+        """Refuses what mixes the agents up."""
+        if getattr(self.core.config, "shuffle_agents", False):
+            raise ConfigurationError(
+                "shuffle_agents is True; it must be false where credits are told apart by agent."
+            )
 
     def credits(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
         """Each agent's credit."""
@@ -70,6 +93,8 @@ class CreditPart(Part):
 @dataclasses.dataclass(frozen=True)
 class Identities(CreditPart):
     """CIA's learned identities, and the loss that makes credits tell them."""
+
+    Options: ClassVar = IdentityOptions
 
     @property
     def identity(self) -> Linear:
@@ -99,30 +124,10 @@ class Identities(CreditPart):
 class UnequalCredits(CreditPart):
     """GRE's loss: the credits' entropy at each step."""
 
+    Options: ClassVar = EntropyOptions
+
     def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
         """The entropy, which is minimised."""
         credits = self.credits(learning.params, learning.taken)
         entropy = credit_entropy(credits, learning.batch.valid.astype(credits.dtype))
         return self.core.config.entropy_weight * entropy, {"credit_entropy": entropy}
-
-
-@dataclasses.dataclass(frozen=True)
-class CIAConfig(IdentityConfig, CreditConfig):
-    """Hyper-parameters of CIA on QMIX; the authors' `cia_grad_qmix_turn.yaml`."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CIAQPLEXConfig(IdentityConfig, QPLEXConfig):
-    """Hyper-parameters of CIA on QPLEX, whose credits are its attention weights."""
-
-    agent_index: bool = True
-    """Whether the attention also sees which agent it weighs (ours). Without it and unit_dim all have one credit, and
-    CIA's loss is a constant."""
-
-
-@dataclasses.dataclass(frozen=True)
-class GREConfig(CreditConfig):
-    """Hyper-parameters of GRE; the authors' `qmix_GRE.yaml`."""
-
-    entropy_weight: Annotated[float, NotNegative] = 1e-3
-    """Weight of the credits' normalised entropy, which is minimised; 1e-4 in the authors' README."""

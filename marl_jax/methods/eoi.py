@@ -6,7 +6,8 @@ later version (`eoi_released`): github.com/jiechuanjiang/eoi_pymarl, `EOI.py`.
 
 import dataclasses
 import math
-from typing import Annotated, Any, Literal
+import types
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,9 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action
 from marl_jax.losses import action_values, masked_mean, one_step_targets, td_loss
-from marl_jax.methods.individuality import Classifier, IndividualityConfig
+from marl_jax.methods.individuality import Classifier, IndividualityOptions
 from marl_jax.methods.part import Part, PlainAgents
-from marl_jax.methods.q_learner import Learning, QMIXConfig
+from marl_jax.methods.q_learner import Learning, ValueState, only_q_learner
 from marl_jax.methods.team import NotNegative, Positive, Unit
 from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
 from marl_jax.optimizers import make_optimizer
@@ -27,8 +28,8 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class SeekingConfig(IndividualityConfig, QMIXConfig):
-    """QMIX, the classifier, and values of its reward."""
+class SeekingOptions(IndividualityOptions):
+    """The classifier's options, and those of values of its reward."""
 
     intrinsic_gamma: Annotated[float, Unit] = 0.99
     """Discount factor of the intrinsic reward."""
@@ -39,21 +40,10 @@ class SeekingConfig(IndividualityConfig, QMIXConfig):
     identical_agents: bool = False
     """Whether all agents start with the same parameters (EOI Figure 9)."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.sharing == "shared" and not self.observe_identity:
-            raise ConfigurationError(
-                "observe_identity is False; it must be true where agents share parameters, or they cannot differ."
-            )
-        if self.identical_agents and self.sharing == "shared":
-            raise ConfigurationError(
-                "identical_agents is True; it must be false where agents share parameters, which are the same anyway."
-            )
-
 
 @dataclasses.dataclass(frozen=True)
-class EOIConfig(SeekingConfig):
-    """Hyper-parameters of EOI on QMIX."""
+class EOIOptions(SeekingOptions):
+    """Options of EOI on the Q-learner."""
 
     intrinsic_weight: Annotated[float, NotNegative] = 1e-4
     """Weight of the intrinsic value's slope (alpha). With standardised vectors it decides where an agent's action
@@ -69,8 +59,8 @@ class EOIConfig(SeekingConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class EOIReleasedConfig(SeekingConfig):
-    """Hyper-parameters of EOI as its authors released it; the defaults are theirs (`eoi_pymarl`)."""
+class EOIReleasedOptions(SeekingOptions):
+    """Options of EOI as its authors released it; the defaults are theirs (`eoi_pymarl`)."""
 
     positive_weight: Annotated[float, NotNegative] = 0.0
     """Weight of the classifier's positive distance (beta 1); their code has none."""
@@ -107,8 +97,30 @@ def swap_best(
 class Recognised(Part):
     """A classifier of the agents, and each agent's values of being recognised.
 
-    A member says what these values are of, and what they are for.
+    A member says what these values are of, and what they are for. Agents have parameters of their own, as the paper's
+    do in grid worlds; those that share them need to see who they are. The classifier never does.
     """
+
+    defaults: ClassVar = types.MappingProxyType(
+        {"sharing": "independent", "observe_identity": False, "observe_last_action": False}
+    )
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Only the Q-learner has its losses."""
+        return only_q_learner(backbone)
+
+    def check(self) -> None:
+        """Refuses agents that cannot differ."""
+        c = self.core.config
+        if c.sharing == "shared" and not c.observe_identity:
+            raise ConfigurationError(
+                "observe_identity is False; it must be true where agents share parameters, or they cannot differ."
+            )
+        if c.identical_agents and c.sharing == "shared":
+            raise ConfigurationError(
+                "identical_agents is True; it must be false where agents share parameters, which are the same anyway."
+            )
 
     @property
     def classifier(self) -> Classifier:
@@ -181,6 +193,10 @@ class Recognised(Part):
         """Of the intrinsic values."""
         raise NotImplementedError
 
+    def recognition(self, state: ValueState, batch: EpisodeBatch) -> Float[Array, "T B N"]:
+        """p(i | o_i): how surely it tells each agent by what it observes along episodes."""
+        return self.classifier.recognition(state.params["classifier"], batch)
+
     def watch(self, state: Any, fresh: EpisodeBatch) -> Metrics:
         """What a step paid."""
         return self.classifier.paid(state.params["classifier"], fresh)
@@ -189,6 +205,8 @@ class Recognised(Part):
 @dataclasses.dataclass(frozen=True)
 class IntrinsicValues(Recognised):
     """EOI's own: a value of an agent's whole vector of action values, up whose slope the agent climbs."""
+
+    Options: ClassVar = EOIOptions
 
     @property
     def num_more(self) -> int:
@@ -266,6 +284,8 @@ class ExploringAgents(PlainAgents):
 @dataclasses.dataclass(frozen=True)
 class IntrinsicExploration(Recognised):
     """EOI as released: a value of each action, that now and then an agent follows to explore, and no more."""
+
+    Options: ClassVar = EOIReleasedOptions
 
     @property
     def num_values(self) -> int:

@@ -6,14 +6,14 @@ Paper: Jiang and Lu 2021, "The Emergence of Individuality", section 3.2. With an
 import dataclasses
 import functools
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from envs.configuration import Range
+from envs.configuration import Config, Range
 from marl_jax.losses import (
     conditional_entropy,
     earlier_steps,
@@ -22,28 +22,21 @@ from marl_jax.losses import (
     positive_distance,
 )
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.team import NotNegative, Positive, TeamConfig
-from marl_jax.networks import GRUAgent, MLPAgent, Params, Sharing, TeamAgent
+from marl_jax.methods.team import NotNegative, Positive
+from marl_jax.networks import GRUAgent, MLPAgent, Params, TeamAgent
 from marl_jax.optimizers import make_optimizer
 from marl_jax.rows import Rows, by_episode
 from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class IndividualityConfig(TeamConfig):
+class IndividualityOptions(Config):
     """The classifier and what agents are paid for being told apart.
 
     The paper's values were never published; these are ours, and so is the classifier's size (that of the authors'
     later code).
     """
 
-    sharing: Sharing = "independent"
-    """Whether agents share parameters or have their own, as the paper's do in grid worlds."""
-    observe_identity: bool = False
-    """Whether an agent sees which one it is. It says nothing new to agents with parameters of their own; agents that
-    share them need it. The classifier never sees it."""
-    observe_last_action: bool = False
-    """Whether an agent sees its own last action."""
     intrinsic_weight: Annotated[float, NotNegative] = 0.1
     """Weight of the intrinsic reward (alpha)."""
     intrinsic_anneal_steps: Annotated[int, NotNegative] = 0
@@ -70,11 +63,11 @@ class Classifier:
     """EOI's classifier: which agent is it that sees this?
 
     Attributes:
-        config: its options.
+        config: its options, `IndividualityOptions` among them.
         sizes: those of the task.
     """
 
-    config: IndividualityConfig
+    config: Any
     sizes: Sizes
 
     @property

@@ -5,14 +5,14 @@ OpenAI Baselines' ppo2.
 """
 
 import dataclasses
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from envs.configuration import ConfigurationError, Range
+from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.hashing import count_keys, count_table, row_hash, row_keys
 from marl_jax.lengths import longest_of, scan_while
 from marl_jax.losses import masked_mean, transition_influence
@@ -20,7 +20,7 @@ from marl_jax.methods.base import Sizes
 from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.mappo import IPPOConfig
 from marl_jax.methods.part import Part
-from marl_jax.methods.ppo import Experience
+from marl_jax.methods.ppo import Experience, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import Sharing
 from marl_jax.types import EpisodeBatch, Metrics
@@ -85,8 +85,8 @@ class InfluenceConfig(IPPOConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class EITIConfig(InfluenceConfig):
-    """Hyper-parameters of EITI (README and `Curiosity.py` of the authors)."""
+class CountingOptions(Config):
+    """Options of EITI (README and `Curiosity.py` of the authors)."""
 
     curiosity_weight: Annotated[float, NotNegative] = 10.0
     """Weight of the reward for rarely visited states (eta)."""
@@ -138,6 +138,13 @@ class TransitionInfluence(Part):
     outcome of a step is where that moves its own body (`MultiAgentEnv.body_features`), as in the authors' code, which
     counts displacements. Both are counted in tables. Who is dead is neither counted nor paid.
     """
+
+    Options: ClassVar[type[Config]] = CountingOptions
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Only the PPO core pays it."""
+        return only_ppo(backbone)
 
     def check(self) -> None:
         """Refuses a single agent."""
@@ -255,8 +262,8 @@ class TransitionInfluence(Part):
 
 
 @dataclasses.dataclass(frozen=True)
-class EDTIConfig(EITIConfig):
-    """Hyper-parameters of EDTI (README of the authors)."""
+class WorthOptions(CountingOptions):
+    """Options of EDTI (README of the authors)."""
 
     extrinsic_weight: Annotated[float, NotNegative] = 0.1
     """Weight of the other's expected reward from the task in the value of an interaction (beta_ext). It is paid at
@@ -269,6 +276,8 @@ class EDTIConfig(EITIConfig):
 @dataclasses.dataclass(frozen=True)
 class DecisionInfluence(TransitionInfluence):
     """EDTI's part: influence counts as much as the state is worth to which it brings the other."""
+
+    Options: ClassVar[type[Config]] = WorthOptions
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -50,6 +50,7 @@ class QTRAN(QLearner):
     """QTRAN-base (Son et al. 2019): a free joint value that the agents' sum must match at its best action."""
 
     Config: ClassVar = QTRANConfig
+    takes_parts: ClassVar = False
 
     @property
     def joint(self) -> QTRANJoint:
@@ -117,6 +118,7 @@ class _WeightedQMIX(QMIXMethod):
     """QMIX with weighted errors towards the targets of an unrestricted Q* with agents of its own."""
 
     Config: ClassVar[type[ValueConfig]] = WQMIXConfig
+    takes_parts: ClassVar = False
     optimistic: ClassVar[bool]
 
     @property

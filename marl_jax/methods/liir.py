@@ -18,14 +18,14 @@ for all steps at once.
 """
 
 import dataclasses
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from envs.configuration import ConfigurationError, Range
+from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.distributions import masked_categorical
 from marl_jax.losses import (
     importance_weighted_objective,
@@ -34,9 +34,9 @@ from marl_jax.losses import (
     policy_gradient_loss,
 )
 from marl_jax.methods.diagnostics import intrinsic_ratio
-from marl_jax.methods.mappo import MAPPOConfig
+from marl_jax.methods.mappo import HAPPO
 from marl_jax.methods.part import Part
-from marl_jax.methods.ppo import Experience, Learner, Lesson, PPOState
+from marl_jax.methods.ppo import Experience, Learner, Lesson, PPOState, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
 from marl_jax.rows import Rows, in_rows
@@ -44,13 +44,9 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class LIIRConfig(MAPPOConfig):
-    """Hyper-parameters of LIIR: MAPPO's, and the intrinsic reward's."""
+class RewardOptions(Config):
+    """Options of the intrinsic reward."""
 
-    critic_input: Literal["state", "joint"] = "joint"
-    """What a value is a function of. state: the global state, the clock where the time limit ends the task, and what
-    its agent sees. joint: state and clock alike, and what all agents see; one network then puts out all agents' values
-    of both rewards."""
     intrinsic_weight: Annotated[float, NotNegative] = 0.01
     """Lambda of Eq. 2, the weight of the intrinsic reward; with 0 nothing of it is learned."""
     intrinsic_lr: Annotated[float, Positive] = 1e-3
@@ -71,13 +67,6 @@ class LIIRConfig(MAPPOConfig):
     inner_lr: Annotated[float, Positive] = 1.0
     """Size alpha of that plain step. No matter under meta_gradient "all"."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.meta_gradient == "step" and self.normalise_advantage == "minibatch":
-            raise ConfigurationError(
-                "normalise_advantage is 'minibatch'; it must be 'batch' or 'agent' unless meta_gradient is 'all'."
-            )
-
 
 class RewardState(NamedTuple):
     """What the intrinsic reward learns.
@@ -94,6 +83,23 @@ class RewardState(NamedTuple):
 @dataclasses.dataclass(frozen=True)
 class LearnedReward(Part):
     """LIIR's intrinsic reward of each agent, learned by meta-gradient."""
+
+    Options: ClassVar = RewardOptions
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Only the PPO core pays it, and its agents learn together."""
+        if issubclass(backbone, HAPPO):
+            return "its gradient goes through a step that all agents take at once, and happo's take turns"
+        return only_ppo(backbone)
+
+    def check(self) -> None:
+        """Refuses advantages that a plain step does not follow."""
+        c = self.core.config
+        if c.meta_gradient == "step" and c.normalise_advantage == "minibatch":
+            raise ConfigurationError(
+                "normalise_advantage is 'minibatch'; it must be 'batch' or 'agent' unless meta_gradient is 'all'."
+            )
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, masked_categorical
 from marl_jax.losses import action_values
-from marl_jax.methods.individuality import Classifier, IndividualityConfig
+from marl_jax.methods.individuality import Classifier, IndividualityOptions
 from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import AttentionCritic, Params, Sharing
@@ -279,7 +279,7 @@ class MAAC(OffPolicyMethod):
 
 
 @dataclasses.dataclass(frozen=True)
-class EOIMAACConfig(IndividualityConfig, MAACConfig):
+class EOIMAACConfig(IndividualityOptions, MAACConfig):
     """Hyper-parameters of EOI on MAAC."""
 
     agent: Literal["mlp"] = "mlp"
@@ -341,6 +341,10 @@ class EOIMAAC(MAAC):
         reward = super()._rewards(state, batch, scale)
         alpha = self.classifier.weight(state.env_steps)
         return reward + alpha * self.classifier.reward(state.params["classifier"], batch)[0]
+
+    def recognition(self, state: OffPolicyState, batch: EpisodeBatch) -> Float[Array, "T B N"]:
+        """p(i | o_i): how surely it tells each agent by what it observes along episodes."""
+        return self.classifier.recognition(state.params["classifier"], batch)
 
     def update(
         self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array

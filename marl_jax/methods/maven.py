@@ -5,20 +5,21 @@ github.com/AnujMahajanOxf/MAVEN `noise_q_learner.py`, `noise_rnn_agent.py`.
 """
 
 import dataclasses
-from typing import Annotated, Any
+import types
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from envs.configuration import Range
+from envs.configuration import Config, Range
 from marl_jax.losses import mask_unavailable, masked_mean
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.part import Part
 from marl_jax.methods.q_learner import (
     Learning,
-    QMIXConfig,
+    only_q_learner,
     refuse_further_layers,
     refuse_separate_agents,
 )
@@ -30,18 +31,9 @@ from marl_jax.types import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class MAVENConfig(QMIXConfig):
-    """Hyper-parameters of MAVEN; the authors' `noisemix_smac.yaml`."""
+class LatentOptions(Config):
+    """Options of MAVEN; the authors' `noisemix_smac.yaml`."""
 
-    num_envs: Annotated[int, Range(minimum=1)] = 8
-    """Environments played side by side, at least: where an iteration's episodes would be shorter than update_interval,
-    there are as many as it takes."""
-    update_interval: Annotated[int, Range(minimum=1)] = 800
-    """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
-    an iteration's gradient steps are rounded to whole ones. The authors take one for eight episodes, each of up to a
-    hundred steps or so."""
-    hypernet_layers: Annotated[int, Range(minimum=1, maximum=2)] = 1
-    """Layers of the networks that make the mixer's weights: 1 in the authors' `noise_mix.py`."""
     latent_size: Annotated[int, Range(minimum=1)] = 2
     """Values that the latent z can take; `noise_dim` of the authors' file."""
     information_weight: Annotated[float, NotNegative] = 1.0
@@ -49,11 +41,6 @@ class MAVENConfig(QMIXConfig):
     authors' is for StarCraft's returns of up to 20; where they are about 1, it can make some z behave badly."""
     discriminator_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (64, 64, 64)
     """Units of the discriminator's hidden layers."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        refuse_further_layers(self, "maven")
-        refuse_separate_agents(self, "maven")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +128,21 @@ class Latent(Part):
     The mixer sees z beside the state. At every step the discriminator tells z from the state and softmax_a of every
     agent's action values, and its loss trains the agents too, so that each z gets a behaviour of its own. z is uniform,
     in training and in greedy play. What the authors' configuration leaves off is not here: the bandit that learns which
-    z to draw, and the recurrent discriminator.
+    z to draw, and the recurrent discriminator. They take a gradient step for eight episodes.
     """
+
+    Options: ClassVar = LatentOptions
+    defaults: ClassVar = types.MappingProxyType({"num_envs": 8, "update_interval": 800})
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Only the Q-learner has its losses."""
+        return only_q_learner(backbone)
+
+    def check(self) -> None:
+        """Refuses other output layers, and agents that differ already."""
+        refuse_further_layers(self.core.config, "maven")
+        refuse_separate_agents(self.core.config, "maven")
 
     @property
     def agents(self) -> LatentAgents:

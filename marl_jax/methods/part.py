@@ -15,6 +15,8 @@ The backbone's state holds what a part learns.
 """
 
 import dataclasses
+import types
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import jax
@@ -23,6 +25,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from envs.base import Observation
+from envs.configuration import Config
 from marl_jax.networks import MixerInputs, Params, TeamAgent
 from marl_jax.rows import Rows
 from marl_jax.types import EpisodeBatch, Metrics
@@ -130,10 +133,27 @@ class Part:
     """Base of the parts; by itself it does nothing.
 
     Attributes:
-        core: the backbone that learns with it. Its options are in `core.config`, the task's sizes in `core.sizes`.
+        Options: its options, which stand beside the backbone's.
+        defaults: of the backbone's options, by name, where the idea asks for others.
+        core: the backbone that learns with it. All options are in `core.config`, the task's sizes in `core.sizes`.
     """
 
+    Options: ClassVar[type[Config]] = Config
+    defaults: ClassVar[Mapping[str, Any]] = types.MappingProxyType({})
+
     core: Any
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Why it makes no sense on a backbone: one sentence; None if it does."""
+        del backbone
+        return None
+
+    @classmethod
+    def options_on(cls, backbone: type) -> tuple[type[Config], ...]:
+        """Its options on a backbone."""
+        del backbone
+        return (cls.Options,)
 
     def check(self) -> None:
         """Refuses options or tasks that make no sense with it."""

@@ -883,6 +883,13 @@ class PPO(TeamMethod):
         return k * jnp.sum(mean_loss(value, lessons.value, lessons.target, lessons.value_mask))
 
 
+def only_ppo(backbone: type) -> str | None:
+    """Why a part of the PPO core makes no sense elsewhere, see `Part.refusal`."""
+    if issubclass(backbone, PPO):
+        return None
+    return "it is paid to the PPO core: ippo, mappo or happo"
+
+
 def _for_each(
     optimizer: optax.GradientTransformation, leading_axes: int
 ) -> optax.GradientTransformation:

@@ -206,16 +206,20 @@ class QLearner(TeamMethod):
     """The backbone. A member of the family defines its mixer, or its loss.
 
     Attributes:
+        takes_parts: whether there is a temporal-difference loss of a mixed value, to which parts add.
         kinds: the parts that it takes.
     """
 
     Config: ClassVar[type[ValueConfig]] = ValueConfig
+    takes_parts: ClassVar[bool] = True
 
     kinds: tuple[type[Part], ...] = ()
 
     def __post_init__(self) -> None:
         # Refuses a replay that is too small.
         _ = self.rates
+        for part in self.parts:
+            part.check()
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -567,11 +571,19 @@ class QLearner(TeamMethod):
         return self.credits_of(state.params, taken)
 
 
+def only_q_learner(backbone: type) -> str | None:
+    """Why a part of the Q-learner makes no sense elsewhere, see `Part.refusal`."""
+    if issubclass(backbone, QLearner) and backbone.takes_parts:
+        return None
+    return "it adds to the loss of a Q-learner with a mixer: vdn, qmix or qplex"
+
+
 @dataclasses.dataclass(frozen=True)
 class IQL(QLearner):
     """Independent Q-learning (Tan 1993): each agent learns its own values from its own reward."""
 
     Config: ClassVar = ValueConfig
+    takes_parts: ClassVar = False
 
     def loss(
         self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array

@@ -8,6 +8,7 @@ whose is an ELU; it is QMIX's here and in the authors' code.
 
 import dataclasses
 import functools
+import types
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from envs.configuration import ConfigurationError, Range
+from envs.configuration import Config, Range
 from marl_jax.distributions import gaussian
 from marl_jax.losses import (
     masked_mean,
@@ -28,11 +29,11 @@ from marl_jax.methods.base import Sizes
 from marl_jax.methods.part import Part
 from marl_jax.methods.q_learner import (
     Learning,
-    QMIXConfig,
-    QPLEXConfig,
-    ValueConfig,
     ValueState,
     history,
+    only_q_learner,
+    refuse_further_layers,
+    refuse_separate_agents,
 )
 from marl_jax.methods.team import NotNegative
 from marl_jax.networks import Params, TeamAgent
@@ -48,16 +49,9 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class RoleConfig(ValueConfig):
-    """What ROMA adds to a method. Defaults are the paper's; "authors" in a comment is what their code does instead."""
+class RoleOptions(Config):
+    """Options of ROMA. Defaults are the paper's; "authors" in a comment is what their code does instead."""
 
-    num_envs: Annotated[int, Range(minimum=1)] = 8
-    """Environments played side by side, at least: where an iteration's episodes would be shorter than update_interval,
-    there are as many as it takes. Paper: 8."""
-    update_interval: Annotated[int, Range(minimum=1)] = 800
-    """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
-    an iteration's gradient steps are rounded to whole ones. The authors take one for eight episodes, each of up to a
-    hundred steps or so."""
     role_size: Annotated[int, Range(minimum=1)] = 3
     """Numbers that make a role."""
     role_hidden: Annotated[int, Range(minimum=1)] = 12
@@ -76,12 +70,12 @@ class RoleConfig(ValueConfig):
     greedy_roles: Literal["sampled", "mean"] = "sampled"
     """Whether greedy agents draw their roles, as in the paper and in training, or take the means (ours)."""
     identifiability_weight: Annotated[float, NotNegative] = 1e-4
-    """Weight of the identifiability loss L_I (lambda_I); 0 with specialisation_weight and entropy_weight at 0 is the
-    ablation L_TD."""
+    """Weight of the identifiability loss L_I (lambda_I); 0 with specialisation_weight and role_entropy_weight at 0 is
+    the ablation L_TD."""
     specialisation_weight: Annotated[float, NotNegative] = 1e-2
     """Weight of the specialisation loss L_D (lambda_D). Authors: 1e-3. With two agents, of which the smaller and the
     larger number of a pair are scaled to 0 and 1 whatever they are, it teaches nothing."""
-    entropy_weight: Annotated[float, NotNegative] = 0.0
+    role_entropy_weight: Annotated[float, NotNegative] = 0.0
     """Weight of the entropy of the roles in L_I, which is minimised, so that it makes roles less random. The paper has
     none. Authors: 1e-4 on MMM2, 5e-2 elsewhere."""
     softplus: bool = False
@@ -101,17 +95,6 @@ class RoleConfig(ValueConfig):
     """Which steps L_I and L_D are means over: those of the episode, or also the padding after it. Authors: all; their
     padding is empty, ends with the longest episode of a batch and counts one observation more, ours is what the world
     shows after the end, up to the time limit."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.head_sizes:
-            raise ConfigurationError(
-                f"head_sizes is {self.head_sizes}; it must be empty where roles generate the output layer."
-            )
-        if self.sharing != "shared":
-            raise ConfigurationError(
-                f"sharing is {self.sharing!r}; it must be 'shared' where agents differ by their roles."
-            )
 
 
 def _normal(law: Gaussian) -> Any:
@@ -134,13 +117,13 @@ def _bounded(log_density: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jnp.maximum(log_density + 13.9, -13.9)
 
 
-def _hidden_layer(config: RoleConfig) -> HiddenLayer:
+def _hidden_layer(config: Any) -> HiddenLayer:
     """Of the small networks."""
     axes = (-3, -2) if config.role_batch_norm else ()
     return HiddenLayer(config.role_hidden, _activation(config), axes)
 
 
-def _activation(config: RoleConfig) -> Any:
+def _activation(config: Any) -> Any:
     return nn.leaky_relu if config.role_activation == "leaky_relu" else nn.relu
 
 
@@ -151,13 +134,13 @@ class RoleAgents:
     Attributes:
         body: the networks that make hidden states.
         input_size: what they see.
-        config: ROMA's options.
+        config: all options, ROMA's among them.
         sizes: those of the task.
     """
 
     body: TeamAgent
     input_size: int
-    config: RoleConfig
+    config: Any
     sizes: Sizes
     context_size: ClassVar[int] = 0
 
@@ -237,7 +220,24 @@ class RoleAgents:
 
 @dataclasses.dataclass(frozen=True)
 class Roles(Part):
-    """ROMA: agents with roles, and the two losses on them."""
+    """ROMA: agents with roles, and the two losses on them.
+
+    The paper plays eight environments side by side, and its authors take a gradient step for eight episodes, each of up
+    to a hundred steps or so.
+    """
+
+    Options: ClassVar = RoleOptions
+    defaults: ClassVar = types.MappingProxyType({"num_envs": 8, "update_interval": 800})
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Only the Q-learner has its losses."""
+        return only_q_learner(backbone)
+
+    def check(self) -> None:
+        """Refuses other output layers, and agents that differ already."""
+        refuse_further_layers(self.core.config, "agents whose roles generate the output layer")
+        refuse_separate_agents(self.core.config, "agents that differ by their roles")
 
     @property
     def agents(self) -> RoleAgents:
@@ -313,12 +313,12 @@ class Roles(Part):
         c = self.core.config
         if c.softplus:
             # The authors' clamp and softplus are of the weighted mean at each step of the batch.
-            per_step = c.identifiability_weight * divergence + c.entropy_weight * entropy
+            per_step = c.identifiability_weight * divergence + c.role_entropy_weight * entropy
             counted = jnp.maximum(mask.sum(-1), 1.0)
             per_step = softplus_of_clamped((per_step * mask).sum(-1) / counted)
             return masked_mean(jnp.broadcast_to(per_step[:, None], mask.shape), mask)
         loss = c.identifiability_weight * masked_mean(divergence, mask)
-        return loss + c.entropy_weight * masked_mean(entropy, mask)
+        return loss + c.role_entropy_weight * masked_mean(entropy, mask)
 
     def seen(self, batch: EpisodeBatch) -> Float[Array, "T B N I"]:
         """What the role encoder sees along episodes."""
@@ -373,17 +373,3 @@ class Roles(Part):
         agent = jnp.arange(n)[:, None]
         partner = (agent - jnp.arange(1, shifts + 1)) % n
         return jnp.full((*d.shape[:-1], n), jnp.nan).at[..., agent, partner].set(d)
-
-
-@dataclasses.dataclass(frozen=True)
-class ROMAConfig(RoleConfig, QMIXConfig):
-    """Hyper-parameters of ROMA on QMIX."""
-
-    hypernet_size: Annotated[int, Range(minimum=1)] = 32
-    """Units of the hidden layers of the networks that make the mixer's weights. Authors: no hidden layer
-    (hypernet_layers 1)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ROMAQPLEXConfig(RoleConfig, QPLEXConfig):
-    """Hyper-parameters of ROMA on QPLEX."""

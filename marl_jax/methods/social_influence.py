@@ -5,20 +5,20 @@ Authors' code: github.com/eugenevinitsky/sequential_social_dilemma_games.
 """
 
 import dataclasses
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from envs.configuration import Range
+from envs.configuration import Config, Range
 from marl_jax.distributions import masked_categorical
 from marl_jax.losses import masked_mean, social_influence
 from marl_jax.methods.diagnostics import intrinsic_ratio
-from marl_jax.methods.influence import InfluenceConfig, require_a_team
+from marl_jax.methods.influence import require_a_team
 from marl_jax.methods.part import Part
-from marl_jax.methods.ppo import ACTIVATIONS, Experience, Lesson
+from marl_jax.methods.ppo import ACTIVATIONS, Experience, Lesson, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, hidden_gain, init_per_agent
 from marl_jax.rows import Rows, in_rows
@@ -26,8 +26,8 @@ from marl_jax.types import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class SocialInfluenceConfig(InfluenceConfig):
-    """Hyper-parameters of Social Influence: EITI's independent PPO, and its authors' for the rest (`train.py`)."""
+class ModelOptions(Config):
+    """Options of Social Influence, of its authors (`train.py`)."""
 
     influence_weight: Annotated[float, NotNegative] = 1.0
     """Weight of the influence reward."""
@@ -82,6 +82,13 @@ class ActionInfluence(Part):
     Every agent predicts the others' next actions from what it sees and what all do. The authors' models and policies
     are recurrent and see images; these models are feed-forward, and policies as `agent` has it.
     """
+
+    Options: ClassVar = ModelOptions
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Only the PPO core pays it."""
+        return only_ppo(backbone)
 
     def check(self) -> None:
         """Refuses a single agent."""

@@ -15,7 +15,7 @@ from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.q_learner import Learning, history
-from marl_jax.methods.roma import RoleConfig
+from marl_jax.methods.roma import RoleOptions
 from marl_jax.networks.roles import GaussianEncoder, HiddenLayer
 from marl_jax.settings import make_settings, read_preset
 from marl_jax.training import Trainer, TrainingConfig
@@ -84,7 +84,7 @@ def reached(options: dict[str, Any], **weights: float) -> set[str]:
         **options,
         "identifiability_weight": 0.0,
         "specialisation_weight": 0.0,
-        "entropy_weight": 0.0,
+        "role_entropy_weight": 0.0,
     }
     before, after = gradient(**nothing), gradient(**{**nothing, **weights})
 
@@ -177,14 +177,18 @@ def test_whom_the_authors_losses_reach() -> None:
     """Their pairs' information does not come from the trajectory encoder."""
     both = {"role encoder", "trajectory encoder"}
     assert reached(AUTHORS, identifiability_weight=1.0) == both
-    assert reached(AUTHORS, entropy_weight=1.0) == {"role encoder"}
+    assert reached(AUTHORS, role_entropy_weight=1.0) == {"role encoder"}
     assert reached(AUTHORS, specialisation_weight=1.0) == {"role encoder", "dissimilarity"}
 
 
 @pytest.mark.slow
 def test_the_authors_losses_by_hand() -> None:
     """Weighted mean, softplus, mean over all steps; the pairs' mean of |D| - min(I + D, 1) with self pairs."""
-    weights = {"identifiability_weight": 0.3, "entropy_weight": 0.2, "specialisation_weight": 0.7}
+    weights = {
+        "identifiability_weight": 0.3,
+        "role_entropy_weight": 0.2,
+        "specialisation_weight": 0.7,
+    }
     method, batch = make(**{**AUTHORS, **weights}), make_batch()
     state = drawn_state(method, 0)
     values = method.values(state.params, state.target, batch, KEY)
@@ -394,7 +398,7 @@ def test_the_authors_preset_sets_every_departure() -> None:
     same = {
         "role_size", "greedy_roles", "identifiability_weight",
     }  # fmt: skip
-    own = set(RoleConfig.__annotations__) - {"num_envs", "update_interval"}
+    own = set(RoleOptions.__annotations__)
     differ = {name for name in own if getattr(paper, name) != getattr(authors, name)}
     assert differ == own - same
     assert (paper.hypernet_layers, authors.hypernet_layers) == (2, 1)  # type: ignore[attr-defined]
