@@ -132,3 +132,11 @@ def test_readme_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert names["returns"].shape[0] == 1
     assert (tmp_path / "episode.gif").read_bytes().startswith(b"GIF")
     assert (tmp_path / "runs" / "first" / "curve.png").exists()
+
+
+def test_the_table_of_pairs_is_todays() -> None:
+    text = (ROOT / "docs" / "design.md").read_text()
+    for part, on in methods.pairs().items():
+        cells = " | ".join("yes" if refusal is None else "" for refusal in on.values())
+        assert f"| `{part}` | {cells} |" in text
+    assert f"| part | {' | '.join(methods.BACKBONES)} |" in text

@@ -12,6 +12,7 @@ from envs.base import Observation
 from marl_jax import methods
 from marl_jax.losses.individuality import earlier_steps
 from marl_jax.methods.base import Sizes
+from marl_jax.methods.ppo import Acted
 from marl_jax.networks import GRUAgent, TeamAgent
 from marl_jax.replay import EpisodeReplay
 from marl_jax.rows import Rows, in_rows, lay_out, row_counts, rows_of
@@ -237,7 +238,7 @@ def test_ppo_learns_the_same_from_rows(name: str, options: dict[str, Any]) -> No
     for sizes in (SIZES, EARLY):
         method = small(name, sizes, **options)
         batch = batch_of()
-        batch = batch._replace(extras=jnp.full(batch.action.shape, -1.1))
+        batch = batch._replace(extras=Acted(jnp.full(batch.action.shape, -1.1)))
         state = fast_jit(method.init)(jax.random.key(2))
         after.append(fast_jit(method.update)(state, batch, None, jax.random.key(5)))
     assert_same_learning(*after)

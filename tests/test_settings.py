@@ -86,6 +86,7 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         "cia_qplex",
         "cw_qmix",
         "eoi",
+        "eoi_released",
         "gre",
         "iql",
         "maven",

@@ -11,6 +11,7 @@ from marl_jax.methods.central_v import CentralV
 from marl_jax.methods.coma import COMA
 from marl_jax.methods.credit_assignment import Identities, UnequalCredits
 from marl_jax.methods.eoi import IntrinsicExploration, IntrinsicValues
+from marl_jax.methods.hypermarl import Hypernetworks
 from marl_jax.methods.iac import IAC
 from marl_jax.methods.influence import DecisionInfluence, InfluenceConfig, TransitionInfluence
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
@@ -136,6 +137,7 @@ _PARTS: dict[str, tuple[type[Part], ...]] = {
     "eoi": (IntrinsicValues, Recognition),
     "eoi_released": (IntrinsicExploration,),
     "gre": (UnequalCredits,),
+    "hypermarl": (Hypernetworks,),
     "liir": (LearnedReward,),
     "maven": (Latent,),
     "roma": (Roles,),

@@ -6,7 +6,7 @@ of Liu et al. 2023 (CIA). Authors' code: github.com/lich14/CDS `CDS_QMIX.py` (it
 """
 
 import dataclasses
-import types
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -19,7 +19,6 @@ from marl_jax.losses import masked_mean
 from marl_jax.methods.part import Part
 from marl_jax.methods.q_learner import (
     Learning,
-    history,
     only_q_learner,
     refuse_further_layers,
     refuse_separate_agents,
@@ -92,7 +91,12 @@ class Predictors(Part):
     """
 
     Options: ClassVar[type[Config]] = PredictorOptions
-    defaults: ClassVar = types.MappingProxyType({"observe_identity": False})
+
+    @classmethod
+    def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
+        """The papers'."""
+        del backbone
+        return {"observe_identity": False}
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
@@ -137,7 +141,7 @@ class Predictors(Part):
         """By the predictors in `params`: log p(o' | tau, a) and log q(o' | tau, a, i), up to the same constant."""
         batch = learning.batch
         parts = [
-            history(learning.values.hidden, batch.rows),
+            learning.steps.before,
             batch.observation[:-1],
             self.core.one_hot(batch.action),
         ]
@@ -228,6 +232,11 @@ class AgentsWithHeads:
         }
 
     def latent(self, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        del num_envs, key
+        return ()
+
+    def noise(self, num_envs: int, key: jax.Array) -> Any:
         """Nothing."""
         del num_envs, key
         return ()

@@ -6,7 +6,7 @@ later version (`eoi_released`): github.com/jiechuanjiang/eoi_pymarl, `EOI.py`.
 
 import dataclasses
 import math
-import types
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -101,9 +101,11 @@ class Recognised(Part):
     do in grid worlds; those that share them need to see who they are. The classifier never does.
     """
 
-    defaults: ClassVar = types.MappingProxyType(
-        {"sharing": "independent", "observe_identity": False, "observe_last_action": False}
-    )
+    @classmethod
+    def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
+        """The papers'."""
+        del backbone
+        return {"sharing": "independent", "observe_identity": False, "observe_last_action": False}
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:

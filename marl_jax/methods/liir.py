@@ -229,7 +229,8 @@ class LearnedReward(Part):
     def log_prob(self, actor: Params, experience: Experience) -> Float[Array, "T B N"]:
         """Of the actions taken, under other parameters of the policies."""
         rows = experience.batch.rows
-        logits = self.core.agent.unroll(actor, experience.inputs[:-1], rows)[1]
+        noise = experience.batch.extras.noise
+        logits = self.core.logits(actor, experience.inputs[:-1], noise, rows)[1]
         policy = masked_categorical(logits, experience.batch.action_mask[:-1])
         taken: jax.Array = policy.log_prob(experience.batch.action)
         # Padding may hold an action that is not available.
@@ -251,7 +252,7 @@ class LearnedReward(Part):
         """J of updated policies on what the old ones did (Eq. 8), each agent with its own ratio."""
         experience = lesson.experience
         advantage = normalise(self.extrinsic_advantage(experience), experience.alive)
-        old = jnp.where(experience.chooses > 0, experience.batch.extras, 0.0)
+        old = jnp.where(experience.chooses > 0, experience.batch.extras.log_prob, 0.0)
         return importance_weighted_objective(
             self.log_prob(actor, experience), old, advantage, experience.chooses
         )

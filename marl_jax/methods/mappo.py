@@ -74,6 +74,7 @@ class HAPPO(PPO):
     """
 
     Config: ClassVar = HAPPOConfig
+    separate_agents: ClassVar = True
 
     config: HAPPOConfig
 

@@ -5,7 +5,7 @@ github.com/AnujMahajanOxf/MAVEN `noise_q_learner.py`, `noise_rnn_agent.py`.
 """
 
 import dataclasses
-import types
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import jax
@@ -79,6 +79,11 @@ class LatentAgents:
         size = self.context_size
         return jax.nn.one_hot(jax.random.randint(key, (num_envs,), 0, size), size)
 
+    def noise(self, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        del num_envs, key
+        return ()
+
     def action_values(
         self,
         params: Params,
@@ -132,7 +137,12 @@ class Latent(Part):
     """
 
     Options: ClassVar = LatentOptions
-    defaults: ClassVar = types.MappingProxyType({"num_envs": 8, "update_interval": 800})
+
+    @classmethod
+    def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
+        """The papers'."""
+        del backbone
+        return {"num_envs": 8, "update_interval": 800}
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:

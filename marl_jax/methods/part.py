@@ -15,9 +15,8 @@ The backbone's state holds what a part learns.
 """
 
 import dataclasses
-import types
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -51,6 +50,10 @@ class Agents(Protocol):
         """What is drawn for an episode; an array [B, Z] is kept in the replay, and () is nothing."""
         ...
 
+    def noise(self, num_envs: int, key: jax.Array) -> Any:
+        """What is drawn at a step, [B, N, D], if a policy's update has to see it again; () is nothing."""
+        ...
+
     def step(
         self,
         params: Params,
@@ -60,7 +63,7 @@ class Agents(Protocol):
         key: jax.Array,
         explore: bool,
     ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """The agents' next hidden states, and their outputs."""
+        """The agents' next hidden states, and their outputs. On the PPO core `latent` is the step's noise."""
         ...
 
     def unroll(
@@ -102,6 +105,11 @@ class PlainAgents:
         del num_envs, key
         return ()
 
+    def noise(self, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        del num_envs, key
+        return ()
+
     def step(
         self,
         params: Params,
@@ -128,18 +136,44 @@ class PlainAgents:
         return self.team.unroll(params, inputs, rows)
 
 
+def history(hidden: Float[Array, "T B N H"], rows: Rows | None = None) -> Float[Array, "T B N H"]:
+    """The hidden state before each step, zeros before an episode's first; constant."""
+    before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-1]])
+    if rows is not None:
+        before = jnp.where(rows.start[: len(hidden), :, None, None], 0.0, before)
+    return jax.lax.stop_gradient(before)
+
+
+class Steps(NamedTuple):
+    """The steps of a gradient step, as a loss sees them on any backbone.
+
+    Attributes:
+        params: the parameters that the loss is differentiated in.
+        network: those of the agents' networks among them.
+        inputs: what the agents' networks see.
+        before: their hidden states before each step; constant.
+        mask: 1 on the steps of episodes.
+        normal: normal numbers of a shape [T, B, ...]; on a policy's backbone those that the agents acted with.
+    """
+
+    params: dict[str, Params]
+    network: Params
+    inputs: Float[Array, "T B N I"]
+    before: Float[Array, "T B N H"]
+    mask: Float[Array, "T B"]
+    normal: Callable[[tuple[int, ...]], jax.Array]
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """Base of the parts; by itself it does nothing.
 
     Attributes:
         Options: its options, which stand beside the backbone's.
-        defaults: of the backbone's options, by name, where the idea asks for others.
         core: the backbone that learns with it. All options are in `core.config`, the task's sizes in `core.sizes`.
     """
 
     Options: ClassVar[type[Config]] = Config
-    defaults: ClassVar[Mapping[str, Any]] = types.MappingProxyType({})
 
     core: Any
 
@@ -148,6 +182,12 @@ class Part:
         """Why it makes no sense on a backbone: one sentence; None if it does."""
         del backbone
         return None
+
+    @classmethod
+    def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
+        """Defaults of a backbone's options, by name, where the idea asks for others."""
+        del backbone
+        return {}
 
     @classmethod
     def options_on(cls, backbone: type) -> tuple[type[Config], ...]:

@@ -30,7 +30,7 @@ from marl_jax.losses import (
     normalise,
 )
 from marl_jax.methods.diagnostics import critic_fit
-from marl_jax.methods.part import Part
+from marl_jax.methods.part import Agents, Part, PlainAgents, Steps, history
 from marl_jax.methods.team import (
     AgentMemory,
     NotNegative,
@@ -57,6 +57,8 @@ from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
 from marl_jax.value_normalisation import ValueNorm
 
+OWN = 1000
+"""Keys from here on are not those that a key is split into."""
 MIN_EPISODES = 4
 """An iteration has at least so many whole episodes, however long they are."""
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}
@@ -164,6 +166,18 @@ class PPOConfig(TeamConfig):
             )
 
 
+class Acted(NamedTuple):
+    """What is kept of an action.
+
+    Attributes:
+        log_prob: its log-probability.
+        noise: what the agents had drawn; () if nothing.
+    """
+
+    log_prob: Float[Array, "T B N"]
+    noise: Any = ()
+
+
 class Experience(NamedTuple):
     """An iteration's episodes, and what the learner makes of them before it learns. K values are learned.
 
@@ -203,6 +217,7 @@ class Lessons(NamedTuple):
         mask: 1 where a policy learns.
         value_mask: 1 where values learn.
         weight: what a policy's loss is multiplied with (HAPPO's M); 1 otherwise.
+        noise: what agents had drawn when they acted; () if nothing.
         rows: what is where, if the episodes are laid into rows; B counts rows then.
     """
 
@@ -217,7 +232,20 @@ class Lessons(NamedTuple):
     mask: Float[Array, "T B N"]
     value_mask: Float[Array, "T B N"]
     weight: Float[Array, "T B N"]
+    noise: Any = ()
     rows: Rows | None = None
+
+
+class PolicyLearning(NamedTuple):
+    """What parts see in a gradient step.
+
+    Attributes:
+        lessons: what it learns from.
+        steps: what parts of any backbone may look at.
+    """
+
+    lessons: Lessons
+    steps: Steps
 
 
 class Rates(NamedTuple):
@@ -346,10 +374,12 @@ class PPO(TeamMethod):
     """PPO of a team. Values go on past a time limit.
 
     Attributes:
+        separate_agents: whether agents must have parameters of their own.
         kinds: the parts that it takes.
     """
 
     Config: ClassVar[type[PPOConfig]] = PPOConfig
+    separate_agents: ClassVar[bool] = False
 
     config: Any
     kinds: tuple[type[Part], ...] = ()
@@ -417,6 +447,19 @@ class PPO(TeamMethod):
             layers = c.hidden_layers
             network = MLPAgent(outputs, c.hidden_size, layers, activation, c.initialization, gain)
         return TeamAgent(network, self.sizes.num_agents, c.sharing)
+
+    def networks(self, outputs: int) -> TeamAgent:
+        """Networks like the policies', with so many outputs; with 0 they put out their hidden states."""
+        network = dataclasses.replace(self.agent.network, num_outputs=outputs)
+        return TeamAgent(network, self.sizes.num_agents, self.config.sharing)
+
+    @property
+    def agents(self) -> Agents:
+        """The policies: a part's, or plain ones."""
+        for part in self.parts:
+            if part.agents is not None:
+                return part.agents
+        return PlainAgents(self.agent, self.agent_input_size)
 
     @property
     def critic(self) -> Critic:
@@ -486,22 +529,32 @@ class PPO(TeamMethod):
     def optimizer(self) -> dict[str, optax.GradientTransformation]:
         """Of each group; where every agent or value has parameters of its own it has an optimiser of its own."""
         one, critic = self.one_optimizer, self.critic
+        names = jax.eval_shape(self._own_params, jax.random.key(0))
         return {
             "actor": _for_each(one, int(self.config.sharing == "independent")),
             "critic": _for_each(one, critic.separate + critic.independent),
+            **dict.fromkeys(names, one),
         }
+
+    def _own_params(self, key: jax.Array) -> dict[str, Params]:
+        """Parameters of the parts that the loss trains."""
+        return {name: own for part in self.parts for name, own in part.init(key).items()}
 
     def init(self, key: jax.Array) -> PPOState:
         """Draws the parameters."""
         actor_key, critic_key, part_key = jax.random.split(key, 3)
         params = {
-            "actor": self.agent.init(actor_key, self.agent_input_size),
+            "actor": self.agents.init(actor_key),
             "critic": self.critic.init(critic_key, self.critic_input_size),
+            **self._own_params(jax.random.fold_in(part_key, OWN)),
         }
         optimizer = {name: self.optimizer[name].init(p) for name, p in params.items()}
         value_norm = ValueNorm.start(len(self.values))
         zero = jnp.zeros((), jnp.int32)
-        keys = (part_key, *(jax.random.fold_in(part_key, k) for k in range(1, len(self.kinds))))
+        keys = (
+            part_key,
+            *(jax.random.fold_in(part_key, OWN + k) for k in range(1, len(self.kinds))),
+        )
         parts = tuple(part.start(key) for part, key in zip(self.parts, keys, strict=False))
         return PPOState(params, optimizer, value_norm, parts, zero)
 
@@ -512,10 +565,12 @@ class PPO(TeamMethod):
         observation: Observation,
         key: jax.Array,
         explore: bool,
-    ) -> tuple[AgentMemory, Int[Array, "B N"], Float[Array, "B N"]]:
+    ) -> tuple[AgentMemory, Int[Array, "B N"], Acted]:
         """Draws from the policies, or takes the most probable actions; keeps the log-probabilities of what it draws."""
         x = self.agent_inputs(observation.agents_view, memory.last_action)
-        hidden, logits = self.agent.step(state.params["actor"], memory.hidden, x)
+        noise = self.agents.noise(len(x), jax.random.fold_in(key, 3))
+        given = (memory.hidden, x, noise, key, explore)
+        hidden, logits = self.agents.step(state.params["actor"], *given)
         if explore:
             policy = masked_categorical(logits, observation.action_mask)
             action, log_prob = policy.sample_and_log_prob(seed=key)
@@ -523,7 +578,18 @@ class PPO(TeamMethod):
         else:
             action = greedy_action(logits, observation.action_mask)
             log_prob = jnp.zeros(action.shape)
-        return AgentMemory(hidden, self.one_hot(action)), action, log_prob
+        return AgentMemory(hidden, self.one_hot(action)), action, Acted(log_prob, noise)
+
+    def logits(
+        self,
+        actor: Params,
+        inputs: Float[Array, "T B N I"],
+        noise: Any,
+        rows: Rows | None = None,
+    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
+        """The policies' hidden states and logits along episodes, with the noise that they acted with."""
+        # Nothing is drawn anew.
+        return self.agents.unroll(actor, inputs, noise, jax.random.key(0), rows)
 
     def update(
         self,
@@ -576,17 +642,18 @@ class PPO(TeamMethod):
         inputs = self.agent_inputs(batch.observation, batch.last_action)
 
         def forward(
-            seen: tuple[jax.Array, jax.Array | None], rows: Rows | None
+            seen: tuple[jax.Array, Any], rows: Rows | None
         ) -> tuple[jax.Array, jax.Array | None]:
             value, logits = self.critic(state.params["critic"], seen[0], rows), None
             if seen[1] is not None:
-                logits = self.agent.unroll(state.params["actor"], seen[1], rows)[1]
+                inputs, noise = seen[1]
+                logits = self.logits(state.params["actor"], inputs, noise, rows)[1]
             out = (value, logits)
             return out if rows is None else jax.tree.map(rows.unpack, out)
 
         counts = self.sizes.row_counts(batch.valid.shape[1])
         keeps_logits = any(part.keeps_logits for part in self.parts)
-        both = (seen, inputs[:-1] if keeps_logits else None)
+        both = (seen, (inputs[:-1], batch.extras.noise) if keeps_logits else None)
         value, logits = in_rows(counts, batch.valid, both, forward)
         value = self._denormalise(state.value_norm, value)
         played, alive, chooses = (x.astype(value.dtype) for x in (played, alive, chooses))
@@ -671,7 +738,7 @@ class PPO(TeamMethod):
             critic_inputs=experience.critic_inputs[:-1],
             action_mask=batch.action_mask[:-1],
             action=batch.action,
-            log_prob=batch.extras,
+            log_prob=batch.extras.log_prob,
             advantage=self.normalised(experience, returns[..., 0] - experience.value[:-1, ..., 0]),
             # What the network put out, from which it departs whatever returns are measured in now.
             value=self._normalise(before, experience.value[:-1]),
@@ -679,6 +746,7 @@ class PPO(TeamMethod):
             mask=experience.chooses,
             value_mask=value_mask,
             weight=jnp.ones_like(experience.chooses),
+            noise=batch.extras.noise,
         )
         if self.config.minibatch_unit == "episodes":
             return lessons
@@ -712,7 +780,8 @@ class PPO(TeamMethod):
 
     def row_counts(self, num: int) -> tuple[int, ...]:
         """The numbers of rows that so many episodes are laid into; single steps are not."""
-        whole = self.config.minibatch_unit == "episodes"
+        alone = any(part.own_rows for part in self.parts)
+        whole = self.config.minibatch_unit == "episodes" and not alone
         return self.sizes.row_counts(num) if whole else (num,)
 
     def over_minibatches(
@@ -819,11 +888,24 @@ class PPO(TeamMethod):
         self, params: dict[str, Params], lessons: Lessons, rates: Rates
     ) -> tuple[Float[Array, ""], Metrics]:
         """PPO's losses of policies and values."""
-        logits = self.agent.unroll(params["actor"], lessons.inputs, lessons.rows)[1]
+        given = (lessons.inputs, lessons.noise, lessons.rows)
+        hidden, logits = self.logits(params["actor"], *given)
         actor_loss, metrics = self.actor_loss(logits, lessons, rates)
         value_loss = self.value_loss(params["critic"], lessons)
         total = actor_loss + self.config.value_weight * value_loss
-        return total, {**metrics, "value_loss": value_loss}
+        metrics["value_loss"] = value_loss
+        steps = Steps(
+            params,
+            params["actor"],
+            lessons.inputs,
+            history(hidden, lessons.rows),
+            jnp.max(lessons.value_mask, axis=-1),
+            lambda shape: jnp.broadcast_to(lessons.noise, shape),
+        )
+        for part in self.parts:
+            added, said = part.loss(PolicyLearning(lessons, steps))
+            total, metrics = total + added, {**metrics, **said}
+        return total, metrics
 
     def actor_loss(
         self, logits: Float[Array, "T B N A"], lessons: Lessons, rates: Rates

@@ -27,7 +27,7 @@ from marl_jax.losses import (
     masked_mean,
     td_loss,
 )
-from marl_jax.methods.part import Agents, Part, PlainAgents
+from marl_jax.methods.part import Agents, Part, PlainAgents, Steps, history
 from marl_jax.methods.team import (
     AgentMemory,
     EpsilonConfig,
@@ -52,7 +52,7 @@ from marl_jax.networks import (
 )
 from marl_jax.optimizers import OptimizerName, make_optimizer
 from marl_jax.replay import EpisodeReplay, ReplayState
-from marl_jax.rows import Rows, by_rows
+from marl_jax.rows import Rows, by_episode, by_rows
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -139,14 +139,6 @@ class Values(NamedTuple):
     target_hidden: Float[Array, "T+1 B N H"]
 
 
-def history(hidden: Float[Array, "T+1 B N H"], rows: Rows | None = None) -> Float[Array, "T B N H"]:
-    """The hidden state before each step, zeros before an episode's first; constant."""
-    before = jnp.concatenate([jnp.zeros_like(hidden[:1]), hidden[:-2]])
-    if rows is not None:
-        before = jnp.where(rows.start[:-1, :, None, None], 0.0, before)
-    return jax.lax.stop_gradient(before)
-
-
 class Learning(NamedTuple):
     """A batch in the middle of a gradient step: what parts may look at.
 
@@ -158,6 +150,7 @@ class Learning(NamedTuple):
         taken: the mixer's inputs for the actions taken.
         mixed: what the mixer makes of them.
         key: random key.
+        steps: what parts of any backbone may look at.
     """
 
     params: dict[str, Params]
@@ -167,6 +160,7 @@ class Learning(NamedTuple):
     taken: MixerInputs
     mixed: Mixed
     key: jax.Array
+    steps: Steps
 
 
 def refuse_further_layers(config: TeamConfig, what: str) -> None:
@@ -306,7 +300,8 @@ class QLearner(TeamMethod):
         taken = self.in_order(self.taken(values, batch), order_key)
         mixed = self.mix(params, taken)
         ahead = self.mix(state.target, self.in_order(self.next_taken(values, batch), order_key))
-        learning = Learning(params, state, batch, values, taken, mixed, part_key)
+        steps = self.steps(params, batch, values, part_key)
+        learning = Learning(params, state, batch, values, taken, mixed, part_key, steps)
         y = self.targets(batch, ahead.q_tot, self.bonus(learning))
         mask = batch.valid.astype(y.dtype)
         loss = td_loss(mixed.q_tot, y, mask)
@@ -443,6 +438,18 @@ class QLearner(TeamMethod):
                 moved = optax.incremental_update(before.params[name], before.target[name], rate)
                 state = state._replace(target={**state.target, name: moved})
         return state
+
+    def steps(
+        self, params: dict[str, Params], batch: EpisodeBatch, values: Values, key: jax.Array
+    ) -> Steps:
+        """What parts of any backbone may look at."""
+        inputs = self.agent_inputs(batch.observation, batch.last_action)[:-1]
+        before, mask = history(values.hidden[:-1], batch.rows), batch.valid
+
+        def normal(shape: tuple[int, ...]) -> jax.Array:
+            return by_episode(batch.rows, shape, functools.partial(jax.random.normal, key))
+
+        return Steps(params, params["agent"], inputs, before, mask.astype(inputs.dtype), normal)
 
     def example(self) -> MixerInputs:
         """Inputs of the mixer's shapes."""

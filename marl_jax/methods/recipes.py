@@ -38,7 +38,7 @@ class Recipe:
     def Config(self) -> type[TeamConfig]:  # noqa: N802
         """The class of its options."""
         mixins = [kind for part in self.parts for kind in part.options_on(self.backbone)]
-        defaults = {k: v for part in self.parts for k, v in part.defaults.items()}
+        defaults = {k: v for part in self.parts for k, v in part.defaults_on(self.backbone).items()}
         defaults |= dict(self.defaults)
         base: Any = self.base or self.backbone.Config
         return _with_options(base, tuple(mixins), tuple(sorted(defaults.items())))

@@ -8,7 +8,7 @@ whose is an ELU; it is QMIX's here and in the authors' code.
 
 import dataclasses
 import functools
-import types
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -26,11 +26,11 @@ from marl_jax.losses import (
     specialisation_loss,
 )
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.part import Part
+from marl_jax.methods.part import Part, history
+from marl_jax.methods.ppo import PPO
 from marl_jax.methods.q_learner import (
-    Learning,
+    QLearner,
     ValueState,
-    history,
     only_q_learner,
     refuse_further_layers,
     refuse_separate_agents,
@@ -101,9 +101,8 @@ def _normal(law: Gaussian) -> Any:
     return gaussian(law.mean, law.variance)
 
 
-def _draw(law: Gaussian, key: jax.Array, rows: Rows | None = None) -> Float[Array, "*shape D"]:
-    """A sample that passes the slope on to mean and variance."""
-    noise = by_episode(rows, law.mean.shape, functools.partial(jax.random.normal, key))
+def _draw(law: Gaussian, noise: Float[Array, "*shape D"]) -> Float[Array, "*shape D"]:
+    """A sample, from normal noise, that passes the slope on to mean and variance."""
     return law.mean + jnp.sqrt(law.variance) * noise
 
 
@@ -177,6 +176,11 @@ class RoleAgents:
         del num_envs, key
         return ()
 
+    def noise(self, num_envs: int, key: jax.Array) -> Float[Array, "B N D"]:
+        """What makes the roles."""
+        shape = (num_envs, self.sizes.num_agents, self.config.role_size)
+        return jax.random.normal(key, shape)
+
     def seen(self, inputs: Float[Array, "*shape N I"]) -> Float[Array, "*shape N J"]:
         """Of what the agents' networks see, what the role encoder does."""
         return inputs[..., : self.role_input_size]
@@ -195,12 +199,12 @@ class RoleAgents:
         key: jax.Array,
         explore: bool,
     ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """One step; greedy agents may take their roles' means."""
-        del latent
+        """One step; greedy agents may take their roles' means. Roles are drawn, or made of the noise that is given."""
         hidden, features = self.body.step(params["body"], hidden, inputs)
         roles = self.encode(params["encoder"], self.seen(inputs))
         sampled = explore or self.config.greedy_roles == "sampled"
-        role = _draw(roles, key) if sampled else roles.mean
+        noise = jax.random.normal(key, roles.mean.shape) if isinstance(latent, tuple) else latent
+        role = _draw(roles, noise) if sampled else roles.mean
         return hidden, self.decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
 
     def unroll(
@@ -211,10 +215,13 @@ class RoleAgents:
         key: jax.Array,
         rows: Rows | None = None,
     ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
-        """Whole episodes, with roles drawn anew."""
-        del latent
+        """Whole episodes, with roles drawn anew, or made of the noise that is given."""
         hidden, features = self.body.unroll(params["body"], inputs, rows)
-        role = _draw(self.encode(params["encoder"], self.seen(inputs)), key, rows)
+        roles, noise = self.encode(params["encoder"], self.seen(inputs)), latent
+        if isinstance(noise, tuple):
+            draw = functools.partial(jax.random.normal, key)
+            noise = by_episode(rows, roles.mean.shape, draw)
+        role = _draw(roles, noise)
         return hidden, self.decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
 
 
@@ -227,12 +234,20 @@ class Roles(Part):
     """
 
     Options: ClassVar = RoleOptions
-    defaults: ClassVar = types.MappingProxyType({"num_envs": 8, "update_interval": 800})
+
+    @classmethod
+    def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
+        """The paper's and its authors' rates, on the Q-learner."""
+        return {"num_envs": 8, "update_interval": 800} if issubclass(backbone, QLearner) else {}
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
-        """Only the Q-learner has its losses."""
-        return only_q_learner(backbone)
+        """Agents share their networks, and differ by their roles."""
+        if issubclass(backbone, PPO) and not backbone.separate_agents:
+            return None
+        return only_q_learner(backbone) and (
+            "its agents share their networks, so it stands on vdn, qmix, qplex, ippo or mappo"
+        )
 
     def check(self) -> None:
         """Refuses other output layers, and agents that differ already."""
@@ -271,19 +286,18 @@ class Roles(Part):
         c = self.core.config
         return bool(c.role_loss_steps == "all" or c.role_batch_norm or c.softplus)
 
-    def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
+    def loss(self, learning: Any) -> tuple[jax.Array, Metrics]:
         """Lambda_I L_I + lambda_D L_D (Eq. 7).
 
         The histories are constant, and so is what the losses see of the agents' networks but the role encoder: they
         train that one, the trajectory encoder and the dissimilarity model.
         """
-        c, params, batch = self.core.config, learning.params, learning.batch
-        seen = self.seen(batch)
-        before = history(learning.values.hidden, batch.rows)
-        roles = self.agents.encode(params["agent"]["encoder"], seen)
+        c, steps = self.core.config, learning.steps
+        params, before, mask = steps.params, steps.before, steps.mask
+        seen = self.agents.seen(steps.inputs)
+        roles = self.agents.encode(steps.network["encoder"], seen)
         inferred = self.infer(params, before, seen)
-        role = _draw(roles, learning.key, batch.rows)
-        mask = batch.valid.astype(role.dtype)
+        role = _draw(roles, steps.normal(roles.mean.shape))
         if c.role_loss_steps == "all":
             mask = jnp.ones_like(mask)
         divergence = _over_agents(_normal(roles).kl_divergence(_normal(inferred)))
@@ -368,7 +382,7 @@ class Roles(Part):
         """
         hidden, _ = self.core.unroll(state.params["agent"], batch, jax.random.key(0))
         role = self.roles(state, batch).mean
-        d = self.dissimilarity(state.params, history(hidden), role)
+        d = self.dissimilarity(state.params, history(hidden[:-1]), role)
         n, shifts = d.shape[-2:]
         agent = jnp.arange(n)[:, None]
         partner = (agent - jnp.arange(1, shifts + 1)) % n

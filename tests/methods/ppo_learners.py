@@ -10,7 +10,7 @@ import numpy as np
 
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.ppo import PPO, PPOState
+from marl_jax.methods.ppo import PPO, Acted, PPOState
 from marl_jax.rollout import rollout
 from marl_jax.types import EpisodeBatch
 from marl_jax.value_normalisation import ValueNorm
@@ -46,7 +46,7 @@ def episodes(seed: int = 0) -> EpisodeBatch:
     rng = np.random.default_rng(seed + 100)
     return batch._replace(
         alive=batch.alive.at[2:, 0, 1].set(False),
-        extras=jnp.asarray(-1.0 - 0.3 * rng.random(batch.action.shape)),
+        extras=Acted(jnp.asarray(-1.0 - 0.3 * rng.random(batch.action.shape))),
     )
 
 
@@ -92,7 +92,7 @@ def garbage_where(batch: EpisodeBatch, unused: np.ndarray, seed: int = 9) -> Epi
     return batch._replace(
         observation=other(batch.observation, 30.0 * rng.normal(size=batch.observation.shape)),
         action=other(batch.action, rng.integers(0, 3, batch.action.shape)),
-        extras=other(batch.extras, -20.0 * rng.random(batch.action.shape)),
+        extras=Acted(other(batch.extras.log_prob, -20.0 * rng.random(batch.action.shape))),
     )
 
 

@@ -89,7 +89,8 @@ class Setting:
         """The middle of a gradient step, without the mixer, at which no method here looks."""
         nothing: Any = None
         values = self.method.values(self.params, self.state.target, self.batch, KEY)
-        return Learning(self.params, self.state, self.batch, values, nothing, nothing, KEY)
+        steps = self.method.steps(self.params, self.batch, values, KEY)
+        return Learning(self.params, self.state, self.batch, values, nothing, nothing, KEY, steps)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from envs.push_box import PushBox
 from envs.secret_room import SecretRoom
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
+from marl_jax.methods.ppo import Acted
 from marl_jax.rollout import rollout
 from marl_jax.types import EpisodeBatch
 from tests.methods.learners import (
@@ -45,7 +46,7 @@ def make(name: str = "eiti", sizes: Sizes = SIZES, **options: Any) -> Any:
 
 def episodes(seed: int = 0) -> EpisodeBatch:
     batch = make_batch(lengths=(4, 2, 3), terminated=(False, True, True), seed=seed)
-    return batch._replace(extras=jnp.full(batch.action.shape, -1.0))
+    return batch._replace(extras=Acted(jnp.full(batch.action.shape, -1.0)))
 
 
 def played(batch: EpisodeBatch) -> jax.Array:
@@ -219,7 +220,7 @@ def test_what_eiti_and_edti_pay(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         action=jnp.zeros((LIMIT, 3, 3), jnp.int32),
         reward=jnp.asarray(rng.normal(size=(LIMIT, 3, 3))),
         discount=jnp.broadcast_to(batch.discount[..., :1], (LIMIT, 3, 3)),
-        extras=jnp.zeros((LIMIT, 3, 3)),
+        extras=Acted(jnp.zeros((LIMIT, 3, 3))),
     )
     rarity = rng.uniform(0.1, 1.0, (LIMIT, 3, 3))
     influence = rng.uniform(-1.0, 1.0, (LIMIT, 3, 3, 3)) * (1 - np.eye(3))

@@ -136,7 +136,7 @@ def test_the_objective_by_hand() -> None:
     advantage = np.asarray(returns - experience.value[:-1])[..., 1]
     alive, chooses = np.asarray(experience.alive) > 0, np.asarray(experience.chooses) > 0
     advantage = (advantage - advantage[alive].mean()) / advantage[alive].std()
-    ratio = np.exp(np.asarray(log_prob) - np.asarray(batch.extras))
+    ratio = np.exp(np.asarray(log_prob) - np.asarray(batch.extras.log_prob))
     np.testing.assert_allclose(objective, (advantage * ratio)[chooses].mean(), rtol=1e-3)
 
 

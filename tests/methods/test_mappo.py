@@ -11,7 +11,7 @@ import pytest
 from envs.configuration import ConfigurationError
 from marl_jax.distributions import masked_categorical
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.ppo import Learner, Lessons, Rates
+from marl_jax.methods.ppo import Acted, Learner, Lessons, Rates
 from tests.methods.learners import differing, fast_jit
 from tests.methods.ppo_learners import KEY, drawn_state, episodes, make, update
 from tests.probes import ACTIONS, AGENTS, FEATURES, LIMIT
@@ -169,7 +169,7 @@ def test_happo_of_one_agent_is_mappo() -> None:
         action=batch.action[..., :1],
         reward=batch.reward[..., :1],
         discount=batch.discount[..., :1],
-        extras=batch.extras[..., :1],
+        extras=Acted(batch.extras.log_prob[..., :1]),
     )
     happo = make("happo", sizes, epochs=3)
     mappo = make("mappo", sizes, sharing="independent", epochs=3)

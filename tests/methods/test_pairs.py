@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -10,14 +11,23 @@ import pytest
 import marl_jax
 from envs.configuration import ConfigurationError
 from marl_jax import methods
+from marl_jax.distributions import masked_categorical
 from marl_jax.methods.part import part_of
 from marl_jax.methods.recognition import Recognition
+from marl_jax.rollout import rollout
 from tests import tiny
-from tests.methods.learners import SIZES, fast_jit
+from tests.methods.learners import SIZES, differing, fast_jit
 from tests.methods.ppo_learners import KEY, drawn_state, episodes
 from tests.methods.ppo_learners import make as make_ppo
-from tests.probes import AGENTS
+from tests.probes import AGENTS, Context
 
+SMALL_ROMA: dict[str, Any] = {
+    "agent": "gru",
+    "hidden_size": 6,
+    "role_size": 2,
+    "role_hidden": 5,
+    "policy_gain": 1.0,
+}
 TABLE = methods.pairs()
 PAIRS = [f"{p}@{b}" for p, on in TABLE.items() for b, no in on.items() if no is None]
 
@@ -38,7 +48,8 @@ def test_what_the_papers_have_is_in_the_table() -> None:
         ),
         ("liir@happo", "liir cannot stand on happo: its gradient goes through a step"),
         ("liir@qmix", "liir cannot stand on qmix: it is paid to the PPO core"),
-        ("roma@mappo", "roma cannot stand on mappo: it adds to the loss of a Q-learner"),
+        ("roma@happo", "roma cannot stand on happo: its agents share their networks"),
+        ("maven@mappo", "maven cannot stand on mappo: it adds to the loss of a Q-learner"),
         ("cia@qtran", "unknown backbone 'qtran'"),
         ("qmix@qmix", "unknown part 'qmix'"),
         ("gre+gre@qmix", "gre\\+gre@qmix has a part twice"),
@@ -60,7 +71,7 @@ def test_a_method_is_its_part_on_its_backbone(name: str) -> None:
     assert {k for k in one if one[k] != other[k]} == set(paper.defaults)
 
 
-@pytest.mark.parametrize("name", ["gre@qplex", "eoi@mappo", "liir+social_influence@mappo"])
+@pytest.mark.parametrize("name", ["gre@qplex", "eoi@mappo", "liir+hypermarl@mappo"])
 def test_pairs_train(name: str) -> None:
     fields = {field.name for field in dataclasses.fields(methods.recipe(name).Config)}
     options = {k: v for k, v in tiny.METHOD.items() if k in fields}
@@ -116,3 +127,96 @@ def test_agents_that_cannot_differ_are_refused() -> None:
     recipe: Any = methods.recipe("eoi@mappo")
     with pytest.raises(ConfigurationError, match="observe_identity is False"):
         recipe(recipe.Config(observe_identity=False), SIZES)
+
+
+def test_roles_on_a_policy_are_those_that_it_acted_with() -> None:
+    """What was probable when they acted is as probable when they learn, so that ratios begin at 1."""
+    world = Context()
+    method: Any = methods.make("roma@mappo", world, **SMALL_ROMA)
+    state = fast_jit(method.init)(KEY)
+    batch, _ = fast_jit(lambda s: rollout(world, method, s, KEY, 4, explore=True))(state)
+    inputs = method.agent_inputs(batch.observation, batch.last_action)[:-1]
+    noise = batch.extras.noise
+    assert noise.shape == (*batch.action.shape, 2)
+    logits = method.logits(state.params["actor"], inputs, noise)[1]
+    law = masked_categorical(logits, batch.action_mask[:-1])
+    valid = np.asarray(batch.valid)
+    np.testing.assert_allclose(
+        np.asarray(law.log_prob(batch.action))[valid],
+        np.asarray(batch.extras.log_prob)[valid],
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    other = method.logits(state.params["actor"], inputs, noise + 1.0)[1]
+    assert np.abs(np.asarray(other - logits)).max() > 1e-3
+
+
+def test_romas_losses_reach_roles_and_no_critic() -> None:
+    method: Any = make_ppo("roma@mappo", **SMALL_ROMA, identifiability_weight=1.0)
+    state, batch = drawn_state(method), episodes()
+    noise = jax.random.normal(KEY, (*batch.action.shape, 2))
+    batch = batch._replace(extras=batch.extras._replace(noise=noise))
+    after, metrics = fast_jit(method.update)(state, batch, None, KEY)
+    assert set(after.params) == {"actor", "critic", "trajectory", "dissimilarity"}
+    for name in after.params:
+        assert differing(after.params[name], state.params[name]), name
+    assert np.isfinite(float(metrics["specialisation_loss"]))
+    assert float(metrics["role_divergence"]) > 0
+
+
+@pytest.mark.parametrize("backbone", ["qmix", "mappo"])
+def test_hypermarls_matrices_start_orthogonal(backbone: str) -> None:
+    """On average over its columns a generated matrix keeps lengths as an orthogonal one does; biases start at 0."""
+    recipe: Any = methods.recipe(f"hypermarl@{backbone}")
+    method = recipe(recipe.Config(generated_size=32, hidden_size=16), SIZES)
+    agents = method.agents
+    params = agents.init(KEY)
+    gains = [gain for *_, gain in agents.shapes]
+    assert gains == [2.0**0.5, 1.0 if backbone == "qmix" else 0.01]
+    for (inputs, outputs, gain), layer in zip(agents.shapes, params["layers"], strict=True):
+        made = agents.hypernetwork(inputs * outputs).apply(layer["weight"], params["embedding"])
+        np.testing.assert_allclose(
+            np.mean(np.square(made)), gain**2 / max(inputs, outputs), rtol=1e-4
+        )
+        assert not np.any(agents.hypernetwork(outputs).apply(layer["bias"], params["embedding"]))
+    gram = params["embedding"] @ params["embedding"].T
+    np.testing.assert_allclose(gram, 2.0 * np.eye(AGENTS), atol=1e-5)
+
+
+def test_only_hypermarls_last_layers_know_whose_they_are() -> None:
+    """With one sight for all: hidden states are alike, outputs are not, and each is that agent's own layers'."""
+    recipe: Any = methods.recipe("hypermarl@qmix")
+    method = recipe(recipe.Config(generated_size=5, hidden_size=6, hyper_hidden=(4,)), SIZES)
+    agents = method.agents
+    params = agents.init(KEY)
+    inputs = jnp.broadcast_to(
+        jax.random.normal(KEY, (3, 1, 1, agents.input_size)), (3, 1, AGENTS, agents.input_size)
+    )
+    hidden, q = (np.asarray(x) for x in agents.unroll(params, inputs, (), KEY))
+    np.testing.assert_array_equal(hidden[:, :, 0], hidden[:, :, 1])
+    assert np.abs(q[:, :, 0] - q[:, :, 1]).max() > 1e-2
+    for agent in range(AGENTS):
+        x = hidden[:, 0, agent]
+        for (num, outputs, _), layer in zip(agents.shapes, params["layers"], strict=True):
+            own = params["embedding"][agent]
+            made = (
+                agents.hypernetwork(num * outputs).apply(layer["weight"], own).reshape(num, outputs)
+            )
+            x = x @ made + agents.hypernetwork(outputs).apply(layer["bias"], own)
+            if outputs == 5:
+                x = np.maximum(x, 0.0)
+        np.testing.assert_allclose(q[:, 0, agent], x, rtol=1e-4, atol=1e-5)
+    # One step at a time is the same.
+    memory = method.initial_memory(None, 1, KEY).hidden
+    for t in range(3):
+        memory, now = agents.step(params, memory, inputs[t], (), KEY, False)
+        np.testing.assert_allclose(now, q[t], rtol=1e-4, atol=1e-5)
+
+
+def test_hypermarl_does_not_see_who_it_is() -> None:
+    recipe: Any = methods.recipe("hypermarl@mappo")
+    assert not recipe.Config().observe_identity
+    with pytest.raises(ConfigurationError, match="observe_identity is True"):
+        recipe(recipe.Config(observe_identity=True), SIZES)
+    with pytest.raises(ConfigurationError, match="hypermarl cannot stand on happo"):
+        methods.recipe("hypermarl@happo")

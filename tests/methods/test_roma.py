@@ -14,7 +14,8 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.q_learner import Learning, history
+from marl_jax.methods.part import history
+from marl_jax.methods.q_learner import Learning
 from marl_jax.methods.roma import RoleOptions
 from marl_jax.networks.roles import GaussianEncoder, HiddenLayer
 from marl_jax.settings import make_settings, read_preset
@@ -164,7 +165,18 @@ def test_the_losses_by_hand() -> None:
         values = method.values(state.params, state.target, batch, KEY)
         taken = method.taken(values, batch)
         mixed = method.mix(state.params, taken)
-        return method.parts[0].loss(Learning(state.params, state, batch, values, taken, mixed, KEY))
+        return method.parts[0].loss(
+            Learning(
+                state.params,
+                state,
+                batch,
+                values,
+                taken,
+                mixed,
+                KEY,
+                method.steps(state.params, batch, values, KEY),
+            )
+        )
 
     added, metrics = regulariser(state)
     _, specialisation = by_hand(method, state, batch)
@@ -194,7 +206,16 @@ def test_the_authors_losses_by_hand() -> None:
     values = method.values(state.params, state.target, batch, KEY)
     taken = method.taken(values, batch)
     mixed = method.mix(state.params, taken)
-    learning = Learning(state.params, state, batch, values, taken, mixed, KEY)
+    learning = Learning(
+        state.params,
+        state,
+        batch,
+        values,
+        taken,
+        mixed,
+        KEY,
+        method.steps(state.params, batch, values, KEY),
+    )
     added, _ = method.parts[0].loss(learning)
 
     law = method.parts[0].roles(state, batch)
@@ -255,7 +276,7 @@ def test_roles_and_random_actions_are_drawn_apart() -> None:
 
 def test_the_history_is_that_of_the_step_before() -> None:
     hidden = jnp.arange(1.0, 5.0)[:, None, None, None]
-    np.testing.assert_array_equal(history(hidden).ravel(), [0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(history(hidden).ravel(), [0.0, 1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize("softplus", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -446,7 +467,7 @@ def test_dissimilarities_are_of_ordered_pairs() -> None:
 
     # Each entry is what the model says of these two, in this order; of two agents alone it cannot mistake the partner.
     hidden, _ = method.unroll(state.params["agent"], batch, KEY)
-    before, model = history(hidden), method.parts[0].dissimilarity_model
+    before, model = history(hidden[:-1]), method.parts[0].dissimilarity_model
     raw = np.full(d[1:].shape, np.nan)
     for i, j in itertools.permutations(range(AGENTS), 2):
         two = before[1:, :, jnp.array([i, j])]

@@ -10,7 +10,7 @@ import pytest
 from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.ppo import Learner, Lesson, Rates
+from marl_jax.methods.ppo import Acted, Learner, Lesson, Rates
 from marl_jax.types import EpisodeBatch
 from tests.methods.learners import SIZES, fast_jit, make_batch
 from tests.methods.ppo_learners import drawn_state
@@ -35,7 +35,7 @@ def episodes() -> EpisodeBatch:
     """Three episodes; in the first one agent 1 is dead from step 2 on."""
     batch = make_batch(lengths=(4, 2, 3), terminated=(False, True, True))
     return batch._replace(
-        alive=batch.alive.at[2:, 0, 1].set(False), extras=jnp.full(batch.action.shape, -1.0)
+        alive=batch.alive.at[2:, 0, 1].set(False), extras=Acted(jnp.full(batch.action.shape, -1.0))
     )
 
 

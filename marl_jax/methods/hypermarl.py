@@ -1,0 +1,213 @@
+"""HyperMARL: agents share all that they learn, and a hypernetwork makes each one's last layers of who it is.
+
+Paper: Tessera et al. 2025, "HyperMARL: Adaptive Hypernetworks for Multi-Agent RL" (arXiv 2412.04233), the recurrent
+form of its authors' code: what makes hidden states is shared and does not know whose they are; the two layers behind it
+are generated from a learned embedding of the agent, so that gradients of identity and of observation do not meet in one
+layer. The loss is the backbone's. Theirs generates the critic's last layers too; here the critic stays the backbone's.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from envs.configuration import Config, ConfigurationError, Range
+from marl_jax.methods.part import Part
+from marl_jax.methods.ppo import PPO
+from marl_jax.methods.q_learner import (
+    only_q_learner,
+    refuse_further_layers,
+    refuse_separate_agents,
+)
+from marl_jax.networks import MLP, Params, TeamAgent
+from marl_jax.rows import Rows
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperOptions(Config):
+    """Options of HyperMARL; defaults are its authors' on SMAX."""
+
+    embedding_size: Annotated[int, Range(minimum=1)] = 64
+    """Numbers that stand for an agent; learned."""
+    hyper_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (16,)
+    """Units of the hypernetworks' hidden layers; none makes them linear."""
+    generated_size: Annotated[int, Range(minimum=1)] = 64
+    """Units of the first generated layer. Authors: 128, as wide as their memory."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperAgents:
+    """Agents whose last two layers are generated from learned embeddings.
+
+    Attributes:
+        body: the networks that make hidden states, which all agents share.
+        input_size: what they see.
+        num_actions: A.
+        options: HyperMARL's, among others.
+        output_gain: gain of the last generated matrix.
+    """
+
+    body: TeamAgent
+    input_size: int
+    num_actions: int
+    options: Any
+    output_gain: float
+    context_size: ClassVar[int] = 0
+
+    @property
+    def shapes(self) -> tuple[tuple[int, int, float], ...]:
+        """Inputs, outputs and gain of each generated layer."""
+        width, hidden = self.options.generated_size, self.body.network.hidden_size
+        return (hidden, width, 2.0**0.5), (width, self.num_actions, self.output_gain)
+
+    def hypernetwork(self, outputs: int) -> MLP:
+        """From an embedding to so many numbers."""
+        return MLP((*self.options.hyper_hidden, outputs))
+
+    def init(self, key: jax.Array) -> Params:
+        """Draws the parameters: generated matrices start orthogonal, and all biases at 0."""
+        body_key, embedding_key, *keys = jax.random.split(key, 2 + 2 * len(self.shapes))
+        shape = (self.body.num_agents, self.options.embedding_size)
+        embedding = jax.nn.initializers.orthogonal(2.0**0.5)(embedding_key, shape)
+        layers = []
+        for (inputs, outputs, gain), one, other in zip(
+            self.shapes, keys[::2], keys[1::2], strict=True
+        ):
+            weight = self.hypernetwork(inputs * outputs).init(one, embedding[0])
+            bias = self.hypernetwork(outputs).init(other, embedding[0])
+            layers.append(
+                {
+                    "weight": self._orthogonal(weight, embedding, inputs, outputs, gain, one),
+                    "bias": _last(bias, jnp.zeros_like, jnp.zeros_like),
+                }
+            )
+        body = self.body.init(body_key, self.input_size)
+        return {"body": body, "embedding": embedding, "layers": layers}
+
+    def _orthogonal(
+        self,
+        params: Params,
+        embedding: Float[Array, "N E"],
+        inputs: int,
+        outputs: int,
+        gain: float,
+        key: jax.Array,
+    ) -> Params:
+        """The hypernetwork with a last layer whose rows are orthogonal matrices.
+
+        What it generates is a mixture of them; it is scaled so that its mean square is that of an orthogonal one.
+        """
+
+        def rows(kernel: Float[Array, "K O"]) -> Float[Array, "K O"]:
+            draw = jax.nn.initializers.orthogonal(gain)
+            keys = jax.random.split(jax.random.fold_in(key, 1), len(kernel))
+            drawn: jax.Array = jax.vmap(lambda k: draw(k, (inputs, outputs)))(keys)
+            return drawn.reshape(kernel.shape)
+
+        params = _last(params, rows, jnp.zeros_like)
+        made: Any = self.hypernetwork(inputs * outputs).apply(params, embedding)
+        expected = gain**2 / max(inputs, outputs)
+        scale = jnp.sqrt(expected / jnp.mean(made**2))
+        return _last(params, lambda kernel: scale * kernel, lambda bias: bias)
+
+    def latent(self, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        del num_envs, key
+        return ()
+
+    def noise(self, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        del num_envs, key
+        return ()
+
+    def outputs(
+        self, params: Params, hidden: Float[Array, "*shape N H"]
+    ) -> Float[Array, "*shape N A"]:
+        """Of the generated layers."""
+        x = hidden
+        for (inputs, outputs, _), layer in zip(self.shapes, params["layers"], strict=True):
+            made: Any = self.hypernetwork(inputs * outputs).apply(
+                layer["weight"], params["embedding"]
+            )
+            bias: Any = self.hypernetwork(outputs).apply(layer["bias"], params["embedding"])
+            if x is not hidden:
+                x = jax.nn.relu(x)
+            x = jnp.einsum("...ni,nio->...no", x, made.reshape(-1, inputs, outputs)) + bias
+        return x
+
+    def step(
+        self,
+        params: Params,
+        hidden: Float[Array, "B N H"],
+        inputs: Float[Array, "B N I"],
+        latent: Any,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        """One step."""
+        del latent, key, explore
+        carried, features = self.body.step(params["body"], hidden, inputs)
+        return carried, self.outputs(params, features)
+
+    def unroll(
+        self,
+        params: Params,
+        inputs: Float[Array, "T B N I"],
+        latent: Any,
+        key: jax.Array,
+        rows: Rows | None = None,
+    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
+        """All steps."""
+        del latent, key
+        hidden, features = self.body.unroll(params["body"], inputs, rows)
+        return hidden, self.outputs(params, features)
+
+
+def _last(params: Params, kernel: Any, bias: Any) -> Params:
+    """An MLP with its last layer's kernel and bias changed."""
+    layers = params["params"]
+    name = f"Linear_{len(layers) - 1}"
+    dense = layers[name]["Dense_0"]
+    changed = {"kernel": kernel(dense["kernel"]), "bias": bias(dense["bias"])}
+    return {"params": {**layers, name: {"Dense_0": changed}}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Hypernetworks(Part):
+    """HyperMARL's agents."""
+
+    Options: ClassVar = HyperOptions
+
+    @classmethod
+    def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
+        """What is shared does not know whose it is."""
+        del backbone
+        return {"observe_identity": False}
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Agents share what makes their networks."""
+        if issubclass(backbone, PPO) and not backbone.separate_agents:
+            return None
+        return only_q_learner(backbone) and (
+            "its agents share their networks, so it stands on vdn, qmix, qplex, ippo or mappo"
+        )
+
+    def check(self) -> None:
+        """Refuses other output layers, and agents that differ already."""
+        refuse_further_layers(self.core.config, "hypermarl")
+        refuse_separate_agents(self.core.config, "hypermarl")
+        if self.core.config.observe_identity:
+            raise ConfigurationError(
+                "observe_identity is True; it must be false for hypermarl, whose last layers alone know whose they are."
+            )
+
+    @property
+    def agents(self) -> HyperAgents:
+        """Agents with generated layers; a policy starts nearly uniform, as the backbone's does."""
+        core, gain = self.core, getattr(self.core.config, "policy_gain", 1.0)
+        actions = core.sizes.num_actions
+        return HyperAgents(core.networks(0), core.agent_input_size, actions, core.config, gain)
