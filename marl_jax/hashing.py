@@ -44,6 +44,15 @@ def count_table(bits: int) -> UInt32[Array, "C 2"]:
     return jnp.zeros((1 << bits, 2), jnp.uint32)
 
 
+def find_keys(table: UInt32[Array, "C 2"], keys: UInt32[Array, "*batch 2"]) -> Int[Array, "*batch"]:
+    """How often keys were counted, without counting them; 0 for those without a slot."""
+    bits = table.shape[0].bit_length() - 1
+    place, mark = keys[..., 0] >> (32 - bits), keys[..., 1] | 1
+    slots = (place[..., None] ^ jnp.arange(WAYS, dtype=jnp.uint32)).astype(jnp.int32) % len(table)
+    own = table[slots, 0] == mark[..., None]
+    return jnp.sum(jnp.where(own, table[slots, 1], 0), axis=-1).astype(jnp.int32)
+
+
 def count_keys(
     table: UInt32[Array, "C 2"], keys: UInt32[Array, "*batch 2"], counted: Bool[Array, "*batch"]
 ) -> tuple[UInt32[Array, "C 2"], Int[Array, "*batch"]]:

@@ -11,13 +11,14 @@ from marl_jax.methods.central_v import CentralV
 from marl_jax.methods.coma import COMA
 from marl_jax.methods.credit_assignment import Identities, UnequalCredits
 from marl_jax.methods.eoi import IntrinsicExploration, IntrinsicValues
+from marl_jax.methods.eoi_maac import DIAYN, EOIMAAC
 from marl_jax.methods.hypermarl import Hypernetworks
 from marl_jax.methods.iac import IAC
 from marl_jax.methods.influence import DecisionInfluence, InfluenceConfig, TransitionInfluence
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
 from marl_jax.methods.liir import LearnedReward
 from marl_jax.methods.liir_paper import LIIRPaper
-from marl_jax.methods.maac import DIAYN, EOIMAAC, MAAC
+from marl_jax.methods.maac import MAAC
 from marl_jax.methods.maddpg import DDPG, MADDPG
 from marl_jax.methods.mappo import HAPPO, IPPO, MAPPO
 from marl_jax.methods.maven import Latent

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.losses import masked_mean
-from marl_jax.methods.part import Part
+from marl_jax.methods.part import HeadedAgents, Part
 from marl_jax.methods.q_learner import (
     Learning,
     only_q_learner,
@@ -24,9 +24,8 @@ from marl_jax.methods.q_learner import (
     refuse_separate_agents,
 )
 from marl_jax.methods.team import NotNegative, Positive
-from marl_jax.networks import MLP, Linear, Params, TeamAgent, apply_per_agent, init_per_agent
+from marl_jax.networks import MLP, Linear, Params, apply_per_agent, init_per_agent
 from marl_jax.optimizers import make_optimizer
-from marl_jax.rows import Rows
 from marl_jax.types import Metrics
 
 PREDICTOR_MAX_GRAD_NORM = 1.0
@@ -197,49 +196,27 @@ class HeadOptions(PredictorOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class AgentsWithHeads:
-    """Agents whose action values are those of a layer that all share plus those of a layer of their own.
-
-    Attributes:
-        body: the networks that make hidden states, which share their parameters.
-        input_size: what they see.
-        num_actions: A.
-    """
-
-    body: TeamAgent
-    input_size: int
-    num_actions: int
-    context_size: ClassVar[int] = 0
+class AgentsWithHeads(HeadedAgents):
+    """Agents whose action values are those of a layer that all share plus those of a layer of their own."""
 
     @property
     def head(self) -> Linear:
         """From a hidden state to action values: the shared ones, or one agent's individual ones."""
-        return Linear(self.num_actions)
+        return Linear(self.core.sizes.num_actions)
 
-    def init(self, key: jax.Array) -> Params:
-        """Draws the parameters."""
-        body_key, shared_key, individual_key = jax.random.split(key, 3)
-        hidden = jnp.zeros((self.body.network.hidden_size,))
+    def init_head(self, key: jax.Array) -> dict[str, Params]:
+        """Both layers."""
+        _, shared_key, individual_key = jax.random.split(key, 3)
+        hidden = jnp.zeros((self.core.config.hidden_size,))
 
         def init(key: jax.Array) -> Params:
             return self.head.init(key, hidden)
 
-        n = self.body.num_agents
+        n = self.core.sizes.num_agents
         return {
-            "body": self.body.init(body_key, self.input_size),
             "shared": init(shared_key),
             "individual": init_per_agent(init, individual_key, n, "independent"),
         }
-
-    def latent(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
-
-    def noise(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
 
     def individual_values(
         self, params: Params, hidden: Float[Array, "*shape N H"]
@@ -250,39 +227,17 @@ class AgentsWithHeads:
         )
         return values
 
-    def action_values(
-        self, params: Params, hidden: Float[Array, "*shape N H"]
+    def outputs(
+        self,
+        params: Params,
+        hidden: Float[Array, "*shape N H"],
+        inputs: Float[Array, "*shape N I"],
+        drawn: Any,
     ) -> Float[Array, "*shape N A"]:
         """Both together."""
+        del inputs, drawn
         shared: Any = self.head.apply(params["shared"], hidden)
         return shared + self.individual_values(params, hidden)
-
-    def step(
-        self,
-        params: Params,
-        hidden: Float[Array, "B N H"],
-        inputs: Float[Array, "B N I"],
-        latent: Any,
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """One step."""
-        del latent, key, explore
-        carried, hidden = self.body.step(params["body"], hidden, inputs)
-        return carried, self.action_values(params, hidden)
-
-    def unroll(
-        self,
-        params: Params,
-        inputs: Float[Array, "T B N I"],
-        latent: Any,
-        key: jax.Array,
-        rows: Rows | None = None,
-    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
-        """All steps."""
-        del latent, key
-        hidden, _ = self.body.unroll(params["body"], inputs, rows)
-        return hidden, self.action_values(params, hidden)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,8 +254,7 @@ class Heads(Predictors):
     @property
     def agents(self) -> AgentsWithHeads:
         """Agents with an output layer each."""
-        core = self.core
-        return AgentsWithHeads(core.networks(0), core.agent_input_size, core.sizes.num_actions)
+        return AgentsWithHeads(self.core)
 
     def log_mean_policies(self, learning: Learning) -> Float[Array, "T B #N A"]:
         """By `policy_average`."""

@@ -199,9 +199,9 @@ class Recognised(Part):
         """p(i | o_i): how surely it tells each agent by what it observes along episodes."""
         return self.classifier.recognition(state.params["classifier"], batch)
 
-    def watch(self, state: Any, fresh: EpisodeBatch) -> Metrics:
-        """What a step paid."""
-        return self.classifier.paid(state.params["classifier"], fresh)
+    def watch(self, state: Any, own: Any, fresh: EpisodeBatch) -> tuple[Any, Metrics]:
+        """Logs what a step paid."""
+        return own, self.classifier.paid(state.params["classifier"], fresh)
 
 
 @dataclasses.dataclass(frozen=True)

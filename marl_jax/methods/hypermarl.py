@@ -15,15 +15,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from envs.configuration import Config, ConfigurationError, Range
-from marl_jax.methods.part import Part
+from marl_jax.methods.part import HeadedAgents, Part
 from marl_jax.methods.ppo import PPO
 from marl_jax.methods.q_learner import (
     only_q_learner,
     refuse_further_layers,
     refuse_separate_agents,
 )
-from marl_jax.networks import MLP, Params, TeamAgent
-from marl_jax.rows import Rows
+from marl_jax.networks import MLP, Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,38 +38,24 @@ class HyperOptions(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class HyperAgents:
-    """Agents whose last two layers are generated from learned embeddings.
-
-    Attributes:
-        body: the networks that make hidden states, which all agents share.
-        input_size: what they see.
-        num_actions: A.
-        options: HyperMARL's, among others.
-        output_gain: gain of the last generated matrix.
-    """
-
-    body: TeamAgent
-    input_size: int
-    num_actions: int
-    options: Any
-    output_gain: float
-    context_size: ClassVar[int] = 0
+class HyperAgents(HeadedAgents):
+    """Agents whose last two layers are generated from learned embeddings."""
 
     @property
     def shapes(self) -> tuple[tuple[int, int, float], ...]:
-        """Inputs, outputs and gain of each generated layer."""
-        width, hidden = self.options.generated_size, self.body.network.hidden_size
-        return (hidden, width, 2.0**0.5), (width, self.num_actions, self.output_gain)
+        """Inputs, outputs and gain of each generated layer; a policy starts nearly uniform, as the backbone's does."""
+        c, actions = self.core.config, self.core.sizes.num_actions
+        first = (c.hidden_size, c.generated_size, 2.0**0.5)
+        return first, (c.generated_size, actions, getattr(c, "policy_gain", 1.0))
 
     def hypernetwork(self, outputs: int) -> MLP:
         """From an embedding to so many numbers."""
-        return MLP((*self.options.hyper_hidden, outputs))
+        return MLP((*self.core.config.hyper_hidden, outputs))
 
-    def init(self, key: jax.Array) -> Params:
-        """Draws the parameters: generated matrices start orthogonal, and all biases at 0."""
-        body_key, embedding_key, *keys = jax.random.split(key, 2 + 2 * len(self.shapes))
-        shape = (self.body.num_agents, self.options.embedding_size)
+    def init_head(self, key: jax.Array) -> dict[str, Params]:
+        """Embeddings and hypernetworks: generated matrices start orthogonal, and all biases at 0."""
+        _, embedding_key, *keys = jax.random.split(key, 2 + 2 * len(self.shapes))
+        shape = (self.core.sizes.num_agents, self.core.config.embedding_size)
         embedding = jax.nn.initializers.orthogonal(2.0**0.5)(embedding_key, shape)
         layers = []
         for (inputs, outputs, gain), one, other in zip(
@@ -84,8 +69,7 @@ class HyperAgents:
                     "bias": _last(bias, jnp.zeros_like, jnp.zeros_like),
                 }
             )
-        body = self.body.init(body_key, self.input_size)
-        return {"body": body, "embedding": embedding, "layers": layers}
+        return {"embedding": embedding, "layers": layers}
 
     def _orthogonal(
         self,
@@ -113,57 +97,23 @@ class HyperAgents:
         scale = jnp.sqrt(expected / jnp.mean(made**2))
         return _last(params, lambda kernel: scale * kernel, lambda bias: bias)
 
-    def latent(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
-
-    def noise(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
-
     def outputs(
-        self, params: Params, hidden: Float[Array, "*shape N H"]
+        self,
+        params: Params,
+        hidden: Float[Array, "*shape N H"],
+        inputs: Float[Array, "*shape N I"],
+        drawn: Any,
     ) -> Float[Array, "*shape N A"]:
         """Of the generated layers."""
+        del inputs, drawn
         x = hidden
-        for (inputs, outputs, _), layer in zip(self.shapes, params["layers"], strict=True):
-            made: Any = self.hypernetwork(inputs * outputs).apply(
-                layer["weight"], params["embedding"]
-            )
+        for (num, outputs, _), layer in zip(self.shapes, params["layers"], strict=True):
+            made: Any = self.hypernetwork(num * outputs).apply(layer["weight"], params["embedding"])
             bias: Any = self.hypernetwork(outputs).apply(layer["bias"], params["embedding"])
             if x is not hidden:
                 x = jax.nn.relu(x)
-            x = jnp.einsum("...ni,nio->...no", x, made.reshape(-1, inputs, outputs)) + bias
+            x = jnp.einsum("...ni,nio->...no", x, made.reshape(-1, num, outputs)) + bias
         return x
-
-    def step(
-        self,
-        params: Params,
-        hidden: Float[Array, "B N H"],
-        inputs: Float[Array, "B N I"],
-        latent: Any,
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """One step."""
-        del latent, key, explore
-        carried, features = self.body.step(params["body"], hidden, inputs)
-        return carried, self.outputs(params, features)
-
-    def unroll(
-        self,
-        params: Params,
-        inputs: Float[Array, "T B N I"],
-        latent: Any,
-        key: jax.Array,
-        rows: Rows | None = None,
-    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
-        """All steps."""
-        del latent, key
-        hidden, features = self.body.unroll(params["body"], inputs, rows)
-        return hidden, self.outputs(params, features)
 
 
 def _last(params: Params, kernel: Any, bias: Any) -> Params:
@@ -207,7 +157,5 @@ class Hypernetworks(Part):
 
     @property
     def agents(self) -> HyperAgents:
-        """Agents with generated layers; a policy starts nearly uniform, as the backbone's does."""
-        core, gain = self.core, getattr(self.core.config, "policy_gain", 1.0)
-        actions = core.sizes.num_actions
-        return HyperAgents(core.networks(0), core.agent_input_size, actions, core.config, gain)
+        """Agents with generated layers."""
+        return HyperAgents(self.core)

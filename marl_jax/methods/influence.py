@@ -5,7 +5,7 @@ OpenAI Baselines' ppo2.
 """
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from envs.configuration import Config, ConfigurationError, Range
-from marl_jax.hashing import count_keys, count_table, row_hash, row_keys
+from marl_jax.hashing import count_keys, count_table, find_keys, row_hash, row_keys
 from marl_jax.lengths import longest_of, scan_while
 from marl_jax.losses import masked_mean, transition_influence
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.mappo import IPPOConfig
 from marl_jax.methods.part import Part
-from marl_jax.methods.ppo import Experience, only_ppo
+from marl_jax.methods.ppo import PPO, Experience, only_ppo
+from marl_jax.methods.q_learner import Learning, only_q_learner
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import Sharing
 from marl_jax.types import EpisodeBatch, Metrics
@@ -143,8 +144,10 @@ class TransitionInfluence(Part):
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
-        """Only the PPO core pays it."""
-        return only_ppo(backbone)
+        """A reward for each agent, or for a team that learns from episodes again."""
+        if issubclass(backbone, PPO) or only_q_learner(backbone) is None:
+            return None
+        return "it is paid to the PPO core or to a Q-learner with a mixer"
 
     def check(self) -> None:
         """Refuses a single agent."""
@@ -189,6 +192,40 @@ class TransitionInfluence(Part):
                 "table_load": jnp.mean(state.joint_outcomes[: 1 << 16, 0] > 0),
             },
         )
+
+    def watch(self, state: Any, own: Counts, fresh: EpisodeBatch) -> tuple[Counts, Metrics]:
+        """Counts what was met, where episodes are learned from more than once."""
+        del state
+        alive = fresh.alive[:-1] & fresh.valid[..., None]
+        own, rarity, influence = self.count(own, fresh, alive)
+        c, mask = self.core.config, alive.astype(rarity.dtype)
+        return own, {
+            "curiosity": masked_mean(c.curiosity_weight * rarity, mask),
+            "influence_bonus": masked_mean(c.influence_weight * influence.sum(-1), mask),
+            "table_load": jnp.mean(own.joint_outcomes[: 1 << 16, 0] > 0),
+        }
+
+    def bonus(self, learning: Learning) -> tuple[float, Float[Array, "T B N"]]:
+        """Curiosity and influence of steps that were counted before, by what has been counted until now."""
+        c, batch = self.core.config, learning.batch
+        own = learning.state.parts[self.core.parts.index(self)]
+        met = Counts(*map(find_keys, own, self.keys(batch)))
+        n, (i, j) = self.core.sizes.num_agents, self.pairs
+        alive = batch.alive[:-1] & batch.valid[..., None]
+        rarity = jnp.where(met.visits > 0, jnp.maximum(met.visits, 1) ** -0.5, 0.0) * alive
+        of_pairs = (
+            met.contexts[..., j],
+            met.outcomes[..., j],
+            met.joint_contexts,
+            met.joint_outcomes,
+        )
+        influence = transition_influence(*(x.astype(jnp.float32) for x in of_pairs))
+        first = jnp.arange(len(alive))[:, None] == 0
+        if batch.rows is not None:
+            first = batch.rows.start[:-1]
+        counts = alive[..., i] & alive[..., j] & ~first[..., None]
+        each = jnp.zeros((*alive.shape, n)).at[..., i, j].set(influence * counts)
+        return 1.0, c.curiosity_weight * rarity + c.influence_weight * each.sum(-1)
 
     def worth(
         self, influence: Float[Array, "T B N N"], experience: Experience
@@ -278,6 +315,11 @@ class DecisionInfluence(TransitionInfluence):
     """EDTI's part: influence counts as much as the state is worth to which it brings the other."""
 
     Options: ClassVar[type[Config]] = WorthOptions
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """It asks a critic what states are worth."""
+        return only_ppo(backbone)
 
     @property
     def values(self) -> tuple[str, ...]:

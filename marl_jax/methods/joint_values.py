@@ -82,12 +82,11 @@ class QTRAN(QLearner):
         """That of the joint value, L_opt and L_nopt."""
         target = state.target
         values = self.values(params, target, batch, key)
+        world = self.mixer_state(batch)
         hidden, q = values.hidden[:-1], values.online[:-1]
-        taken = self._joint(params, hidden, batch.action, batch.global_state[:-1])
-        greedy = self._joint(params, hidden, values.greedy[:-1], batch.global_state[:-1])
-        ahead = self._joint(
-            target, values.target_hidden[1:], values.chosen[1:], batch.global_state[1:]
-        )
+        taken = self._joint(params, hidden, batch.action, world[:-1])
+        greedy = self._joint(params, hidden, values.greedy[:-1], world[:-1])
+        ahead = self._joint(target, values.target_hidden[1:], values.chosen[1:], world[1:])
         y = self.targets(batch, ahead.q)
         mask = batch.valid.astype(y.dtype)
         td = td_loss(taken.q, y, mask)
@@ -153,12 +152,13 @@ class _WeightedQMIX(QMIXMethod):
     ) -> tuple[Float[Array, ""], Metrics]:
         """The weighted errors of Q_tot, and those of Q*."""
         target = state.target
-        values = self.values(params, target, batch, key)
-        q_tot = self.mix(params, self.in_order(self.taken(values, batch), key)).q_tot
-        _, central = self.unroll(params["central_agent"], batch, key)
-        ahead = self.unroll(target["central_agent"], batch, key)
+        keys = jax.random.split(key, 4)
+        values = self.values(params, target, batch, keys[0])
+        q_tot = self.mix(params, self.in_order(self.taken(values, batch), keys[1])).q_tot
+        _, central = self.unroll(params["central_agent"], batch, keys[2])
+        ahead = self.unroll(target["central_agent"], batch, keys[3])
         _, delayed = jax.lax.stop_gradient(ahead)
-        mask, world = batch.action_mask, batch.global_state
+        mask, world = batch.action_mask, self.mixer_state(batch)
         central_q = self._central(params, central[:-1], batch.action, mask[:-1], world[:-1])
         greedy_q = self._central(target, delayed[:-1], values.greedy[:-1], mask[:-1], world[:-1])
         next_q = self._central(target, delayed[1:], values.chosen[1:], mask[1:], world[1:])

@@ -1,7 +1,7 @@
-"""MAAC: soft actor-critic of a team whose critics attend to each other; EOI and DIAYN on top of it.
+"""MAAC: soft actor-critic of a team whose critics attend to each other.
 
-Papers: Iqbal and Sha 2019, "Actor-Attention-Critic for Multi-Agent Reinforcement Learning"; Jiang and Lu 2021 (EOI,
-sections 3.3 and 4.3). Authors' code of MAAC: github.com/shariqiqbal2810/MAAC; of EOI on it there is none.
+Paper: Iqbal and Sha 2019, "Actor-Attention-Critic for Multi-Agent Reinforcement Learning". Authors' code:
+github.com/shariqiqbal2810/MAAC.
 """
 
 import dataclasses
@@ -16,7 +16,6 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, masked_categorical
 from marl_jax.losses import action_values
-from marl_jax.methods.individuality import Classifier, IndividualityOptions
 from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import AttentionCritic, Params, Sharing
@@ -137,7 +136,7 @@ class MAAC(OffPolicyMethod):
             "critic": make_optimizer("adam", c.critic_lr, norm, c.critic_weight_decay),
         }
 
-    # What EOI changes.
+    # What a member of the family changes.
 
     def _init_params(self, key: jax.Array) -> dict[str, Params]:
         actor_key, critic_key = jax.random.split(key)
@@ -276,102 +275,3 @@ class MAAC(OffPolicyMethod):
         gradient = jnp.mean(decision.log_prob * weight, axis=0)
         logits = c.logit_weight * jnp.mean(decision.logits**2, axis=(0, 2))
         return jnp.sum(gradient + logits), {"entropy": decision.entropy.mean()}
-
-
-@dataclasses.dataclass(frozen=True)
-class EOIMAACConfig(IndividualityOptions, MAACConfig):
-    """Hyper-parameters of EOI on MAAC."""
-
-    agent: Literal["mlp"] = "mlp"
-    """Network of one agent: feed-forward, since single steps are drawn from the replay."""
-    hidden_size: Annotated[int, Range(minimum=1)] = 128
-    """Units of the policies' layers."""
-    observe_last_action: Literal[False] = False
-    """Not possible: single steps are drawn from the replay."""
-    classifier: Literal["mlp"] = "mlp"
-    """What the classifier sees: the observation, since single steps are drawn from the replay."""
-    classifier_batch: Annotated[int, Range(minimum=1)] = 32
-    """Episodes drawn for a gradient step of the classifier."""
-
-
-@dataclasses.dataclass(frozen=True)
-class EOIMAAC(MAAC):
-    """EOI (Jiang and Lu 2021) on MAAC: each agent's critic is also paid for its being recognised.
-
-    The environment's reward may be standardised, the intrinsic one never is: it is added after it. With
-    standardised rewards alpha is in their deviations; while they are rare the deviation is small and the task counts
-    for more.
-    """
-
-    Config: ClassVar = EOIMAACConfig
-
-    @property
-    def classifier(self) -> Classifier:
-        """Which agent is it?"""
-        return Classifier(self.config, self.sizes)
-
-    @property
-    def _drawn(self) -> dict[str, int]:
-        return {**super()._drawn, "classifier_batch": self.config.classifier_batch}
-
-    @property
-    def _optimizers(self) -> dict[str, optax.GradientTransformation]:
-        return {**super()._optimizers, "classifier": self.classifier.optimizer}
-
-    def _init_params(self, key: jax.Array) -> dict[str, Params]:
-        base_key, classifier_key = jax.random.split(key)
-        return {
-            **super()._init_params(base_key),
-            "classifier": self.classifier.init(classifier_key),
-        }
-
-    def _prepare(
-        self, state: OffPolicyState, replay: ReplayState, key: jax.Array
-    ) -> tuple[OffPolicyState, Metrics]:
-        """A gradient step of the classifier, on whole episodes: positives come from the same one."""
-        sample_key, loss_key = jax.random.split(key)
-        episodes = self.replay.sample(replay, sample_key, self.config.classifier_batch)
-        grad = jax.grad(self.classifier.loss, has_aux=True)
-        grads, metrics = grad(state.params["classifier"], episodes, loss_key)
-        return self._apply(state, "classifier", grads), metrics
-
-    def _rewards(
-        self, state: OffPolicyState, batch: EpisodeBatch, scale: RewardScale
-    ) -> Float[Array, "B N"]:
-        reward = super()._rewards(state, batch, scale)
-        alpha = self.classifier.weight(state.env_steps)
-        return reward + alpha * self.classifier.reward(state.params["classifier"], batch)[0]
-
-    def recognition(self, state: OffPolicyState, batch: EpisodeBatch) -> Float[Array, "T B N"]:
-        """p(i | o_i): how surely it tells each agent by what it observes along episodes."""
-        return self.classifier.recognition(state.params["classifier"], batch)
-
-    def update(
-        self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
-    ) -> tuple[OffPolicyState, Metrics]:
-        """As MAAC's; also logs what a step of the fresh episodes paid, unweighted."""
-        paid = self.classifier.paid(state.params["classifier"], fresh)
-        state, metrics = super().update(state, fresh, replay, key)
-        return state, {**metrics, **paid}
-
-
-@dataclasses.dataclass(frozen=True)
-class DIAYNConfig(EOIMAACConfig):
-    """Hyper-parameters of DIAYN; EOI's paper gives none, these are ours."""
-
-    intrinsic_reward: Literal["probability", "log_ratio"] = "log_ratio"
-    """log_ratio: log p(i | o_i) - log 1/N, DIAYN's with a skill per agent. probability: p(i | o_i), EOI's."""
-    positive_weight: Annotated[float, NotNegative] = 0.0
-    """Weight of the classifier's positive distance; none in DIAYN."""
-    information_weight: Annotated[float, NotNegative] = 0.0
-    """Weight of the classifier's mutual information; none in DIAYN."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DIAYN(EOIMAAC):
-    """DIAYN (Eysenbach et al. 2019) with a skill per agent, as EOI's section 4.3 compares with.
-
-    Its reward is added to the environment's; the policies' entropy, which it also maximises, is MAAC's own.
-    """
-
-    Config: ClassVar = DIAYNConfig

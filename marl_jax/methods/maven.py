@@ -15,8 +15,7 @@ from jaxtyping import Array, Float
 
 from envs.configuration import Config, Range
 from marl_jax.losses import mask_unavailable, masked_mean
-from marl_jax.methods.base import Sizes
-from marl_jax.methods.part import Part
+from marl_jax.methods.part import HeadedAgents, Part
 from marl_jax.methods.q_learner import (
     Learning,
     only_q_learner,
@@ -24,9 +23,8 @@ from marl_jax.methods.q_learner import (
     refuse_separate_agents,
 )
 from marl_jax.methods.team import NotNegative
-from marl_jax.networks import MLP, Params, TeamAgent
+from marl_jax.networks import MLP, Params
 from marl_jax.networks.generated import GeneratedLinear
-from marl_jax.rows import Rows
 from marl_jax.types import Metrics
 
 
@@ -44,86 +42,44 @@ class LatentOptions(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class LatentAgents:
-    """Agents whose action values are W(z, i) h, with h what a network makes of an agent's history.
+class LatentAgents(HeadedAgents):
+    """Agents whose action values are W(z, i) h, with h what a network makes of an agent's history."""
 
-    Attributes:
-        body: the networks that make h.
-        input_size: what they see.
-        context_size: values that z can take.
-        sizes: those of the task.
-    """
-
-    body: TeamAgent
-    input_size: int
-    context_size: int
-    sizes: Sizes
+    @property
+    def context_size(self) -> int:  # type: ignore[override]
+        """Values that z can take."""
+        return int(self.core.config.latent_size)
 
     @property
     def head(self) -> GeneratedLinear:
         """From an agent's hidden state, and z with the agent's number, to its action values."""
-        return GeneratedLinear(self.sizes.num_actions, use_bias=False)
+        return GeneratedLinear(self.core.sizes.num_actions, use_bias=False)
 
-    def init(self, key: jax.Array) -> Params:
-        """Draws the parameters."""
-        body_key, head_key = jax.random.split(key)
-        hidden = jnp.zeros((self.body.network.hidden_size,))
-        code = jnp.zeros((self.context_size + self.sizes.num_agents,))
-        return {
-            "body": self.body.init(body_key, self.input_size),
-            "head": self.head.init(head_key, hidden, code),
-        }
+    def init_head(self, key: jax.Array) -> dict[str, Params]:
+        """What makes W."""
+        hidden = jnp.zeros((self.core.config.hidden_size,))
+        code = jnp.zeros((self.context_size + self.core.sizes.num_agents,))
+        return {"head": self.head.init(jax.random.split(key)[1], hidden, code)}
 
     def latent(self, num_envs: int, key: jax.Array) -> Float[Array, "B Z"]:
         """z, one-hot; uniform."""
         size = self.context_size
         return jax.nn.one_hot(jax.random.randint(key, (num_envs,), 0, size), size)
 
-    def noise(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
-
-    def action_values(
+    def outputs(
         self,
         params: Params,
-        hidden: Float[Array, "*shape B N H"],
-        latent: Float[Array, "*#shape B Z"],
-    ) -> Float[Array, "*shape B N A"]:
+        hidden: Float[Array, "*shape N H"],
+        inputs: Float[Array, "*shape N I"],
+        drawn: Float[Array, "*#shape B Z"],
+    ) -> Float[Array, "*shape N A"]:
         """W(z, i) h."""
-        n = self.sizes.num_agents
-        identity = jnp.broadcast_to(jnp.eye(n), (*latent.shape[:-1], n, n))
-        latent = jnp.broadcast_to(latent[..., None, :], (*identity.shape[:-1], latent.shape[-1]))
+        del inputs
+        identity = self.core.identities(drawn.shape[:-1])
+        latent = jnp.broadcast_to(drawn[..., None, :], (*identity.shape[:-1], drawn.shape[-1]))
         code = jnp.concatenate([latent, identity], axis=-1)
-        values: Any = self.head.apply(params, hidden, code)
+        values: Any = self.head.apply(params["head"], hidden, code)
         return values
-
-    def step(
-        self,
-        params: Params,
-        hidden: Float[Array, "B N H"],
-        inputs: Float[Array, "B N I"],
-        latent: Float[Array, "B Z"],
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """One step."""
-        del key, explore
-        carried, hidden = self.body.step(params["body"], hidden, inputs)
-        return carried, self.action_values(params["head"], hidden, latent)
-
-    def unroll(
-        self,
-        params: Params,
-        inputs: Float[Array, "T B N I"],
-        latent: Float[Array, "*T B Z"],
-        key: jax.Array,
-        rows: Rows | None = None,
-    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
-        """All steps."""
-        del key
-        hidden, _ = self.body.unroll(params["body"], inputs, rows)
-        return hidden, self.action_values(params["head"], hidden, latent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +113,7 @@ class Latent(Part):
     @property
     def agents(self) -> LatentAgents:
         """Agents that follow z."""
-        core = self.core
-        size = core.config.latent_size
-        return LatentAgents(core.networks(0), core.agent_input_size, size, core.sizes)
+        return LatentAgents(self.core)
 
     @property
     def discriminator(self) -> MLP:

@@ -14,6 +14,7 @@ leaves alone does nothing:
 The backbone's state holds what a part learns.
 """
 
+import abc
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
@@ -28,6 +29,9 @@ from envs.configuration import Config
 from marl_jax.networks import MixerInputs, Params, TeamAgent
 from marl_jax.rows import Rows
 from marl_jax.types import EpisodeBatch, Metrics
+
+OWN = 1000
+"""Keys from here on are not those that a key is split into."""
 
 
 class Agents(Protocol):
@@ -134,6 +138,87 @@ class PlainAgents:
         """All steps."""
         del latent, key
         return self.team.unroll(params, inputs, rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadedAgents(abc.ABC):
+    """Agents whose outputs are made of hidden states by something else than a layer of their networks.
+
+    Attributes:
+        core: the backbone.
+    """
+
+    core: Any
+    context_size: ClassVar[int] = 0
+
+    @property
+    def body(self) -> TeamAgent:
+        """The backbone's networks, without their outputs."""
+        networks: TeamAgent = self.core.networks(0)
+        return networks
+
+    @abc.abstractmethod
+    def init_head(self, key: jax.Array) -> dict[str, Params]:
+        """Parameters of what makes the outputs. The first split of the key is not its own."""
+
+    @abc.abstractmethod
+    def outputs(
+        self,
+        params: Params,
+        hidden: Float[Array, "*shape N H"],
+        inputs: Float[Array, "*shape N I"],
+        drawn: Any,
+    ) -> Float[Array, "*shape N A"]:
+        """The outputs, given what was drawn."""
+
+    def init(self, key: jax.Array) -> Params:
+        """Draws the parameters."""
+        own = self.init_head(key)
+        size = self.core.agent_input_size
+        return {"body": self.body.init(jax.random.split(key)[0], size), **own}
+
+    def latent(self, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        del num_envs, key
+        return ()
+
+    def noise(self, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        del num_envs, key
+        return ()
+
+    def drawn(self, latent: Any, shape: tuple[int, ...], key: jax.Array, rows: Rows | None) -> Any:
+        """What the outputs are made with, for inputs of a shape."""
+        del shape, key, rows
+        return latent
+
+    def step(
+        self,
+        params: Params,
+        hidden: Float[Array, "B N H"],
+        inputs: Float[Array, "B N I"],
+        latent: Any,
+        key: jax.Array,
+        explore: bool,
+    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
+        """One step."""
+        del explore
+        carried, features = self.body.step(params["body"], hidden, inputs)
+        drawn = self.drawn(latent, inputs.shape, key, None)
+        return carried, self.outputs(params, features, inputs, drawn)
+
+    def unroll(
+        self,
+        params: Params,
+        inputs: Float[Array, "T B N I"],
+        latent: Any,
+        key: jax.Array,
+        rows: Rows | None = None,
+    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
+        """All steps."""
+        hidden, features = self.body.unroll(params["body"], inputs, rows)
+        drawn = self.drawn(latent, inputs.shape, key, rows)
+        return hidden, self.outputs(params, features, inputs, drawn)
 
 
 def history(hidden: Float[Array, "T B N H"], rows: Rows | None = None) -> Float[Array, "T B N H"]:
@@ -291,10 +376,19 @@ class Part:
         del state, latent, observation, key
         return action
 
-    def watch(self, state: Any, fresh: EpisodeBatch) -> Metrics:
-        """What to log of an iteration's episodes, before anything is learned from them."""
+    def watch(self, state: Any, own: Any, fresh: EpisodeBatch) -> tuple[Any, Metrics]:
+        """Looks at an iteration's episodes on the Q-learner, before anything is learned.
+
+        Args:
+            state: the backbone's.
+            own: what the part learns and counts by itself.
+            fresh: the episodes.
+
+        Returns:
+            Its own state after them, and what to log.
+        """
         del state, fresh
-        return {}
+        return own, {}
 
     def credits(
         self, params: dict[str, Params], taken: MixerInputs

@@ -30,7 +30,7 @@ from marl_jax.losses import (
     normalise,
 )
 from marl_jax.methods.diagnostics import critic_fit
-from marl_jax.methods.part import Agents, Part, PlainAgents, Steps, history
+from marl_jax.methods.part import OWN, Agents, Part, PlainAgents, Steps, history
 from marl_jax.methods.team import (
     AgentMemory,
     NotNegative,
@@ -57,8 +57,6 @@ from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
 from marl_jax.value_normalisation import ValueNorm
 
-OWN = 1000
-"""Keys from here on are not those that a key is split into."""
 MIN_EPISODES = 4
 """An iteration has at least so many whole episodes, however long they are."""
 ACTIVATIONS = {"relu": nn.relu, "tanh": nn.tanh}

@@ -27,7 +27,7 @@ from marl_jax.losses import (
     masked_mean,
     td_loss,
 )
-from marl_jax.methods.part import Agents, Part, PlainAgents, Steps, history
+from marl_jax.methods.part import OWN, Agents, Part, PlainAgents, Steps, history
 from marl_jax.methods.team import (
     AgentMemory,
     EpsilonConfig,
@@ -108,6 +108,7 @@ class ValueState(NamedTuple):
         episodes: episodes played.
         episodes_at_copy: episodes played when the targets were copied last.
         env_steps: environment steps taken, which drives the exploration schedule.
+        parts: what each part learns and counts by itself.
     """
 
     params: dict[str, Params]
@@ -116,6 +117,7 @@ class ValueState(NamedTuple):
     episodes: Int[Array, ""]
     episodes_at_copy: Int[Array, ""]
     env_steps: Int[Array, ""]
+    parts: tuple[Any, ...] = ()
 
 
 class Values(NamedTuple):
@@ -321,6 +323,9 @@ class QLearner(TeamMethod):
     def init(self, key: jax.Array) -> ValueState:
         """Draws the parameters."""
         own: dict[str, Params] = {}
+        parts = tuple(
+            part.start(jax.random.fold_in(key, OWN + k)) for k, part in enumerate(self.parts)
+        )
         for part in self.parts:
             drawn = part.init(key)
             if drawn:
@@ -329,7 +334,7 @@ class QLearner(TeamMethod):
         zero = jnp.zeros((), jnp.int32)
         # A copy, not the same buffers: the training loop donates both.
         copy = jax.tree.map(jnp.copy, params)
-        return ValueState(params, copy, self.optimizer.init(params), zero, zero, zero)
+        return ValueState(params, copy, self.optimizer.init(params), zero, zero, zero, parts)
 
     def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> AgentMemory:
         """Zeros, no last action, and what is drawn for the episode."""
@@ -368,8 +373,10 @@ class QLearner(TeamMethod):
     ) -> tuple[ValueState, Metrics]:
         """Takes a gradient step for every `update_interval` steps played, each on episodes drawn anew."""
         assert replay is not None
-        watched = {name: x for part in self.parts for name, x in part.watch(state, fresh).items()}
+        seen = zip(self.parts, state.parts, strict=True)
+        watched = [part.watch(state, own, fresh) for part, own in seen]
         state = state._replace(
+            parts=tuple(own for own, _ in watched),
             episodes=state.episodes + self.num_episodes,
             env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32),
         )
@@ -394,7 +401,8 @@ class QLearner(TeamMethod):
         keys = jax.random.split(key, self.rates.gradient_steps)
         state, metrics = jax.lax.scan(step, state, keys)
         metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
-        return state, {**metrics, "epsilon": self.epsilon(state), **watched}
+        metrics["epsilon"] = self.epsilon(state)
+        return state, {**metrics, **{name: x for _, said in watched for name, x in said.items()}}
 
     @property
     def row_counts(self) -> tuple[int, ...]:

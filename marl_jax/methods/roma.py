@@ -25,8 +25,7 @@ from marl_jax.losses import (
     softplus_of_clamped,
     specialisation_loss,
 )
-from marl_jax.methods.base import Sizes
-from marl_jax.methods.part import Part, history
+from marl_jax.methods.part import HeadedAgents, Part, history
 from marl_jax.methods.ppo import PPO
 from marl_jax.methods.q_learner import (
     QLearner,
@@ -36,7 +35,7 @@ from marl_jax.methods.q_learner import (
     refuse_separate_agents,
 )
 from marl_jax.methods.team import NotNegative
-from marl_jax.networks import Params, TeamAgent
+from marl_jax.networks import Params
 from marl_jax.networks.roles import (
     Dissimilarity,
     Gaussian,
@@ -127,68 +126,47 @@ def _activation(config: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class RoleAgents:
-    """Agents whose output layers are generated from roles that they draw at every step.
-
-    Attributes:
-        body: the networks that make hidden states.
-        input_size: what they see.
-        config: all options, ROMA's among them.
-        sizes: those of the task.
-    """
-
-    body: TeamAgent
-    input_size: int
-    config: Any
-    sizes: Sizes
-    context_size: ClassVar[int] = 0
+class RoleAgents(HeadedAgents):
+    """Agents whose output layers are generated from roles that they draw at every step."""
 
     @property
     def encoder(self) -> GaussianEncoder:
         """p(role | o), and of another instance q(role | tau, o)."""
-        c = self.config
+        c = self.core.config
         return GaussianEncoder(_hidden_layer(c), c.role_size, c.min_role_variance)
 
     @property
     def decoder(self) -> RoleDecoder:
         """From hidden states and roles to outputs."""
-        return RoleDecoder(_hidden_layer(self.config), self.sizes.num_actions)
+        return RoleDecoder(_hidden_layer(self.core.config), self.core.sizes.num_actions)
 
     @property
     def role_input_size(self) -> int:
         """Features that the role encoder sees."""
-        return self.input_size if self.config.role_input == "all" else self.sizes.observation
+        sees_all = self.core.config.role_input == "all"
+        return int(self.core.agent_input_size if sees_all else self.core.sizes.observation)
 
-    def init(self, key: jax.Array) -> Params:
-        """Draws the parameters."""
-        body_key, encoder_key, decoder_key = jax.random.split(key, 3)
-        size, n = self.config.hidden_size, self.sizes.num_agents
-        seen = jnp.zeros((1, n, self.role_input_size))
-        role = jnp.zeros((1, n, self.config.role_size))
+    def init_head(self, key: jax.Array) -> dict[str, Params]:
+        """The role encoder and the decoder."""
+        _, encoder_key, decoder_key = jax.random.split(key, 3)
+        c, n = self.core.config, self.core.sizes.num_agents
+        seen, role = jnp.zeros((1, n, self.role_input_size)), jnp.zeros((1, n, c.role_size))
         return {
-            "body": self.body.init(body_key, self.input_size),
             "encoder": self.encoder.init(encoder_key, seen),
-            "decoder": self.decoder.init(decoder_key, jnp.zeros((1, n, size)), role),
+            "decoder": self.decoder.init(decoder_key, jnp.zeros((1, n, c.hidden_size)), role),
         }
-
-    def latent(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing: roles are drawn at every step."""
-        del num_envs, key
-        return ()
 
     def noise(self, num_envs: int, key: jax.Array) -> Float[Array, "B N D"]:
         """What makes the roles."""
-        shape = (num_envs, self.sizes.num_agents, self.config.role_size)
+        shape = (num_envs, self.core.sizes.num_agents, self.core.config.role_size)
         return jax.random.normal(key, shape)
 
-    def seen(self, inputs: Float[Array, "*shape N I"]) -> Float[Array, "*shape N J"]:
-        """Of what the agents' networks see, what the role encoder does."""
-        return inputs[..., : self.role_input_size]
-
-    def encode(self, params: Params, seen: Float[Array, "*shape N I"]) -> Gaussian:
-        """The roles' distributions."""
-        encoded: Gaussian = self.encoder.apply(params, seen)  # type: ignore[assignment]
-        return encoded
+    def drawn(self, latent: Any, shape: tuple[int, ...], key: jax.Array, rows: Rows | None) -> Any:
+        """The noise that is given, or new one."""
+        if not isinstance(latent, tuple):
+            return latent
+        shape = (*shape[:-1], self.core.config.role_size)
+        return by_episode(rows, shape, functools.partial(jax.random.normal, key))
 
     def step(
         self,
@@ -199,30 +177,30 @@ class RoleAgents:
         key: jax.Array,
         explore: bool,
     ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """One step; greedy agents may take their roles' means. Roles are drawn, or made of the noise that is given."""
-        hidden, features = self.body.step(params["body"], hidden, inputs)
-        roles = self.encode(params["encoder"], self.seen(inputs))
-        sampled = explore or self.config.greedy_roles == "sampled"
-        noise = jax.random.normal(key, roles.mean.shape) if isinstance(latent, tuple) else latent
-        role = _draw(roles, noise) if sampled else roles.mean
-        return hidden, self.decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
+        """One step; greedy agents may take their roles' means, which is to draw 0."""
+        if not explore and self.core.config.greedy_roles == "mean":
+            latent = jnp.zeros((*inputs.shape[:-1], self.core.config.role_size))
+        return super().step(params, hidden, inputs, latent, key, explore)
 
-    def unroll(
+    def outputs(
         self,
         params: Params,
-        inputs: Float[Array, "T B N I"],
-        latent: Any,
-        key: jax.Array,
-        rows: Rows | None = None,
-    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
-        """Whole episodes, with roles drawn anew, or made of the noise that is given."""
-        hidden, features = self.body.unroll(params["body"], inputs, rows)
-        roles, noise = self.encode(params["encoder"], self.seen(inputs)), latent
-        if isinstance(noise, tuple):
-            draw = functools.partial(jax.random.normal, key)
-            noise = by_episode(rows, roles.mean.shape, draw)
-        role = _draw(roles, noise)
-        return hidden, self.decoder.apply(params["decoder"], features, role)  # type: ignore[return-value]
+        hidden: Float[Array, "*shape N H"],
+        inputs: Float[Array, "*shape N I"],
+        drawn: Any,
+    ) -> Float[Array, "*shape N A"]:
+        """By a layer that the roles generate."""
+        role = _draw(self.encode(params["encoder"], self.seen(inputs)), drawn)
+        return self.decoder.apply(params["decoder"], hidden, role)  # type: ignore[return-value]
+
+    def seen(self, inputs: Float[Array, "*shape N I"]) -> Float[Array, "*shape N J"]:
+        """Of what the agents' networks see, what the role encoder does."""
+        return inputs[..., : self.role_input_size]
+
+    def encode(self, params: Params, seen: Float[Array, "*shape N I"]) -> Gaussian:
+        """The roles' distributions."""
+        encoded: Gaussian = self.encoder.apply(params, seen)  # type: ignore[assignment]
+        return encoded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,8 +235,7 @@ class Roles(Part):
     @property
     def agents(self) -> RoleAgents:
         """Agents with roles."""
-        core = self.core
-        return RoleAgents(core.networks(0), core.agent_input_size, core.config, core.sizes)
+        return RoleAgents(self.core)
 
     @property
     def dissimilarity_model(self) -> Dissimilarity:

@@ -10,16 +10,15 @@ from marl_jax.networks.agents import (
     init_per_agent,
 )
 from marl_jax.networks.attention import AttentionCritic
+from marl_jax.networks.joint_values import JointValues, QTRANJoint
 from marl_jax.networks.layers import MLP, Initialization, Linear, hidden_gain
 from marl_jax.networks.mixers import (
     QMIX,
     QPLEX,
     VDN,
     CentralMixer,
-    JointValues,
     Mixed,
     MixerInputs,
-    QTRANJoint,
     permute_agents,
     temporal_credits,
 )

@@ -12,14 +12,17 @@ import marl_jax
 from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.distributions import masked_categorical
+from marl_jax.hashing import count_keys, count_table, find_keys, row_keys
 from marl_jax.methods.part import part_of
+from marl_jax.methods.q_learner import Kept, Learning
 from marl_jax.methods.recognition import Recognition
 from marl_jax.rollout import rollout
 from tests import tiny
-from tests.methods.learners import SIZES, differing, fast_jit
+from tests.methods.learners import SIZES, differing, fast_jit, make_batch
+from tests.methods.learners import drawn_state as drawn_value_state
 from tests.methods.ppo_learners import KEY, drawn_state, episodes
 from tests.methods.ppo_learners import make as make_ppo
-from tests.probes import AGENTS, Context
+from tests.probes import AGENTS, LIMIT, Context
 
 SMALL_ROMA: dict[str, Any] = {
     "agent": "gru",
@@ -190,7 +193,8 @@ def test_only_hypermarls_last_layers_know_whose_they_are() -> None:
     agents = method.agents
     params = agents.init(KEY)
     inputs = jnp.broadcast_to(
-        jax.random.normal(KEY, (3, 1, 1, agents.input_size)), (3, 1, AGENTS, agents.input_size)
+        jax.random.normal(KEY, (3, 1, 1, method.agent_input_size)),
+        (3, 1, AGENTS, method.agent_input_size),
     )
     hidden, q = (np.asarray(x) for x in agents.unroll(params, inputs, (), KEY))
     np.testing.assert_array_equal(hidden[:, :, 0], hidden[:, :, 1])
@@ -220,3 +224,43 @@ def test_hypermarl_does_not_see_who_it_is() -> None:
         recipe(recipe.Config(observe_identity=True), SIZES)
     with pytest.raises(ConfigurationError, match="hypermarl cannot stand on happo"):
         methods.recipe("hypermarl@happo")
+
+
+def test_eiti_on_a_replay_pays_by_what_was_counted() -> None:
+    """With one sight for all, by hand: 9 valid steps of each agent's one state, and no action that explains another."""
+    recipe: Any = methods.recipe("eiti@qmix")
+    method = recipe(
+        recipe.Config(
+            batch_size=3,
+            replay_capacity=3 * LIMIT,
+            update_interval=LIMIT,
+            hidden_size=4,
+            table_bits=8,
+            joint_table_bits=8,
+            curiosity_weight=2.0,
+        ),
+        SIZES,
+    )
+    batch = make_batch()
+    batch = batch._replace(observation=jnp.ones_like(batch.observation), extras=Kept())
+    assert int(batch.valid.sum()) == 9
+    part = method.parts[0]
+    empty = part.start(KEY)
+    own, metrics = part.watch(None, empty, batch)
+    # What was met n times before pays 1 / sqrt(n + 1); three episodes go on side by side.
+    assert float(metrics["curiosity"]) > 2.0 / 3.0
+    state = drawn_value_state(method, 0)._replace(parts=(own,))
+    values = method.values(state.params, state.target, batch, KEY)
+    nothing: Any = None
+    learning = Learning(state.params, state, batch, values, nothing, nothing, KEY, nothing)
+    weight, paid = part.bonus(learning)
+    valid = np.broadcast_to(np.asarray(batch.valid)[..., None], paid.shape)
+    np.testing.assert_allclose(weight * np.asarray(paid)[valid], 2.0 / 3.0, rtol=1e-6)
+    assert not np.asarray(paid)[~valid].any()
+
+
+def test_keys_are_found_as_they_were_counted() -> None:
+    keys = row_keys(jnp.arange(40)[:, None] % 13)
+    table, counts = count_keys(count_table(8), keys, jnp.ones(40, bool))
+    np.testing.assert_array_equal(find_keys(table, keys), counts)
+    assert not np.any(find_keys(table, row_keys(jnp.arange(100, 110)[:, None])))

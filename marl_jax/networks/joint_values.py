@@ -1,0 +1,55 @@
+"""Values of joint actions that no mixer makes of the agents' values."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+
+from marl_jax.networks.layers import MLP
+
+
+class JointValues(NamedTuple):
+    """What `QTRANJoint` returns.
+
+    Attributes:
+        q: Q_jt(s, u).
+        v: V_jt(s).
+    """
+
+    q: Float[Array, "*batch"]
+    v: Float[Array, "*batch"]
+
+
+class QTRANJoint(nn.Module):
+    """QTRAN-base's joint networks, Q_jt(s, sum_i e(h_i, u_i)) and V_jt(s); Son et al. 2019.
+
+    PyMARL's `qtran.py` with the architecture "qtran_paper" of size "small". The agents' hidden states
+    are not detached: the joint value's loss trains the agents' networks too.
+
+    Attributes:
+        embed_size: units of both hidden layers of Q_jt and of V_jt.
+    """
+
+    embed_size: int = 64
+
+    @nn.compact
+    def __call__(
+        self,
+        hidden: Float[Array, "*batch N H"],
+        action: Float[Array, "*batch N A"],
+        state: Float[Array, "*batch G"],
+    ) -> JointValues:
+        """Values one joint action.
+
+        Args:
+            hidden: the agents' hidden states.
+            action: their actions, one-hot.
+            state: the global state.
+        """
+        pairs = jnp.concatenate([hidden, action], axis=-1)
+        encoded = MLP((pairs.shape[-1],) * 2, name="encoder")(pairs)
+        joint = jnp.concatenate([state, jnp.sum(encoded, axis=-2)], axis=-1)
+        sizes = (self.embed_size, self.embed_size, 1)
+        q, v = MLP(sizes, name="q")(joint), MLP(sizes, name="v")(state)
+        return JointValues(q[..., 0], v[..., 0])
