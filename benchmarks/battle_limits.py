@@ -92,31 +92,35 @@ def planned(
     return jax.lax.scan(better, script, jnp.arange(n))[0]
 
 
-def share_won(env: Any, args: Arguments, plans: bool) -> float:
-    """Of so many battles."""
+def share_won(env: Any, args: Arguments, plans: bool) -> tuple[float, float]:
+    """Of so many battles; and the share of the planner's decisions that are not the script's."""
 
     @jax.jit
     def step(carry: Any, key: jax.Array) -> Any:
-        state, timestep, won, over = carry
-        legal = timestep.observation.action_mask
+        state, timestep, won, over, decisions = carry
+        legal, alive = timestep.observation.action_mask, timestep.observation.alive
         action = jax.vmap(functools.partial(focus_fire, env))(state, legal)
         if plans:
             keys = jax.random.split(key, args.battles)
             plan = jax.vmap(functools.partial(planned, env, args=args))(state, legal, keys)
             contact = legal[..., STOP + 1 :].any(axis=(1, 2))
-            turn = {"always": True, "contact": contact[:, None], "before": ~contact[:, None]}
-            action = jnp.where(turn[args.when], plan, action)
+            turns = {"always": contact | True, "contact": contact, "before": ~contact}
+            decides = turns[args.when][:, None] & alive & ~over[:, None]
+            decisions += jnp.array([(decides & (plan != action)).sum(), decides.sum()])
+            action = jnp.where(decides, plan, action)
         state, timestep = jax.vmap(env.step)(state, action)
         won = jnp.where(over, won, timestep.extras["won"])
-        return state, timestep, won, over | timestep.last()
+        return state, timestep, won, over | timestep.last(), decisions
 
     state, timestep = jax.vmap(env.reset)(jax.random.split(jax.random.key(0), args.battles))
-    carry: Any = (state, timestep, jnp.zeros(args.battles), jnp.zeros(args.battles, bool))
+    won, over = jnp.zeros(args.battles), jnp.zeros(args.battles, bool)
+    carry: Any = (state, timestep, won, over, jnp.zeros(2))
     for time in range(env.time_limit):
         carry = step(carry, jax.random.fold_in(jax.random.key(1), time))
         if bool(carry[3].all()):
             break
-    return float(carry[2].mean())
+    others, decisions = carry[4].tolist()
+    return float(carry[2].mean()), others / max(decisions, 1.0)
 
 
 def main() -> int:
@@ -127,8 +131,13 @@ def main() -> int:
             f"--when is {args.when}; it must be one of always, contact, before."
         )
     env = envs.make(f"smax/{args.scenario}")
-    print(f"{args.scenario}: the script wins {share_won(env, args, plans=False):.1%}", flush=True)
-    print(f"{args.scenario}: the planner wins {share_won(env, args, plans=True):.1%} ({args.when})")
+    print(
+        f"{args.scenario}: the script wins {share_won(env, args, plans=False)[0]:.1%}", flush=True
+    )
+    won, others = share_won(env, args, plans=True)
+    print(
+        f"{args.scenario}: the planner wins {won:.1%} ({args.when}); {others:.1%} of its decisions are not the script's"
+    )
     return 0
 
 
