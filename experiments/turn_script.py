@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.turn import State, Turn
-from envs.turn.env import EAT, SIZE, STARTS, STAY
+from envs.turn.env import EAT, STARTS, STAY
+from envs.turn.state import SIZE
 from experiments import command
 from marl_jax import ConfigurationError
 

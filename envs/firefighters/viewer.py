@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from envs.firefighters.env import State
+from envs.firefighters.state import State
 from envs.grid_viewer import WALL, GridViewer, Kind, Scene
 from envs.viewer import SKY_BLUE, VERMILLION
 

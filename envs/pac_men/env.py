@@ -19,6 +19,7 @@ from envs import grid
 from envs.base import MultiAgentEnv, Observation
 from envs.configuration import Config, ConfigurationError, Range
 from envs.cross_map import CrossMap
+from envs.pac_men.state import RewardKind, State
 from envs.viewer import Viewer
 
 EAT = 4
@@ -26,8 +27,6 @@ NUM_AGENTS = 4
 VIEW_RADIUS = 2
 IDLE_COST = 0.025
 WALL_VALUE, DOT_VALUE, AGENT_VALUE = -1.0, 1.0, 0.1
-
-RewardKind = Literal["total", "min_over_rooms", "dense"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,28 +109,6 @@ class SparsePacMenConfig(PacMenConfig):
     """
 
     reward: RewardKind | None = "min_over_rooms"
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class State:
-    """Everything that `PacMen` needs to go on.
-
-    Attributes:
-        key: random key of the episode; it stays the same, each step folds its own number into it.
-        step_count: [] int32, steps since the reset.
-        positions: [4, 2] int32, (row, column) of each agent.
-        dots: [4, D, 2] int32, (row, column) of the dots of each room: top, bottom, left, right.
-        left: [4, D] bool, which of them have not been eaten.
-        eaten: [4] int32, dots eaten in each room since the reset.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    positions: jax.Array
-    dots: jax.Array
-    left: jax.Array
-    eaten: jax.Array
 
 
 class PacMen(MultiAgentEnv[State]):

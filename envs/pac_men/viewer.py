@@ -4,7 +4,7 @@ import numpy as np
 
 from envs.cross_map import ROOMS
 from envs.grid_viewer import WALL, GridViewer, Kind, Scene
-from envs.pac_men.env import RewardKind, State
+from envs.pac_men.state import RewardKind, State
 from envs.viewer import YELLOW
 
 _DOT = Kind("dot", "o", YELLOW, "disc")

@@ -13,11 +13,11 @@ from jumanji.types import TimeStep
 
 from envs.base import MultiAgentEnv, Observation
 from envs.configuration import Config, ConfigurationError, Range
+from envs.pursuit_1d.state import REWARD, State
 from envs.viewer import Viewer
 
 INCREASE, DECREASE, KEEP = range(3)
 START_LIMIT = 10
-REWARD = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,29 +47,6 @@ class Pursuit1DConfig(Config):
             raise ConfigurationError(
                 f"clip is {self.clip!r}; it must be 0 (no clipping) or at least {START_LIMIT}."
             )
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class State:
-    """Everything that `Pursuit1D` needs to go on.
-
-    Attributes:
-        key: random key; the steps draw nothing from it.
-        step_count: [] int32, steps since the reset.
-        values: [2] int32, the number that each agent holds.
-        good_actions: [] int32, moves of either agent towards the target since the reset.
-        bad_actions: [] int32, moves of either agent away from it since the reset.
-        net_joint_moves: [] int32, steps in which both approached less those in which both moved
-            away.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    values: jax.Array
-    good_actions: jax.Array
-    bad_actions: jax.Array
-    net_joint_moves: jax.Array
 
 
 class Pursuit1D(MultiAgentEnv[State]):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from envs.pursuit_1d.env import REWARD, State
+from envs.pursuit_1d.state import REWARD, State
 from envs.viewer import AGENT_NAMES, BLACK, BLUE, GREEN, GREY, ORANGE, Viewer, one_state
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from jumanji.types import TimeStep
 from envs import grid
 from envs.base import MultiAgentEnv, Observation
 from envs.configuration import Config, ConfigurationError, Range
+from envs.push_box.state import State
 from envs.viewer import Viewer
 
 STAY = 4
@@ -92,26 +93,6 @@ class PushBoxConfig(Config):
         """Least and greatest row and column in which a box appears in EDTI's variant."""
         low = 4 if self.box_low is None else self.box_low
         return low, self.size - 4 if self.box_high is None else self.box_high
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class State:
-    """Everything that `PushBox` needs to go on.
-
-    Attributes:
-        key: random key of the episode; it stays the same, each step folds its own number into it.
-        step_count: [] int32, steps since the reset.
-        positions: [2, 2] int32, (row, column) of agent 0 and of agent 1.
-        box: [2] int32, (row, column) of the box's centre.
-        boxes_delivered: [] int32, boxes brought to the wall since the reset.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    positions: jax.Array
-    box: jax.Array
-    boxes_delivered: jax.Array
 
 
 class PushBox(MultiAgentEnv[State]):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from envs.grid_viewer import WALL, GridViewer, Kind, Scene
-from envs.push_box.env import State
+from envs.push_box.state import State
 from envs.viewer import AGENT_NAMES
 
 _SMALL_BOX = Kind("box", "X", "#A6713A", "square")

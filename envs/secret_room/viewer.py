@@ -3,7 +3,7 @@
 import numpy as np
 
 from envs.grid_viewer import WALL, GridViewer, Kind, Scene
-from envs.secret_room.env import Geometry, State
+from envs.secret_room.state import Geometry, State
 from envs.viewer import AGENT_NAMES
 
 _CLOSED = Kind("door, closed", "+", "#8C510A")

@@ -14,9 +14,9 @@ from jumanji.types import TimeStep
 from envs import grid
 from envs.base import MultiAgentEnv, Observation
 from envs.configuration import Config, Range
+from envs.turn.state import SIZE, State
 from envs.viewer import Viewer
 
-SIZE = 5
 EAT, STAY = 4, 5
 APPLE_REWARD = 10.0
 STARTS = ((0, 0), (SIZE - 1, SIZE - 1))
@@ -39,30 +39,6 @@ class TurnConfig(Config):
 
     time_limit: Annotated[int, Range(minimum=1)] = 100
     punish_trapped_eat: bool = True
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class State:
-    """Everything that `Turn` needs to go on.
-
-    Attributes:
-        key: random key of the episode; it stays the same, each step folds its own number into it.
-        step_count: [] int32, steps since the reset.
-        positions: [2, 2] int32, (row, column) of agent 0 and of agent 1.
-        apple: [2] int32, (row, column).
-        turn: [] int32, 0 or 1: the agent that is free.
-        apples_eaten: [] int32, since the reset.
-        penalties: [] int32, punishments of 1 since the reset.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    positions: jax.Array
-    apple: jax.Array
-    turn: jax.Array
-    apples_eaten: jax.Array
-    penalties: jax.Array
 
 
 class Turn(MultiAgentEnv[State]):

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from envs.turn.env import SIZE, State
+from envs.turn.state import SIZE, State
 from envs.viewer import (
     AGENT_NAMES,
     BLACK,

@@ -15,6 +15,7 @@ from envs import grid
 from envs.base import MultiAgentEnv, Observation
 from envs.configuration import Config, ConfigurationError, Range
 from envs.viewer import Viewer
+from envs.windy_maze.state import State
 
 EAT = 4
 VIEW_RADIUS = 2
@@ -53,26 +54,6 @@ class WindyMazeConfig(Config):
                 f"wind_from is {self.wind_from!r}; it must be at least {-self.arm} and at most "
                 f"{self.arm}, the ends of the bar (arm is {self.arm})."
             )
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class State:
-    """Everything that `WindyMaze` needs to go on.
-
-    Attributes:
-        key: random key of the episode; it stays the same, each step folds its own number into it.
-        step_count: [] int32, steps since the reset.
-        positions: [2, 2] int32, (row, column) of agent 0 and of agent 1.
-        dots: [2] bool, whether the left and the right dot are still there.
-        blown: [2] bool, which agents the wind moved, or tried to move, in the last step.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    positions: jax.Array
-    dots: jax.Array
-    blown: jax.Array
 
 
 class WindyMaze(MultiAgentEnv[State]):
@@ -248,7 +229,7 @@ class WindyMaze(MultiAgentEnv[State]):
     def _make_viewer(self) -> Viewer[State]:
         from envs.windy_maze.viewer import WindyMazeViewer
 
-        return WindyMazeViewer(self)
+        return WindyMazeViewer(self.layout, self.windy_cells, self.ends, self.time_limit)
 
 
 def _extras(state: State) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import envs
 from envs.secret_room import SecretRoom, State
-from envs.secret_room.env import Geometry
+from envs.secret_room.state import Geometry
 from tests.envs.rollouts import (
     Policy,
     episodes_mixed_policy,
