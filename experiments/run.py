@@ -88,7 +88,7 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         """Command line of a run."""
 
         method: str = base.method
-        """Method to train, or its part for a backbone of your choice, or several (liir+eiti); --list shows them."""
+        """Method to train, or its part for a backbone of your choice, or several (liir+roma); --list shows them."""
         backbone: str | None = None
         """Backbone to put the method's part on, in place of its own; --list shows the pairs."""
         env: str = base.env

@@ -27,7 +27,7 @@ from marl_jax.networks import MLP, Params
 
 @dataclasses.dataclass(frozen=True)
 class HyperOptions(Config):
-    """Options of HyperMARL; defaults are its authors' on SMAX."""
+    """Options of HyperMARL; defaults are its authors' on SMAX, but for the width."""
 
     embedding_size: Annotated[int, Range(minimum=1)] = 64
     """Numbers that stand for an agent; learned."""

@@ -100,6 +100,11 @@ class LearnedReward(Part):
             raise ConfigurationError(
                 "normalise_advantage is 'minibatch'; it must be 'batch' or 'agent' unless meta_gradient is 'all'."
             )
+        # The meta-gradient goes through the task's reward and its own, and knows of no other.
+        if any(type(part).rewards is not Part.rewards for part in self.core.parts if part != self):
+            raise ConfigurationError(
+                "liir stands beside a part that pays agents, too; it must be the only one that does."
+            )
 
     @property
     def values(self) -> tuple[str, ...]:

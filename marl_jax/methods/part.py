@@ -8,7 +8,7 @@ leaves alone does nothing:
 - `bonus`: what the team is paid besides the task's reward.
 - `rewards`, `values`: the same on the PPO core, where a critic may learn further values.
 - `loss`: what is added to the backbone's loss.
-- `start`, `learn`: what it learns and counts by itself.
+- `start`, `watch`, `learn`: what it learns and counts by itself.
 - `explore`: what its agents do besides the backbone's exploration.
 
 The backbone's state holds what a part learns.

@@ -1,7 +1,7 @@
 """How methods are put together: a backbone, parts that make its agents differ, and options.
 
 A name of the registry is a method as its paper has it. Any other pair has a name too: `gre@qplex` is GRE's part on
-QPLEX, `liir+social_influence@mappo` two parts on MAPPO, each with its options beside the backbone's.
+QPLEX, `liir+roma@mappo` two parts on MAPPO, each with its options beside the backbone's.
 """
 
 import dataclasses

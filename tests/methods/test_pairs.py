@@ -264,3 +264,10 @@ def test_keys_are_found_as_they_were_counted() -> None:
     table, counts = count_keys(count_table(8), keys, jnp.ones(40, bool))
     np.testing.assert_array_equal(find_keys(table, keys), counts)
     assert not np.any(find_keys(table, row_keys(jnp.arange(100, 110)[:, None])))
+
+
+def test_liir_is_the_only_part_that_pays() -> None:
+    """Its meta-gradient knows of no other reward."""
+    with pytest.raises(ConfigurationError, match="it must be the only one that does"):
+        make_ppo("liir+social_influence@mappo")
+    make_ppo("liir+roma@mappo", agent="gru")
