@@ -341,12 +341,15 @@ def _check_steps(
     steps = rests.observation.step_count
     expected = np.broadcast_to(np.arange(1, env.time_limit + 1), steps.shape)
     assert np.all(steps[alive] == expected[alive]), "step_count does not count the steps"
-    for name, value in (
-        ("agents_view", rests.observation.agents_view),
-        ("global_state", rests.observation.global_state),
-        ("reward", rests.reward),
+    for name, at_reset, later in (
+        ("agents_view", firsts.observation.agents_view, rests.observation.agents_view),
+        ("global_state", firsts.observation.global_state, rests.observation.global_state),
+        ("reward", firsts.reward, rests.reward),
+        *((f"extras[{name!r}]", x, rests.extras[name]) for name, x in firsts.extras.items()),
     ):
-        assert np.all(np.isfinite(value[alive])), f"{name} is not finite"
+        assert np.all(np.isfinite(at_reset)), f"{name} is not finite at reset"
+        assert np.all(np.isfinite(later[alive])), f"{name} is not finite"
+    assert np.all(firsts.observation.alive), "an agent is dead at reset"
     masks = (firsts.observation.action_mask, rests.observation.action_mask[alive & ~last])
     assert all(mask.any(-1).all() for mask in masks), "an agent has no legal action"
 
@@ -373,7 +376,7 @@ def _check_scale(
     before_end = np.cumsum(last, axis=1) - last == 0
     for name in ("agents_view", "global_state"):
         first, rest = getattr(firsts.observation, name), getattr(rests.observation, name)
-        found = max(np.abs(first).max(), np.abs(rest[before_end]).max())
+        found = np.abs(np.concatenate([first.ravel(), rest[before_end].ravel()])).max()
         assert found <= largest, (
             f"{name} holds a number of size {found:g}, networks want at most {largest:g}: divide it by its range"
         )

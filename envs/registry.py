@@ -3,14 +3,16 @@
 >>> env = make("turn", time_limit=50)
 """
 
+import dataclasses
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import jumanji
 
-from envs import bridges
+from envs import bridges, own_classes
 from envs.base import MultiAgentEnv
-from envs.configuration import unknown_name
+from envs.configuration import ConfigurationError, unknown_name
 
 # Name -> (module, class, jumanji id). A world's version goes up when its dynamics change.
 _WORLDS = {
@@ -39,15 +41,19 @@ def names() -> tuple[str, ...]:
 
 
 def world_class(name: str) -> type[MultiAgentEnv[Any]]:
-    """The class behind a name.
+    """The class behind a name: one of `names()`, or `package.module:Class` for a world of your own.
 
     Raises:
         ConfigurationError: if there is no such world, or it needs a library that is not installed.
     """
+    if own_classes.is_own(name):
+        kind: type[Any] = MultiAgentEnv
+        return own_classes.find(name, kind, "env")
     if name in bridges.names():
         return bridges.bridged_class(name)
     if name not in _WORLDS:
-        raise unknown_name("environment", name, names())
+        error = unknown_name("environment", name, names())
+        raise ConfigurationError(f"{error} A world of your own is package.module:Class.")
     module, attribute, _ = _WORLDS[name]
     return getattr(importlib.import_module(module), attribute)
 
@@ -63,7 +69,7 @@ def make(name: str, **options: Any) -> MultiAgentEnv[Any]:
     """Makes the world called `name`.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or `package.module:Class` for a world of your own.
         **options: fields of the world's `Config`.
 
     Raises:
@@ -71,6 +77,39 @@ def make(name: str, **options: Any) -> MultiAgentEnv[Any]:
             needs a library that is not installed.
     """
     return world_class(name)(**options)
+
+
+def describe(env: MultiAgentEnv[Any]) -> tuple[str, Mapping[str, Any]]:
+    """The name and the options that `make` makes the same world from.
+
+    Raises:
+        ConfigurationError: if it cannot: its class is defined within a function, or takes more than its options.
+    """
+    kind, options = (
+        type(env),
+        {f.name: getattr(env.config, f.name) for f in dataclasses.fields(env.config)},
+    )
+    known = [name for name in names() if _is_class_of(kind, name)]
+    name = known[0] if known else own_classes.name_of(kind)
+    try:
+        again = world_class(name)(**options)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"{kind.__name__} cannot be made again ({error}); all that it is made from must be fields of its Config."
+        ) from error
+    if type(again) is not kind:
+        raise ConfigurationError(
+            f"{name} is another class now than that of the environment; make the environment anew."
+        )
+    return name, options
+
+
+def _is_class_of(kind: type, name: str) -> bool:
+    """Whether a registered name stands for a class, without importing another library for it."""
+    if name in bridges.names():
+        return kind.__module__.startswith("envs.bridges.") and bridges.bridged_class(name) is kind
+    module, attribute, _ = _WORLDS[name]
+    return kind.__module__.startswith(module) and kind.__name__ == attribute
 
 
 def register_with_jumanji() -> None:

@@ -10,7 +10,7 @@ the environment's reference policy, which sees its whole state.
 import argparse
 import dataclasses
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -39,9 +39,9 @@ class Arguments:
     """With --policy: the environment to play; its options are --env.NAME."""
     episodes: int = 100
     """Episodes for each seed: so many greedy ones, and as many sampled ones."""
-    checkpoint: int | None = None
-    """Which of the run's checkpoints, if not the last: the last two are there, and with --keep-every others, 0, the
-    untrained teams, among them."""
+    checkpoint: int | Literal["best"] | None = None
+    """Which of the run's checkpoints, if not the last: the last two are there, with --keep-every others, 0, the
+    untrained teams, among them, and best, every seed as it was at its best evaluation."""
     seed: int | None = None
     """Evaluate this seed only; all of them if not given. --render draws it, or the best one."""
     episode_seed: int = 0

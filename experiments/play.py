@@ -16,14 +16,14 @@ from rich.progress import track
 import envs
 from envs.base import MultiAgentEnv
 from experiments import command
-from marl_jax import ConfigurationError
-from marl_jax.api import load_policy
+from marl_jax import ConfigurationError, teams
+from marl_jax.api import load_policy, load_team
 from marl_jax.policy import Episode, play_episode
 from marl_jax.settings import MAX_SEED
 
 DESCRIPTION = """Plays one episode of an environment and shows it: as text in the terminal, or with --render as an
 animated GIF. --policy is "random" (uniform over the legal actions), "scripted" (the environment's reference policy,
-which sees its whole state) or the folder of a run (greedy; --env and its options are then those of the run). Options
+which sees its whole state), the folder of a run or a team (greedy; --env and its options are then its own). Options
 of the environment are --env.NAME; this page shows those of the one named on the command line (turn if none is);
 [P] marks what a paper says, [R] a public code, [S] a choice of this project. run.py --list shows all environments."""
 
@@ -66,7 +66,7 @@ def _parse(arguments: list[str]) -> Any:
         """Command line."""
 
         policy: str = "scripted"
-        """random, scripted, or the folder of a run."""
+        """random, scripted, the folder of a run, or a team: a file, or one of the library's such as turn/liir."""
         env: str | None = None
         """Environment to play."""
         render: str | None = None
@@ -82,7 +82,7 @@ def _parse(arguments: list[str]) -> Any:
     # A run brings the options of its environment along.
     policy = first.parse_known_args(arguments)[0].policy or "scripted"
     options_given = [a.split("=")[0] for a in arguments if a.startswith(("--env.", "--no-env."))]
-    if Path(policy).is_dir() and options_given:
+    if policy not in ("random", "scripted") and options_given:
         raise ConfigurationError(
             f"{options_given[0]} is given with --policy {policy}; a run plays its own environment, only random and "
             "scripted take options."
@@ -101,16 +101,18 @@ def _episode(args: Any) -> tuple[MultiAgentEnv[Any], Episode]:
     """Plays what the command line asks for."""
     key = jax.random.key(args.seed)
     if args.policy not in ("random", "scripted"):
-        if not Path(args.policy).is_dir():
+        if not Path(args.policy).exists() and args.policy not in teams.names():
             raise ConfigurationError(
-                f"--policy is {args.policy!r}; it must be random, scripted, or the folder of a run."
+                f"--policy is {args.policy!r}; it must be random, scripted, the folder of a run, a team's file, or one "
+                f"of: {', '.join(teams.names())}."
             )
         if args.env is not None:
             raise ConfigurationError(
                 f"--env is given with --policy {args.policy}; a run plays its own environment, "
                 "only random and scripted need one."
             )
-        policy = load_policy(args.policy, args.run_seed)
+        folder = Path(args.policy).is_dir()
+        policy = load_policy(args.policy, args.run_seed) if folder else load_team(args.policy)
         return policy.env, policy.episode(key)
     if args.env is None:
         raise ConfigurationError(f"--env is missing; choose from: {', '.join(envs.names())}.")

@@ -92,7 +92,7 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         backbone: str | None = None
         """Backbone to put the method's part on, in place of its own; --list shows the pairs."""
         env: str = base.env
-        """Task to train on; --list shows them."""
+        """Task to train on; --list shows them, package.module:Class is one of your own."""
         preset: Annotated[str | None, tyro.conf.arg(help=_preset_help())] = None
         seeds: int = base.seeds
         """How many seeds."""
@@ -102,6 +102,8 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         """Folder for the run, new or empty; runs/ENV/METHOD/STAMP if not given."""
         resume: str | None = None
         """Folder of a run to go on with. Only --total-steps may differ from it."""
+        init_from: str | None = base.init_from
+        """Run whose teams these start from, or a team's file or name; networks and task must have the same sizes."""
         list: bool = False
         """Shows the methods and tasks, and exits."""
         training: Annotated[Any, tyro.conf.arg(name="", constructor=type(base.training))] = (

@@ -5,7 +5,7 @@
 """
 
 from envs.configuration import ConfigurationError
-from marl_jax.api import TrainResult, load, load_policy, resume, train
+from marl_jax.api import TrainResult, load, load_policy, load_team, resume, train
 from marl_jax.policy import Policy
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "TrainResult",
     "load",
     "load_policy",
+    "load_team",
     "resume",
     "train",
 ]

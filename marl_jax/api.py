@@ -7,16 +7,20 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from envs import own_classes
+from envs.base import MultiAgentEnv
 from envs.configuration import ConfigurationError
+from envs.registry import describe
 from envs.registry import make as make_env
-from marl_jax import methods
+from marl_jax import methods, teams
 from marl_jax.evaluation import GREEDY, SAMPLED, evaluate, headline_of
+from marl_jax.methods.team import TeamMethod
 from marl_jax.plots import Curve
 from marl_jax.policy import Policy
 from marl_jax.progress import Progress, Silent, default_progress, duration
@@ -89,7 +93,8 @@ def policy_of(
         raise ConfigurationError(f"seed is {seed}; it must be one of {settings.seed} to {last}.")
     index = seed - settings.seed
     learner = jax.tree.map(lambda x: x[index], state.method)
-    return Policy(trainer.env, trainer.method, learner, int(state.env_steps[index]))
+    own = dataclasses.replace(settings, seed=seed, seeds=1)
+    return Policy(trainer.env, trainer.method, learner, int(state.env_steps[index]), own)
 
 
 def make_trainer(settings: RunSettings) -> Trainer:
@@ -103,10 +108,12 @@ def check_settings(settings: RunSettings) -> None:
     """Refuses what does not fit, before anything is written.
 
     Raises:
-        ConfigurationError: if the options do not fit the task, or what the seeds keep is more than the memory (to
-            train them takes somewhat more).
+        ConfigurationError: if the options do not fit the task, the teams to start from have other sizes, or what the
+            seeds keep is more than the memory (to train them takes somewhat more).
     """
     trainer = make_trainer(settings)
+    if settings.init_from is not None:
+        start_from(settings.init_from, trainer)
     have = memory_size(trainer.mesh)
     need = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(trainer.abstract_state()))
     if have is not None and need > have:
@@ -117,13 +124,54 @@ def check_settings(settings: RunSettings) -> None:
         )
 
 
-def load(run: str | Path, checkpoint: int | None = None) -> tuple[Trainer, RunState, RunSettings]:
+def start_from(source: str, trainer: Trainer) -> dict[str, Any]:
+    """What all seeds' learners take over from trained teams: the k-th from the k-th, or over again from the first.
+
+    Args:
+        source: a run, whose failed seeds are left out, or a team's file or name.
+        trainer: whose learners start from them.
+
+    Returns:
+        By field of a learner's state, arrays [S, ...].
+
+    Raises:
+        ConfigurationError: if there is no such run or team, or it has other sizes.
+    """
+    if (Path(source).expanduser() / "config.json").is_file():
+        _, state, settings = load(source)
+        failed = RunDirectory.open(source).failures()
+        healthy = np.array([i for i in range(settings.seeds) if settings.seed + i not in failed])
+        if not healthy.size:
+            raise ConfigurationError(f"init_from is {source}; all of its seeds failed.")
+        arrays = teams.arrays_of(teams.kept(state.method))
+    else:
+        healthy = np.zeros(1, int)
+        arrays = {name: x[None] for name, x in teams.read(teams.file_of(source))[0].items()}
+    like = jax.eval_shape(trainer.method.init, jax.random.key(0))
+    if not hasattr(like, "params"):
+        raise ConfigurationError(
+            f"init_from is {source}; it needs a method whose state has a field params, as all registered ones have."
+        )
+    template = {name: x for name, x in teams.kept(like).items() if name in teams.LEARNED}
+    rows = healthy[np.arange(trainer.num_seeds) % healthy.size]
+    return teams.like(template, arrays, f"init_from {source}", rows)
+
+
+BEST = "best"
+"""Name of the checkpoint of each seed's best evaluation."""
+
+Checkpoint = int | Literal["best"] | None
+
+
+def load(run: str | Path, checkpoint: Checkpoint = None) -> tuple[Trainer, RunState, RunSettings]:
     """Loads a checkpoint of a run, on whatever devices are here; without its replay.
 
     Args:
         run: the run's folder.
         checkpoint: which of those in its folder `checkpoints`, 0 for the untrained teams; the last one by default.
-            There is one after every chunk of the seeds that still went on; `env_steps` says how far each was.
+            There is one after every chunk of the seeds that still went on; `env_steps` says how far each was. "best" is
+            each seed as it was at its best evaluation, by the task's headline or by the return; its optimiser is
+            left out, and what it scored then is too good to report.
 
     Raises:
         ConfigurationError: if the folder is not a run, its checkpoint is damaged, or there is none of that number.
@@ -131,19 +179,46 @@ def load(run: str | Path, checkpoint: int | None = None) -> tuple[Trainer, RunSt
     directory = RunDirectory.open(run)
     settings = directory.settings()
     trainer = make_trainer(settings)
+    if checkpoint == BEST:
+        return trainer, _load_best(directory, trainer), settings
     step = directory.latest_checkpoint()
     if checkpoint is not None:
         kept = directory.checkpoints.steps()
         if checkpoint not in kept:
+            best = [BEST] if directory.best.is_file() else []
             raise ConfigurationError(
-                f"checkpoint is {checkpoint}; {run} holds {', '.join(map(str, kept))}."
+                f"checkpoint is {checkpoint!r}; {run} holds {', '.join([*map(str, kept), *best])}."
             )
         step = checkpoint
     like = trainer.abstract_state()._replace(replay=None)
     return trainer, directory.checkpoints.restore(step, like), settings
 
 
-def load_policy(run: str | Path, seed: int | None = None, checkpoint: int | None = None) -> Policy:
+def _load_best(directory: RunDirectory, trainer: Trainer) -> RunState:
+    """Each seed as it was at its best evaluation."""
+    if not directory.best.is_file():
+        raise ConfigurationError(
+            f"{directory.path} has no best checkpoint: nothing was evaluated yet."
+        )
+    arrays, _ = teams.read(directory.best)
+    like = trainer.abstract_state()
+    template = {"learner": teams.kept(like.method), "env_steps": like.env_steps}
+    found = teams.like(template, arrays, str(directory.best))
+    keys = jax.vmap(jax.random.key)(np.arange(trainer.num_seeds))
+    zeros: Any = np.zeros(trainer.num_seeds, np.int32)
+    return RunState(teams.put(like.method, found["learner"]), None, keys, zeros, found["env_steps"])
+
+
+def load_team(team: str | Path) -> Policy:
+    """Loads a team: one that comes with the library, such as "turn/liir", or the file that `Policy.save` has written.
+
+    Raises:
+        ConfigurationError: if there is no such team, or its file is damaged.
+    """
+    return Policy.load(teams.file_of(team))
+
+
+def load_policy(run: str | Path, seed: int | None = None, checkpoint: Checkpoint = None) -> Policy:
     """Loads the team of one seed of a run, the first by default.
 
     Args:
@@ -159,8 +234,8 @@ def load_policy(run: str | Path, seed: int | None = None, checkpoint: int | None
 
 
 def train(
-    method: str,
-    env: str,
+    method: str | type[TeamMethod],
+    env: str | MultiAgentEnv[Any],
     seeds: int = 16,
     *,
     seed: int = 0,
@@ -170,6 +245,7 @@ def train(
     method_options: Mapping[str, Any] | None = None,
     env_options: Mapping[str, Any] | None = None,
     preset: str | None = None,
+    init_from: str | Path | None = None,
     progress: Progress | bool = True,
 ) -> TrainResult:
     """Trains `seeds` teams side by side.
@@ -177,8 +253,9 @@ def train(
     >>> result = marl_jax.train(method="liir", env="turn", seeds=4, total_steps=100_000)
 
     Args:
-        method: name of the method.
-        env: name of the task.
+        method: name of the method, `package.module:Class` or class for one of your own.
+        env: name of the task, `package.module:Class` for one of your own; or an environment, whose class must stand at
+            the top level of a module, script or notebook.
         seeds: how many seeds.
         seed: the first of them.
         total_steps: environment steps for each seed; the task's default if None.
@@ -187,12 +264,22 @@ def train(
         method_options: fields of the method's `Config`.
         env_options: fields of the task's `Config`.
         preset: name of a set of options, which those given here override.
+        init_from: folder of a run whose teams these start from, or a team's file or name (`load_team`). They take over
+            networks and what parts have learned; optimisers, schedules and counts begin anew.
         progress: a display, or whether to show the default one.
 
     Raises:
         ConfigurationError: if a name is unknown, a value is not allowed, `out` cannot be written or there is not memory
             enough.
     """
+    if isinstance(method, type):
+        method = own_classes.name_of(method)
+    if isinstance(env, MultiAgentEnv):
+        if env_options:
+            raise ConfigurationError(
+                "env_options is given with an environment; give its options where it is made."
+            )
+        env, env_options = describe(env)
     training = dict(training_options or {})
     if total_steps is not None:
         training["total_steps"] = total_steps
@@ -203,6 +290,7 @@ def train(
         seed,
         {"training": training, "method": method_options or {}, "env": env_options or {}},
         preset=preset,
+        init_from=None if init_from is None else str(init_from),
     )
     check_settings(settings)
     directory = None
@@ -241,7 +329,8 @@ def run_training(
     """The Python loop around `Trainer.train_chunk`: logs, draws, saves and stops."""
     use_compilation_cache()
     if resumed:
-        check_settings(settings)
+        # What they started from may be gone.
+        check_settings(dataclasses.replace(settings, init_from=None))
     if isinstance(progress, bool):
         progress = default_progress() if progress else Silent()
     try:
@@ -270,6 +359,9 @@ class _Loop:
         self.failures: dict[int, str] = {}
         self.chunks = 0
         self.seconds = 0.0
+        self.best: teams.Arrays | None = None
+        self.scores = np.full(settings.seeds, -np.inf)
+        self.improved = np.zeros(settings.seeds, bool)
 
     def run(self, resumed: bool) -> TrainResult:
         state = self._resume() if resumed else self._start()
@@ -327,6 +419,13 @@ class _Loop:
 
     def _start(self) -> RunState:
         state = self.trainer.init()
+        source = self.settings.init_from
+        if source is not None:
+            found = start_from(source, self.trainer)
+            learner = teams.put(state.method, found)
+            place = lambda x, old: jax.device_put(x, old.sharding)  # noqa: E731
+            state = state._replace(method=jax.tree.map(place, learner, state.method))
+            self.progress.message(f"starting from {source}")
         self._save(state)
         return state
 
@@ -340,6 +439,11 @@ class _Loop:
         self.rows = self.directory.rows()
         self.failures = self.directory.failures()
         self.seconds = max((row["train_seconds"] for row in self.rows), default=0.0)
+        if self.directory.best.is_file():
+            self.best = teams.read(self.directory.best)[0]
+            for row in self.rows:
+                index = int(row["seed"]) - self.settings.seed
+                self.scores[index] = max(self.scores[index], row[self._score_column])
         self.progress.message(f"resuming {self.directory.path} after {steps.min():,} env steps")
         return state
 
@@ -386,6 +490,8 @@ class _Loop:
             row |= {name: float(x[index].mean()) for name, x in metrics.training.items()}
             row["train_seconds"] = self.seconds
             rows.append(row)
+            self.improved[index] = row[self._score_column] > self.scores[index]
+            self.scores[index] = max(self.scores[index], row[self._score_column])
             results[seed] = {name: {"step_count": steps, **self._episodes(evaluation)}}
         for seed, failure in new_failures.items():
             self.progress.message(f"seed {seed} stopped: {failure}; the other seeds go on.")
@@ -414,10 +520,28 @@ class _Loop:
         steps = int(metrics.env_steps[index]) * done // int(metrics.iteration[index])
         return f"{name} became {value} at iteration {done} (about {steps:,} env steps)"
 
+    @property
+    def _score_column(self) -> str:
+        """What the best checkpoint is chosen by."""
+        return f"{self._headline or GREEDY}_mean"
+
     def _save(self, state: RunState) -> None:
-        if self.directory is not None:
-            keep_every = self.settings.training.keep_every
-            self.directory.checkpoints.save(self.chunks, state, keep_every)
+        if self.directory is None:
+            return
+        keep_every = self.settings.training.keep_every
+        self.directory.checkpoints.save(self.chunks, state, keep_every)
+        if self.improved.any():
+            now = teams.arrays_of(
+                {"learner": teams.kept(state.method), "env_steps": state.env_steps}
+            )
+            before = now if self.best is None else self.best
+            for name, x in now.items():
+                kept = before[name].copy()
+                kept[self.improved] = x[self.improved]
+                before[name] = kept
+            self.best = before
+            self.improved[:] = False
+            self.directory.write_best(self.best)
 
     def _report(
         self, steps: NDArray[np.int32], first_steps: NDArray[np.int32], seconds: float

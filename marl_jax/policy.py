@@ -4,14 +4,17 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import numpy as np
 
+from envs import registry
 from envs.base import MultiAgentEnv, Observation
+from marl_jax import methods, teams
 from marl_jax.methods.base import Method
 from marl_jax.rollout import retrace, rollout
+from marl_jax.settings import RunSettings, environment_record
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -77,12 +80,40 @@ class Policy:
         method: the method that trained it.
         state: what it learned.
         env_steps: how many environment steps it was trained for.
+        settings: the run's, with this seed as its only one.
     """
 
     env: MultiAgentEnv[Any]
     method: Method
     state: Any
     env_steps: int
+    settings: RunSettings
+
+    def save(self, path: str | Path) -> None:
+        """Writes the team to one file, usually NAME.npz, that `load` reads; it holds no pickle and no optimiser.
+
+        Raises:
+            OSError: if the file cannot be written.
+        """
+        record = {**self.settings.to_json(), **environment_record(), "env_steps": self.env_steps}
+        arrays = teams.arrays_of(teams.kept(self.state))
+        teams.write(Path(path).expanduser(), arrays, record)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The team that `save` has written, here or on another machine.
+
+        Raises:
+            ConfigurationError: if it is no such file, is damaged, or belongs to another version.
+        """
+        arrays, record = teams.read(Path(path).expanduser())
+        settings = RunSettings.from_json(record)
+        env = registry.make(settings.env, **dataclasses.asdict(settings.env_options))
+        options = dataclasses.asdict(settings.method_options)
+        method = methods.make(settings.method, env, **options)
+        state = jax.eval_shape(method.init, jax.random.key(0))
+        state = teams.put(state, teams.like(teams.kept(state), arrays, str(path)))
+        return cls(env, method, state, record["env_steps"], settings)
 
     def initial_memory(self, num_envs: int = 1, key: jax.Array | None = None) -> Any:
         """What the actors carry, at the start of an episode in each of `num_envs` environments."""

@@ -5,7 +5,8 @@ metrics.csv     one row per seed and evaluation
 results.json    evaluation episodes, in marl-eval's schema
 curve.png       learning curve
 failures.json   seeds that met a NaN or an infinity, if any
-checkpoints/    the last two states, others if asked for (`keep_every`), and the replay in parts
+checkpoints/    the last two states, others if asked for (`keep_every`), the replay in parts, and best.npz: every seed
+                as it was at its best evaluation
 """
 
 import csv
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from envs.configuration import ConfigurationError
 from envs.registry import world_class
+from marl_jax import teams
 from marl_jax.checkpointing import Checkpoints
 from marl_jax.evaluation import GREEDY, headline_of
 from marl_jax.plots import Curve, learning_curves
@@ -43,6 +45,7 @@ class RunDirectory:
         """Names the folder; see `create` and `open`."""
         self.path = path
         self.checkpoints = Checkpoints(path / "checkpoints")
+        self.best = path / "checkpoints" / "best.npz"
         self._results: dict[str, Results] | None = None
 
     @classmethod
@@ -55,7 +58,8 @@ class RunDirectory:
             ConfigurationError: if it cannot be written or holds something already.
         """
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
-        path = Path(out) if out else Path("runs", settings.env, settings.method, stamp)
+        names = [name.replace(":", ".") for name in (settings.env, settings.method)]
+        path = Path(out) if out else Path("runs", *names, stamp)
         try:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise ConfigurationError(
@@ -110,6 +114,11 @@ class RunDirectory:
                 f"{self.path} holds no complete checkpoint; only a run that has saved one can be loaded or resumed."
             )
         return steps[-1]
+
+    def write_best(self, arrays: teams.Arrays) -> None:
+        """Writes every seed as it was at its best evaluation."""
+        self.best.parent.mkdir(exist_ok=True)
+        teams.write(self.best, arrays, self.settings().to_json())
 
     # Metrics.
 

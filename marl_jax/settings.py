@@ -37,6 +37,7 @@ class RunSettings:
         training: options of the loop.
         method_options: options of the method.
         env_options: options of the task.
+        init_from: the run, or the team's file or name, that the teams started from, if they did.
     """
 
     method: str
@@ -46,6 +47,7 @@ class RunSettings:
     training: TrainingConfig
     method_options: Config
     env_options: Config
+    init_from: str | None = None
 
     def __post_init__(self) -> None:
         for name, value, low in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
@@ -69,8 +71,8 @@ class RunSettings:
         Raises:
             ConfigurationError: if a key is missing or a value is not allowed.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
-        missing = [name for name in names if name not in record]
+        needed = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
+        missing = [name for name in needed if name not in record]
         if missing:
             raise ConfigurationError(f"the configuration lacks {', '.join(missing)}.")
         return make_settings(
@@ -84,6 +86,7 @@ class RunSettings:
                 "env": record["env_options"],
             },
             task_defaults=False,
+            init_from=record.get("init_from"),
         )
 
 
@@ -95,6 +98,7 @@ def make_settings(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     task_defaults: bool = True,
     preset: str | None = None,
+    init_from: str | None = None,
 ) -> RunSettings:
     """Puts a run together: the classes' defaults, over them the task's file, the preset and the caller's options.
 
@@ -106,6 +110,7 @@ def make_settings(
         options: by section ("training", "method", "env"), options by name.
         task_defaults: whether to read `experiments/configs/ENV/METHOD.toml`.
         preset: name of a file in `experiments/configs/presets`; it takes the place of one that the task's file names.
+        init_from: the run, or the team's file or name, that the teams start from.
 
     Raises:
         ConfigurationError: if a name is unknown, a value is not allowed or the preset is not for this method.
@@ -128,6 +133,7 @@ def make_settings(
         TrainingConfig.from_mapping(merged["training"], "training"),
         recipe(method).Config.from_mapping(merged["method"], method),
         env_config.from_mapping(merged["env"], env),
+        init_from,
     )
 
 

@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's own environment and part, made by following its text word for word in a copy of the code."""
+"""CONTRIBUTING.md's own environment and part: its text followed word for word beside a copy of the code."""
 
 import os
 import re
@@ -26,12 +26,6 @@ def copy_to(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name, ignore=ignore)
 
 
-def insert(path: Path, before: str, text: str) -> None:
-    """Puts text behind a line."""
-    assert path.read_text().count(before) == 1
-    path.write_text(path.read_text().replace(before, before + text))
-
-
 def run(commands: str, folder: Path) -> list[str]:
     """What each command prints; the interpreter of these tests for the one on the path, else as written."""
     outputs = []
@@ -53,28 +47,24 @@ def run(commands: str, folder: Path) -> list[str]:
 @pytest.mark.slow
 def test_add_your_own_environment(tmp_path: Path) -> None:
     section = "Add your own environment"
-    world, line = blocks(section, "python")
+    (world,) = blocks(section, "python")
     assert len(world.splitlines()) < 60
     copy_to(tmp_path)
-    (tmp_path / "envs" / "meeting.py").write_text(world)
-    insert(tmp_path / "envs" / "registry.py", "_WORLDS = {\n", line)
+    (tmp_path / "meeting.py").write_text(world)
     (commands,) = blocks(section, "bash")
     outputs = run(commands, tmp_path)
     assert "10 steps, return" in outputs[1]
-    assert (tmp_path / "meeting" / "curve.png").exists()
+    assert (tmp_path / "first" / "curve.png").exists()
     assert (tmp_path / "meeting.gif").read_bytes().startswith(b"GIF")
 
 
 @pytest.mark.slow
 def test_add_a_part(tmp_path: Path) -> None:
-    part, imported, line = blocks("Add a method", "python")
+    (part,) = blocks("Add a method", "python")
     assert len(part.splitlines()) < 60
     copy_to(tmp_path)
-    methods = tmp_path / "marl_jax" / "methods"
-    (methods / "apart.py").write_text(part)
-    insert(methods / "__init__.py", "from marl_jax.methods.alita import ALITA\n", imported)
-    insert(methods / "__init__.py", "_PARTS: dict[str, tuple[type[Part], ...]] = {\n", line)
+    (tmp_path / "apart.py").write_text(part)
     (commands,) = blocks("Add a method", "bash")
     first, second = run(commands, tmp_path)
-    assert "apart@qplex on turn" in first
-    assert "apart+gre@qmix on turn" in second
+    assert "apart:Apart@qplex on turn" in first
+    assert "apart:Apart+gre@qmix on turn" in second

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from envs import own_classes
 from envs.base import MultiAgentEnv
 from envs.configuration import ConfigurationError, unknown_name
 from marl_jax.methods.alita import ALITA
@@ -28,6 +29,7 @@ from marl_jax.methods.recipes import Recipe, compose
 from marl_jax.methods.recognition import Recognition
 from marl_jax.methods.roma import Roles
 from marl_jax.methods.social_influence import ActionInfluence
+from marl_jax.methods.team import TeamMethod
 
 _METHODS: dict[str, Recipe] = {
     "alita": Recipe(ALITA),
@@ -169,13 +171,18 @@ def names() -> tuple[str, ...]:
 
 
 def recipe(name: str) -> Recipe:
-    """How the method of a name is made, in the registry or a pair such as `gre@qplex`.
+    """How the method of a name is made: in the registry, a pair such as `gre@qplex`, or one of your own.
+
+    `package.module:Class` is a method of your own; in a pair it is a part of your own.
 
     Raises:
         ConfigurationError: if there is no such method, or the pair makes no sense.
     """
     if "@" in name:
         return compose(name, _PARTS, {one: _METHODS[one] for one in BACKBONES})
+    if own_classes.is_own(name):
+        kind: type[Any] = TeamMethod
+        return Recipe(own_classes.find(name, kind, "method"))
     if name not in _METHODS:
         raise unknown_name("method", name, _METHODS)
     return _METHODS[name]

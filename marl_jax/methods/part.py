@@ -278,7 +278,7 @@ class Part:
     def options_on(cls, backbone: type) -> tuple[type[Config], ...]:
         """Its options on a backbone."""
         del backbone
-        return (cls.Options,)
+        return () if cls.Options is Config else (cls.Options,)
 
     def check(self) -> None:
         """Refuses options or tasks that make no sense with it."""

@@ -1,7 +1,8 @@
 """How methods are put together: a backbone, parts that make its agents differ, and options.
 
 A name of the registry is a method as its paper has it. Any other pair has a name too: `gre@qplex` is GRE's part on
-QPLEX, `liir+roma@mappo` two parts on MAPPO, each with its options beside the backbone's.
+QPLEX, `liir+roma@mappo` two parts on MAPPO, each with its options beside the backbone's. A part of your own is named by
+its class: `my_parts:Apart@qmix`.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any
 
+from envs import own_classes
 from envs.configuration import Config, ConfigurationError, unknown_name
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.part import Part
@@ -100,12 +102,15 @@ def compose(
     on = backbones[backbone]
     chosen = []
     for part in parts.split("+"):
-        if part not in kinds:
+        candidates = kinds.get(part, ())
+        if own_classes.is_own(part):
+            candidates = (own_classes.find(part, Part, "part"),)
+        if not candidates:
             raise unknown_name("part", part, kinds)
-        refusals = [kind.refusal(on.backbone) for kind in kinds[part]]
+        refusals = [kind.refusal(on.backbone) for kind in candidates]
         if None not in refusals:
             raise ConfigurationError(f"{part} cannot stand on {backbone}: {refusals[0]}.")
-        chosen.append(kinds[part][refusals.index(None)])
+        chosen.append(candidates[refusals.index(None)])
     if len(set(chosen)) < len(chosen):
         raise ConfigurationError(f"{name} has a part twice; name each once.")
     with_agents = [kind for kind in chosen if kind.agents is not Part.agents]

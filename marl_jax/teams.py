@@ -1,0 +1,146 @@
+"""What teams have learned, in one file without pickle: `Policy.save`, `load_team`, `checkpoints/best.npz`.
+
+A file is a NumPy archive. It holds what a learner's state holds, without optimisers and delayed copies: an array for
+each leaf by its path, and what the team was made with as JSON.
+"""
+
+import importlib.resources
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from envs.configuration import ConfigurationError, unknown_name
+
+RECORD = "record"
+LEFT_OUT = ("optimizer", "target", "target_critic")
+"""Fields of a learner's state that acting does not need."""
+LEARNED = ("params", "parts", "value_norm")
+"""Fields that a team that starts from another takes over; it counts and schedules anew."""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def names() -> tuple[str, ...]:
+    """Names of the teams that come with the library, "ENV/METHOD", sorted."""
+    folder = _library()
+    return tuple(sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.npz")))
+
+
+def file_of(team: str | Path) -> Path:
+    """The file of a team: one that comes with the library, or a path.
+
+    Raises:
+        ConfigurationError: if there is none.
+    """
+    if str(team) in names():
+        return _library() / f"{team}.npz"
+    path = Path(team).expanduser()
+    if not path.is_file():
+        raise unknown_name("team", str(team), names())
+    return path
+
+
+def _library() -> Path:
+    return Path(str(importlib.resources.files("experiments"))) / "teams"
+
+
+def kept(state: Any) -> dict[str, Any]:
+    """Of a learner's state, what a file holds."""
+    if not hasattr(state, "_fields"):
+        return {"state": state}
+    return {name: getattr(state, name) for name in state._fields if name not in LEFT_OUT}
+
+
+def put(state: Any, found: Mapping[str, Any]) -> Any:
+    """The learner's state with what was found in its place; delayed copies are made of it.
+
+    Of a state that is shapes only, what was not found becomes zeros: enough to act.
+    """
+    state = jax.tree.map(
+        lambda x: np.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x, state
+    )
+    if not hasattr(state, "_fields"):
+        return found["state"]
+    state = state._replace(**found)
+    copies = {}
+    if "target" in state._fields:
+        copies["target"] = {name: state.params[name] for name in state.target}
+    if "target_critic" in state._fields:
+        copies["target_critic"] = state.params["critic"]
+    # Not the same buffers: the training loop donates all.
+    return state._replace(**jax.tree.map(lambda x: np.array(x), copies))
+
+
+def write(path: Path, arrays: Arrays, record: Mapping[str, Any]) -> None:
+    """Writes arrays by path and a record, all or nothing.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{RECORD: json.dumps(record)}, **arrays)
+    temporary = path.with_name(f"{path.name}.tmp")
+    temporary.write_bytes(buffer.getvalue())
+    os.replace(temporary, path)
+
+
+def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays of a file by the paths of their leaves, and its record.
+
+    Raises:
+        ConfigurationError: if it is no such file, or damaged.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            record = json.loads(str(file[RECORD]))
+            return {name: file[name] for name in file.files if name != RECORD}, record
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read; it must be a team's file that this library wrote."
+        ) from error
+
+
+def like(
+    template: Any, arrays: Arrays, whose: str, rows: NDArray[np.integer[Any]] | None = None
+) -> Any:
+    """The tree that a template describes, out of a file's arrays.
+
+    Args:
+        template: arrays or their shapes.
+        arrays: by path.
+        whose: who they belong to, for the error's sentence.
+        rows: [S], what to take of the arrays' leading axis, which the template has not got; None takes them whole.
+
+    Raises:
+        ConfigurationError: if an array is missing, or has another shape.
+    """
+    found = {}
+    for name, x in _named(template).items():
+        array = arrays.get(name)
+        shape = None if array is None else array.shape[rows is not None :]
+        if array is None or shape != x.shape:
+            has = "none" if shape is None else str(list(shape))
+            raise ConfigurationError(
+                f"{whose} does not fit: {name} must have shape {list(x.shape)}, and it has {has}; method, networks and "
+                "task must have the same sizes."
+            )
+        found[name] = (array if rows is None else array[rows]).astype(x.dtype)
+    return jax.tree.unflatten(jax.tree.structure(template), list(found.values()))
+
+
+def arrays_of(tree: Any) -> Arrays:
+    """A tree's arrays by the paths of their leaves."""
+    return {name: np.asarray(x) for name, x in _named(tree).items()}
+
+
+def _named(tree: Any) -> dict[str, Any]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
