@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from marl_jax import ConfigurationError
 from marl_jax.api import load, policy_of
 from marl_jax.policy import Policy
-from marl_jax.settings import SECTIONS
+from marl_jax.runs import RunDirectory
+from marl_jax.settings import SECTIONS, RunSettings
 from marl_jax.types import EpisodeBatch
 
 T = TypeVar("T")
@@ -134,6 +135,25 @@ def labels(methods: Sequence[str], folders: Sequence[str]) -> list[str]:
     ]
 
 
+def refuse_different_tasks(runs: Sequence[str], settings: Sequence[RunSettings]) -> None:
+    """Runs are compared on one task.
+
+    Args:
+        runs: folders.
+        settings: of each of them.
+
+    Raises:
+        ConfigurationError: if one is on another task than the first, or on the same with other options.
+    """
+    for name, other in zip(runs, settings, strict=True):
+        if (other.env, other.env_options) != (settings[0].env, settings[0].env_options):
+            same = " with other options" if other.env == settings[0].env else ""
+            raise ConfigurationError(
+                f"{name} is a run on {other.env}{same} and {runs[0]} one on {settings[0].env}; all runs must be on one "
+                "task."
+            )
+
+
 class Team(NamedTuple):
     """What was trained in a run.
 
@@ -158,15 +178,10 @@ def load_teams(runs: Sequence[str], seed: int | None) -> dict[str, Team]:
     Raises:
         ConfigurationError: if a run cannot be loaded, lacks the seed or is on another task.
     """
+    refuse_different_tasks(runs, [RunDirectory.open(name).settings() for name in runs])
     teams: list[Team] = []
-    task = None
     for name in runs:
         trainer, state, settings = load(name)
-        task = task or (settings.env, settings.env_options)
-        if (settings.env, settings.env_options) != task:
-            raise ConfigurationError(
-                f"{name} is a run on {settings.env} with other options; all runs must be on one task."
-            )
         teams.append(Team(name, settings.method, policy_of(trainer, state, settings, seed)))
     return dict(zip(labels([team.method for team in teams], runs), teams, strict=True))
 

@@ -7,6 +7,7 @@ agents.
 
 import csv
 import dataclasses
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import jax
@@ -38,9 +39,9 @@ class Arguments:
     """The picture; its numbers go to NAME.csv beside it, the distances to NAME_kl.csv."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draws the credits and prints the distances; returns the exit status."""
-    args = command.parse(Arguments, "How trained mixers pay the agents of a team.")
+    args = command.parse(Arguments, "How trained mixers pay the agents of a team.", arguments)
     target = command.picture(args.out, args.runs, args.episodes)
     policies = _load(args.runs, args.seed)
     episodes = [

@@ -8,6 +8,7 @@ knows whose it is. It prints how much the agents' whereabouts overlap.
 import csv
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import jax
@@ -49,9 +50,9 @@ class Arguments:
     """The picture; the shares of time in each cell go to NAME.csv beside it."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draws the teams and prints how much their agents overlap; returns the exit status."""
-    args = command.parse(Arguments, "Whether the agents of trained teams differ.")
+    args = command.parse(Arguments, "Whether the agents of trained teams differ.", arguments)
     target = command.picture(args.out, args.runs, args.episodes)
     teams: dict[str, Whereabouts] = {}
     walls = None

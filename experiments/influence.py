@@ -14,7 +14,7 @@ gamma is 0.95 and an episode has 25 steps.
 import csv
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import jax
@@ -56,9 +56,11 @@ class Arguments:
     """The picture; the numbers go to NAME.csv beside it."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draws the figure and prints the numbers; returns the exit status."""
-    args = command.parse(Arguments, "ALITA's influence during training, estimated and true.")
+    args = command.parse(
+        Arguments, "ALITA's influence during training, estimated and true.", arguments
+    )
     target = command.picture(args.out, args.runs, args.episodes)
     if args.points < 1:
         raise ConfigurationError(f"--points is {args.points}; it must be at least 1.")

@@ -54,9 +54,11 @@ class Arguments:
     """The picture; the numbers of each seed go to a .csv beside it."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Prints each seed's numbers, draws the picture; returns the exit status."""
-    args = command.parse(Arguments, "What LIIR's intrinsic reward pays for (Figure 2; battles).")
+    args = command.parse(
+        Arguments, "What LIIR's intrinsic reward pays for (Figure 2; battles).", arguments
+    )
     if args.episodes < 1:
         raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
     trainer, state, settings = load(args.run)

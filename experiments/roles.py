@@ -8,6 +8,7 @@ within types of agents.
 
 import csv
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,9 +48,9 @@ class Arguments:
     """The picture; the means go to NAME.csv beside it, dissimilarities of all pairs to NAME_dissimilarity.csv."""
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Draws the roles and prints the dissimilarities; returns the exit status."""
-    args = command.parse(Arguments, "The roles that a ROMA team has learned.")
+    args = command.parse(Arguments, "The roles that a ROMA team has learned.", arguments)
     target = command.picture(args.out, [args.run], args.episodes)
     policy = load_policy(args.run, args.seed)
     if part_of(policy.method, Roles) is None:
