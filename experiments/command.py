@@ -25,7 +25,16 @@ from marl_jax.types import EpisodeBatch
 
 T = TypeVar("T")
 
+PROGRAM = "marl-jax"
+"""The console command, see `experiments/console.py`."""
+
 _KINDS = {"INT": "a whole number", "FLOAT": "a number", "INT [INT ...]": "whole numbers"}
+
+
+def called(script: str) -> str:
+    """What to type for an entry point in the way in which the user called this one: as a script, or by `marl-jax`."""
+    name = sys.argv[0]
+    return name if name.startswith(f"{PROGRAM} ") else f"python experiments/{script}"
 
 
 def fail(sentence: str) -> NoReturn:

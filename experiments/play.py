@@ -25,7 +25,7 @@ DESCRIPTION = """Plays one episode of an environment and shows it: as text in th
 animated GIF. --policy is "random" (uniform over the legal actions), "scripted" (the environment's reference policy,
 which sees its whole state), the folder of a run or a team (greedy; --env and its options are then its own). Options
 of the environment are --env.NAME; this page shows those of the one named on the command line (turn if none is);
-[P] marks what a paper says, [R] a public code, [S] a choice of this project. run.py --list shows all environments."""
+[P] marks what a paper says, [R] a public code, [S] a choice of this project. `marl-jax list` shows all environments."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

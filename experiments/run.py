@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if result.interrupted:
         total = settings.training.total_steps
         more = "" if total == run.settings().training.total_steps else f" --total-steps {total}"
-        print(f"go on with: python experiments/run.py --resume {run.path}{more}")
+        print(f"go on with: {command.called('run.py')} --resume {run.path}{more}")
         return 130
     return 1 if result.failures else 0
 
