@@ -30,6 +30,7 @@ COMMANDS = {
     "plot": Command("plot", "compare runs in one picture"),
     "play": Command("play", "show one episode, as text or as an animation"),
     "sweep": Command("sweep", "search options"),
+    "report": Command("report", "write a page about a run, or a comparison of runs"),
     "list": Command("run", "list the methods, their parts and the tasks", ("--list",)),
     "credits": Command("credits", "draw how mixers pay agents (CIA)"),
     "individuality": Command("individuality", "draw where each agent goes (EOI)"),
