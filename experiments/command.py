@@ -16,10 +16,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from marl_jax import ConfigurationError
-from marl_jax.api import load, policy_of
+from marl_jax import ConfigurationError, teams
+from marl_jax.api import Checkpoint, load, load_team, policy_of
 from marl_jax.policy import Policy
-from marl_jax.runs import RunDirectory
 from marl_jax.settings import SECTIONS, RunSettings
 from marl_jax.types import EpisodeBatch
 
@@ -163,11 +162,37 @@ def refuse_different_tasks(runs: Sequence[str], settings: Sequence[RunSettings])
             )
 
 
+def policies(
+    name: str, seed: int | None = None, checkpoint: Checkpoint = None
+) -> dict[int, Policy]:
+    """By seed, the teams of a run, or one team.
+
+    Args:
+        name: the folder of a run, or a team: its file, or the name of one that comes with the library.
+        seed: only this one; all of a run's if None.
+        checkpoint: which of a run's, see `load`.
+
+    Raises:
+        ConfigurationError: if there is no such run or team, or it lacks the seed or checkpoint.
+    """
+    if not Path(name).is_dir() and (name in teams.names() or Path(name).is_file()):
+        team = load_team(name)
+        own = team.settings.seed
+        if seed not in (None, own) or checkpoint is not None:
+            raise ConfigurationError(
+                f"{name} is one team; it has seed {own} and no other, and no checkpoints."
+            )
+        return {own: team}
+    trainer, state, settings = load(name, checkpoint)
+    seeds = range(settings.seed, settings.seed + settings.seeds) if seed is None else [seed]
+    return {one: policy_of(trainer, state, settings, one) for one in seeds}
+
+
 class Team(NamedTuple):
     """What was trained in a run.
 
     Attributes:
-        folder: of the run, as it was named.
+        folder: of the run, or the team, as it was named.
         method: name of the method.
         policy: one seed's.
     """
@@ -181,18 +206,17 @@ def load_teams(runs: Sequence[str], seed: int | None) -> dict[str, Team]:
     """By label, the team of each run; all must be on one task.
 
     Args:
-        runs: folders.
+        runs: folders of runs, or teams.
         seed: whose team; each run's first if None.
 
     Raises:
         ConfigurationError: if a run cannot be loaded, lacks the seed or is on another task.
     """
-    refuse_different_tasks(runs, [RunDirectory.open(name).settings() for name in runs])
-    teams: list[Team] = []
-    for name in runs:
-        trainer, state, settings = load(name)
-        teams.append(Team(name, settings.method, policy_of(trainer, state, settings, seed)))
-    return dict(zip(labels([team.method for team in teams], runs), teams, strict=True))
+    found = [next(iter(policies(name, seed).values())) for name in runs]
+    refuse_different_tasks(runs, [policy.settings for policy in found])
+    methods = [policy.settings.method for policy in found]
+    by_run = [Team(*each) for each in zip(runs, methods, found, strict=True)]
+    return dict(zip(labels(methods, runs), by_run, strict=True))
 
 
 def cells(policy: Policy, key: jax.Array, batch: EpisodeBatch) -> NDArray[np.integer[Any]] | None:

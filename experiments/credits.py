@@ -30,7 +30,7 @@ class Arguments:
     """Command line."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Folders of runs of methods with a mixer, all on one task."""
+    """Folders of runs, or teams, of methods with a mixer, all on one task."""
     seed: int | None = None
     """Which seed's team of each run; its first if not given."""
     episodes: int = 10

@@ -22,7 +22,6 @@ import envs
 from envs.base import MultiAgentEnv
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.api import load, policy_of
 from marl_jax.runs import summary
 from marl_jax.statistics import Coverage, coverage
 
@@ -32,7 +31,7 @@ class Arguments:
     """Command line."""
 
     run: str | None = None
-    """Folder of the run."""
+    """Folder of the run, or a team: its file, or the name of one that comes with the library, such as turn/liir."""
     policy: str | None = None
     """In place of a run: random (uniform over the legal actions) or scripted (the environment's reference policy)."""
     env: str | None = None
@@ -64,19 +63,13 @@ def main() -> int:
     if args.run is None:
         return _play_policy(args)
     target = None if args.render is None else command.gif(args.render, "--render")
-    trainer, state, settings = load(args.run, args.checkpoint)
-    seeds = (
-        [args.seed]
-        if args.seed is not None
-        else range(settings.seed, settings.seed + settings.seeds)
-    )
+    policies = command.policies(args.run, args.seed, args.checkpoint)
     key = jax.random.key(args.episode_seed)
     greedy: dict[int, float] = {}
     sampled: dict[int, float] = {}
-    headline, first = trainer.env.headline, {}
+    headline, first = next(iter(policies.values())).env.headline, {}
     covered: list[Coverage] = []
-    for seed in seeds:
-        policy = policy_of(trainer, state, settings, seed)
+    for seed, policy in policies.items():
         plays = [policy.play(key, args.episodes, explore) for explore in (False, True)]
         returns, drawn = (np.asarray(batch.team_return) for batch, _ in plays)
         greedy[seed], sampled[seed] = float(returns.mean()), float(drawn.mean())
@@ -106,7 +99,7 @@ def main() -> int:
         means = sampled if args.explore else greedy
         best = max(means, key=lambda seed: means[seed])
         with command.writing(target, "--render"):
-            policy_of(trainer, state, settings, best).render(target, key, args.explore)
+            policies[best].render(target, key, args.explore)
         print(f"drew an episode of seed {best} to {target}")
     return 0
 

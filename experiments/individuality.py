@@ -41,7 +41,7 @@ class Arguments:
     """Command line."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Folders of runs, all on one task whose agents have positions on a grid."""
+    """Folders of runs, or teams, all on one task whose agents have positions on a grid."""
     seed: int | None = None
     """Which seed's team of each run; its first if not given."""
     episodes: int = 100

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.api import load, policy_of
 from marl_jax.methods.liir import LearnedReward
 from marl_jax.methods.part import part_of
 from marl_jax.plots import reward_by_health, reward_histogram
@@ -44,7 +43,7 @@ class Arguments:
     """Command line."""
 
     run: str
-    """Folder of a run of liir or liir_paper on pursuit_1d or smax."""
+    """Folder of a run of liir or liir_paper on pursuit_1d or smax, or such a team."""
     episodes: int = 1000
     """Episodes for each seed, played as in training (the paper: 100 battles)."""
     actions: Literal["possible", "taken"] = "possible"
@@ -61,15 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     if args.episodes < 1:
         raise ConfigurationError(f"--episodes is {args.episodes}; it must be at least 1.")
-    trainer, state, settings = load(args.run)
+    policies = command.policies(args.run)
+    first = next(iter(policies.values()))
+    settings = first.settings
     battle = settings.env.startswith("smax/")
-    if _paying(trainer.method) is None or not (battle or settings.env == "pursuit_1d"):
+    if _paying(first.method) is None or not (battle or settings.env == "pursuit_1d"):
         raise ConfigurationError(
             f"{args.run} is a run of {settings.method} on {settings.env}; "
             "it must be one of liir or liir_paper on pursuit_1d or smax."
         )
-    seeds = range(settings.seed, settings.seed + settings.seeds)
-    policies = {seed: policy_of(trainer, state, settings, seed) for seed in seeds}
     return (_battles if battle else _pursuit)(args, policies)
 
 

@@ -35,7 +35,7 @@ class Arguments:
     """Command line."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """Folder of a run of roma, roma-vdn or roma-qplex."""
+    """Folder of a run of roma, roma-vdn or roma-qplex, or such a team."""
     seed: int | None = None
     """Which seed's team; the first if not given."""
     steps: tuple[int, ...] = (0,)
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Draws the roles and prints the dissimilarities; returns the exit status."""
     args = command.parse(Arguments, "The roles that a ROMA team has learned.", arguments)
     target = command.picture(args.out, [args.run], args.episodes)
-    policy = load_policy(args.run, args.seed)
+    policy = next(iter(command.policies(args.run, args.seed).values()))
     if part_of(policy.method, Roles) is None:
         raise ConfigurationError(
             f"{args.run} is a run of a method without roles; it must be one of roma, roma-vdn or roma-qplex."
@@ -154,8 +154,8 @@ def _table(matrix: NDArray[np.float64], kind: NDArray[Any] | None, valid: NDArra
 
 def _evolution(args: Arguments, batch: EpisodeBatch, colour: NDArray[Any]) -> list[RoleCloud]:
     """The roles that kept states give to what the agents see at the first step, oldest first."""
-    run = RunDirectory.open(args.run)
-    kept = run.checkpoints.steps()
+    folder = Path(args.run)
+    kept = RunDirectory.open(folder).checkpoints.steps() if folder.is_dir() else []
     if len(kept) < 3:
         return []
     # A seed that had its budget before others is the same in several.
