@@ -1,8 +1,8 @@
-"""Other libraries' environments as worlds of ours: SMAX and MPE, as JaxMARL has them.
+"""Other libraries' environments as worlds of ours: SMAX and MPE of JaxMARL, one of jumanji, some of gymnax.
 
 >>> env = bridged_class("smax/3m")()
 
-The names are known without JaxMARL; it is imported when one of them is asked for.
+The names are known without the libraries; one is imported when a world of it is asked for.
 """
 
 import functools
@@ -47,19 +47,42 @@ _MPE = {
 }
 
 
+_JUMANJI = {"lbf": "level-based foraging: food that only enough agents can lift together"}
+
+_GYMNAX = {
+    "CartPole-v1": "a pole is kept upright",
+    "Acrobot-v1": "a double pendulum is swung up",
+    "MountainCar-v0": "a car gains height by swinging",
+    "Catch-bsuite": "a falling ball is caught",
+    "Asterix-MinAtar": "MinAtar",
+    "Breakout-MinAtar": "MinAtar",
+    "Freeway-MinAtar": "MinAtar",
+    "SpaceInvaders-MinAtar": "MinAtar",
+}
+
+_FAMILIES = {
+    "gymnax": {task: f"gymnax, one agent: {text}." for task, text in _GYMNAX.items()},
+    "jumanji": {task: f"jumanji: {text}." for task, text in _JUMANJI.items()},
+    "mpe": {task: f"MPE: {text}." for task, (_, text) in _MPE.items()},
+    "smax": {task: f"SMAX: {text}." for task, text in _SMAX.items()},
+}
+
+
 def names() -> tuple[str, ...]:
-    """All names that `bridged_class` knows, sorted, whether JaxMARL is installed or not."""
-    return tuple(sorted([f"smax/{name}" for name in _SMAX] + [f"mpe/{name}" for name in _MPE]))
+    """All names that `bridged_class` knows, sorted, whether their libraries are installed or not."""
+    return tuple(
+        f"{family}/{task}" for family in sorted(_FAMILIES) for task in sorted(_FAMILIES[family])
+    )
 
 
 def summary(name: str) -> str:
-    """One line on what a name stands for, known without JaxMARL.
+    """One line on what a name stands for, known without its library.
 
     Raises:
         ConfigurationError: if the name is unknown.
     """
     family, task = _split(name)
-    return f"SMAX: {_SMAX[task]}." if family == "smax" else f"MPE: {_MPE[task][1]}."
+    return _FAMILIES[family][task]
 
 
 @functools.cache
@@ -67,22 +90,44 @@ def bridged_class(name: str) -> type[MultiAgentEnv[Any]]:
     """The class behind a name, always the same one; its `Config` has the options.
 
     Args:
-        name: one of `names()`, "smax/SCENARIO" or "mpe/TASK".
+        name: one of `names()`, such as "smax/SCENARIO" or "mpe/TASK".
 
     Raises:
-        ConfigurationError: if the name is unknown or JaxMARL is not installed.
+        ConfigurationError: if the name is unknown, or its library is not installed.
     """
     family, task = _split(name)
+    if family == "jumanji":
+        return importlib.import_module("envs.bridges.jumanji_lbf").LevelBasedForaging
+    if family == "gymnax":
+        _require_gymnax()
+        single = importlib.import_module("envs.bridges.gymnax_worlds").Gymnax
+        return _named(single, name, task=task)
     require_jaxmarl()
     worlds = importlib.import_module("envs.bridges.jaxmarl")
     if family == "mpe":
         return getattr(worlds, _MPE[task][0])
-    details = {
-        "__doc__": f"{summary(name)}\n\n{worlds.SMAX.__doc__}",
-        "__module__": worlds.__name__,
-        "scenario": task,
-    }
-    return type(f"SMAX_{task}", (worlds.SMAX,), details)
+    return _named(worlds.SMAX, name, scenario=task)
+
+
+def _named(kind: type, name: str, **details: Any) -> type[MultiAgentEnv[Any]]:
+    """A class for one task of a family."""
+    _, task = _split(name)
+    details |= {"__doc__": f"{summary(name)}\n\n{kind.__doc__}", "__module__": kind.__module__}
+    return type(f"{kind.__name__}_{task.replace('-', '_')}", (kind,), details)
+
+
+def _require_gymnax() -> None:
+    """Imports gymnax.
+
+    Raises:
+        ConfigurationError: if it is not installed.
+    """
+    try:
+        importlib.import_module("gymnax")
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "this task needs gymnax; install it with: pip install gymnax."
+        ) from error
 
 
 def require_jaxmarl() -> None:

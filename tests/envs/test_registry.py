@@ -53,9 +53,9 @@ def test_an_unknown_world_is_refused() -> None:
         envs.make("trun")
     sentence = str(caught.value)
     assert sentence.startswith(
-        "unknown environment 'trun'; choose from: firefighters, mpe/simple_a"
+        "unknown environment 'trun'; choose from: firefighters, gymnax/Acrobot-v1"
     )
-    assert sentence.endswith(", turn, windy_maze. Did you mean 'turn'?")
+    assert sentence.endswith("Did you mean 'turn'? A world of your own is package.module:Class.")
 
 
 @pytest.mark.parametrize(
