@@ -1,0 +1,95 @@
+"""One side of `compare.py`: measures a world or a method each time that a line comes in.
+
+    PYTHONPATH=CHECKOUT python benchmarks/one_side.py world turn '{"num_envs": 1024, "steps": 200}'
+
+What is measured is the checkout's code. The measuring is what lies beside this file, so that both sides are measured
+alike. Prints one line of JSON when it is ready, and one for each measurement.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import environments
+import jax
+import numpy as np
+
+import envs  # noqa: F401  before the backend starts
+from marl_jax.api import make_trainer
+from marl_jax.settings import make_settings
+
+
+def world(name: str, num_envs: int, steps: int) -> Callable[[], dict[str, Any]]:
+    """Steps whole episodes with random actions.
+
+    Args:
+        name: of the world.
+        num_envs: environments side by side, rounded down to a multiple of the devices.
+        steps: of each environment in one measurement, rounded up to whole episodes.
+
+    Returns:
+        What measures: `speed` in environment steps a second, all environments together.
+    """
+    task, devices = environments.own_task(name), jax.device_count()
+    episodes, local = -(-steps // task.episode_length), max(1, num_envs // devices)
+    run = environments.make_run(task, local * devices, episodes)
+    keys = jax.random.split(jax.random.PRNGKey(0), devices)
+    jax.block_until_ready(run(keys))
+
+    def measure() -> dict[str, Any]:
+        began = time.perf_counter()
+        jax.block_until_ready(run(keys))
+        played = local * devices * episodes * task.episode_length
+        return {"speed": played / (time.perf_counter() - began)}
+
+    return measure
+
+
+def method(name: str, env: str, seeds: int, steps: int) -> Callable[[], dict[str, Any]]:
+    """Trains chunk after chunk, from the first on; each ends with an evaluation.
+
+    Args:
+        name: of the method or pair.
+        env: task.
+        seeds: S, trained at once.
+        steps: environment steps of each seed in a chunk, rounded to whole iterations.
+
+    Returns:
+        What measures: `speed` in environment steps a second, all seeds together, and `returns` [S], the mean greedy
+        return of each at the end of the chunk.
+    """
+    trainer = make_trainer(
+        make_settings(name, env, seeds, 0, {"training": {"eval_interval": steps}})
+    )
+    state = trainer.init()
+    train_chunk = trainer.train_chunk.lower(state, trainer.everyone).compile()
+    state, _ = train_chunk(state, trainer.everyone)
+
+    def measure() -> dict[str, Any]:
+        nonlocal state
+        before = int(state.env_steps.sum())
+        began = time.perf_counter()
+        state, metrics = jax.block_until_ready(train_chunk(state, trainer.everyone))
+        speed = (int(metrics.env_steps.sum()) - before) / (time.perf_counter() - began)
+        returns = np.asarray(metrics.evaluation["eval_return"], float).mean(axis=1)
+        return {"speed": speed, "returns": returns.tolist()}
+
+    return measure
+
+
+def say(what: dict[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def main() -> None:
+    kind, name, options = sys.argv[1:]
+    measure = {"world": world, "method": method}[kind](name, **json.loads(options))
+    say({"ready": name})
+    for _ in sys.stdin:
+        say(measure())
+
+
+if __name__ == "__main__":
+    main()
