@@ -1,0 +1,119 @@
+"""What GitHub and PyPI read: workflows, citation, the project's address, what a wheel holds."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from benchmarks.versions import SETS
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+ADDRESS = PROJECT["urls"]["Repository"]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def workflow(name: str) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / ".github" / "workflows" / name).read_text())
+    # YAML takes the word for a truth value.
+    return {"on" if key is True else key: value for key, value in loaded.items()}
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_may_only_read_end_in_time_and_call_what_is_there(path: Path) -> None:
+    loaded = workflow(path.name)
+    assert loaded["permissions"] == {"contents": "read"}
+    for job in loaded["jobs"].values():
+        assert job["timeout-minutes"] <= 180
+        for step in job["steps"]:
+            for called in re.findall(r"(?:\.ci|benchmarks|tests)/[\w./]+", step.get("run", "")):
+                assert (ROOT / called).is_file(), called
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_are_pinned_by_commit_and_say_which_version_that_is(path: Path) -> None:
+    used = re.findall(r"uses: (.*)", path.read_text())
+    assert used
+    for action in used:
+        assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", action), action
+
+
+def test_every_supported_set_of_versions_is_tested() -> None:
+    assert workflow("tests.yml")["jobs"]["versions"]["strategy"]["matrix"]["set"] == list(SETS)
+    table = (ROOT / "CONTRIBUTING.md").read_text()
+    assert re.findall(r"^`(3\.\d+-\w+)` \|", table, re.MULTILINE) == list(SETS)
+
+
+def test_supported_pythons_are_those_that_are_tried() -> None:
+    said = re.findall(r"Python :: (3\.\d+)", " ".join(PROJECT["classifiers"]))
+    tried = {versions.python for versions in SETS.values()}
+    assert {said[0], said[-1]} == tried
+    assert PROJECT["requires-python"] == f">={said[0]}"
+
+
+def test_the_schedule_is_alone_in_its_file_and_off_the_full_hour() -> None:
+    scheduled = {path.name for path in WORKFLOWS if "schedule" in workflow(path.name)["on"]}
+    assert scheduled == {"weekly.yml"}
+    starts = workflow("weekly.yml")["on"]
+    assert set(starts) == {"schedule", "workflow_dispatch"}
+    assert int(starts["schedule"][0]["cron"].split()[0]) != 0
+
+
+def test_only_the_job_that_uploads_may_speak_for_the_project() -> None:
+    loaded = workflow("publish.yml")
+    assert loaded["on"] == {"push": {"tags": ["v*"]}}
+    build, upload = loaded["jobs"]["build"], loaded["jobs"]["pypi"]
+    assert "permissions" not in build
+    assert upload["permissions"] == {"id-token": "write"}
+    assert (upload["needs"], upload["environment"]) == ("build", "pypi")
+
+
+def test_citation_names_this_version_and_the_five_papers() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["version"] == PROJECT["version"]
+    assert citation["license"] == PROJECT["license"]
+    papers = {paper["notes"]: paper for paper in citation["references"]}
+    assert set(papers) == {"EOI", "LIIR", "ROMA", "CIA", "ALITA"}
+    readme = (ROOT / "README.md").read_text()
+    for paper in papers.values():
+        assert paper["title"].split(": ")[-1] in readme
+
+
+def test_the_address_is_the_same_everywhere() -> None:
+    texts = [*ROOT.glob("*.md"), ROOT / "CITATION.cff", *(ROOT / ".github").rglob("*.*")]
+    texts += [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").glob("*.py")]
+    texts += (ROOT / "experiments" / "notebooks").glob("*.ipynb")
+    owner_and_name = ADDRESS.removeprefix("https://github.com/")
+    repository = owner_and_name.split("/")[1]
+    found = {
+        path.name: set(re.findall(rf"github(?:\.com)?/([\w.-]+/{repository})\b", path.read_text()))
+        for path in texts
+    }
+    assert found["CITATION.cff"] == {owner_and_name}
+    assert set().union(*found.values()) == {owner_and_name}
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_types_and_task_files(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("envs", "marl_jax", "experiments"):
+        ignore = shutil.ignore_patterns("results", "__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignore)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), "."]
+    subprocess.run([sys.executable, *build], cwd=source, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    assert {"envs/py.typed", "marl_jax/py.typed"} <= held
+    configs = (ROOT / "experiments").rglob("configs/**/*.toml")
+    assert {str(path.relative_to(ROOT)) for path in configs} <= held
