@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if target is None:
         _print(env, episode.states, args.frames_per_second)
     else:
-        frames = track(episode.states, "drawing", disable=not sys.stderr.isatty())
+        frames = track(episode.states, "drawing") if sys.stderr.isatty() else episode.states
         with command.writing(target, "--render"):
             env.animate(frames, str(target), args.frames_per_second)
 
