@@ -15,6 +15,7 @@ from marl_jax import ConfigurationError, methods
 from marl_jax.api import check_settings, run_training
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, environment_record, make_settings, preset_descriptions
+from marl_jax.trackers import make_trackers
 
 DESCRIPTION = """Trains a method on a task, many seeds at once.
 
@@ -33,12 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if first.list:
         print(_listing())
         return 0
+    trackers = make_trackers(first.track or ())
     if first.resume is not None:
         run = RunDirectory.open(first.resume)
         settings = _settings(arguments, run.settings())[0]
         _refuse_difference(run, settings)
         run.latest_checkpoint()
-        result = run_training(settings, run, resumed=True)
+        result = run_training(settings, run, resumed=True, trackers=trackers)
     else:
         helps = bool({"-h", "--help"} & set(arguments))
         for name, value, allowed in (
@@ -57,10 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = dataclasses.replace(settings, method=base.method)
         check_settings(settings)
         run = RunDirectory.create(settings, environment_record(), out)
-        result = run_training(settings, run)
+        result = run_training(settings, run, trackers=trackers)
     if result.interrupted:
         total = settings.training.total_steps
         more = "" if total == run.settings().training.total_steps else f" --total-steps {total}"
+        more += "".join(f" --track {name}" for name in first.track or ())
         print(f"go on with: {command.called('run.py')} --resume {run.path}{more}")
         return 130
     return 1 if result.failures else 0
@@ -73,6 +76,7 @@ def _first_look(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--backbone", type=_underscores)
     for name in ("--env", "--preset", "--resume"):
         parser.add_argument(name)
+    parser.add_argument("--track", action="append")
     parser.add_argument("--list", action="store_true")
     try:
         return parser.parse_known_args(arguments)[0]
@@ -104,6 +108,8 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         """Folder of a run to go on with. Only --total-steps may differ from it."""
         init_from: str | None = base.init_from
         """Run whose teams these start from, or a team's file or name; networks and task must have the same sizes."""
+        track: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+        """Sends the numbers of each seed elsewhere too while it trains: tensorboard or wandb; may be given twice."""
         list: bool = False
         """Shows the methods and tasks, and exits."""
         training: Annotated[Any, tyro.conf.arg(name="", constructor=type(base.training))] = (

@@ -5,7 +5,7 @@ import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from marl_jax.progress import Progress, Silent, default_progress, duration
 from marl_jax.runs import Results, Row, RunDirectory, curve_of, summary
 from marl_jax.runtime import memory_size, use_compilation_cache
 from marl_jax.settings import RunSettings, environment_record, make_settings
+from marl_jax.trackers import Log, Tracker, Trackers, make_trackers
 from marl_jax.training import ChunkMetrics, RunState, Trainer
 
 ABSOLUTE_KEY = 20_260_101
@@ -247,6 +248,7 @@ def train(
     preset: str | None = None,
     init_from: str | Path | None = None,
     progress: Progress | bool = True,
+    trackers: Iterable[str | Tracker | Log] = (),
 ) -> TrainResult:
     """Trains `seeds` teams side by side.
 
@@ -267,10 +269,12 @@ def train(
         init_from: folder of a run whose teams these start from, or a team's file or name (`load_team`). They take over
             networks and what parts have learned; optimisers, schedules and counts begin anew.
         progress: a display, or whether to show the default one.
+        trackers: where the numbers go while it trains: "tensorboard", "wandb", a `marl_jax.trackers.Tracker`, or a
+            function of a seed, its environment steps and its numbers by name.
 
     Raises:
-        ConfigurationError: if a name is unknown, a value is not allowed, `out` cannot be written or there is not memory
-            enough.
+        ConfigurationError: if a name is unknown, a value is not allowed, `out` cannot be written, there is not memory
+            enough or a tracker's package is missing.
     """
     if isinstance(method, type):
         method = own_classes.name_of(method)
@@ -280,6 +284,7 @@ def train(
                 "env_options is given with an environment; give its options where it is made."
             )
         env, env_options = describe(env)
+    chosen = make_trackers(trackers)
     training = dict(training_options or {})
     if total_steps is not None:
         training["total_steps"] = total_steps
@@ -296,11 +301,14 @@ def train(
     directory = None
     if out is not None:
         directory = RunDirectory.create(settings, environment_record(), out)
-    return run_training(settings, directory, progress)
+    return run_training(settings, directory, progress, trackers=chosen)
 
 
 def resume(
-    run: str | Path, total_steps: int | None = None, progress: Progress | bool = True
+    run: str | Path,
+    total_steps: int | None = None,
+    progress: Progress | bool = True,
+    trackers: Iterable[str | Tracker | Log] = (),
 ) -> TrainResult:
     """Goes on with a run from its last checkpoint, bit for bit as if it had never stopped.
 
@@ -308,16 +316,19 @@ def resume(
         run: folder of the run.
         total_steps: a new budget for each seed; the run's own if None.
         progress: a display, or whether to show the default one.
+        trackers: as for `train`; their series go on where they were.
 
     Raises:
-        ConfigurationError: if the folder is not a run, its checkpoint is damaged or there is not memory enough.
+        ConfigurationError: if the folder is not a run, its checkpoint is damaged, there is not memory enough or a
+            tracker's package is missing.
     """
+    chosen = make_trackers(trackers)
     directory = RunDirectory.open(run)
     settings = directory.settings()
     if total_steps is not None:
         training = dataclasses.replace(settings.training, total_steps=total_steps)
         settings = dataclasses.replace(settings, training=training)
-    return run_training(settings, directory, progress, resumed=True)
+    return run_training(settings, directory, progress, resumed=True, trackers=chosen)
 
 
 def run_training(
@@ -325,6 +336,7 @@ def run_training(
     directory: RunDirectory | None,
     progress: Progress | bool = True,
     resumed: bool = False,
+    trackers: Sequence[Tracker] = (),
 ) -> TrainResult:
     """The Python loop around `Trainer.train_chunk`: logs, draws, saves and stops."""
     use_compilation_cache()
@@ -333,10 +345,12 @@ def run_training(
         check_settings(dataclasses.replace(settings, init_from=None))
     if isinstance(progress, bool):
         progress = default_progress() if progress else Silent()
+    tracking = Trackers(trackers, progress.message)
     try:
         with _stop_signals(progress) as stop:
-            return _Loop(settings, directory, progress, stop).run(resumed)
+            return _Loop(settings, directory, progress, stop, tracking).run(resumed)
     finally:
+        tracking.close()
         progress.close()
 
 
@@ -349,11 +363,13 @@ class _Loop:
         directory: RunDirectory | None,
         progress: Progress,
         stop: threading.Event,
+        trackers: Trackers,
     ) -> None:
         self.settings = settings
         self.directory = directory
         self.progress = progress
         self.stop = stop
+        self.trackers = trackers
         self.trainer = make_trainer(settings)
         self.rows: list[Row] = []
         self.failures: dict[int, str] = {}
@@ -367,6 +383,7 @@ class _Loop:
         state = self._resume() if resumed else self._start()
         steps = np.asarray(state.env_steps)
         if not self._finished(steps):
+            self._start_trackers(steps)
             train_chunk = self._compile(state)
             began, first_steps = time.monotonic(), steps
             while not self._finished(steps) and not self.stop.is_set():
@@ -374,8 +391,10 @@ class _Loop:
                 state, metrics = train_chunk(state, active)
                 steps = np.asarray(metrics.env_steps)
                 self.seconds += time.monotonic() - chunk_began
-                self._record(jax.tree.map(np.asarray, metrics), active)
+                rows = self._record(jax.tree.map(np.asarray, metrics), active)
                 self._save(state)
+                # A run that is killed goes on from what is saved, and so no tracker is told anything twice.
+                self.trackers.log(rows)
                 self._report(steps, first_steps, time.monotonic() - began)
         interrupted = not self._finished(steps)
         final = {name: np.array([]) for name in self._final_names}
@@ -467,8 +486,13 @@ class _Loop:
     def _seed(self, index: int | np.integer[Any]) -> int:
         return self.settings.seed + int(index)
 
-    def _record(self, metrics: ChunkMetrics, active: NDArray[np.bool_]) -> None:
-        """Adds a chunk's measurements of the seeds that went on."""
+    def _start_trackers(self, steps: NDArray[np.int32]) -> None:
+        folder = None if self.directory is None else self.directory.path
+        env_steps = {self._seed(index): int(taken) for index, taken in enumerate(steps)}
+        self.trackers.start(self.settings, folder, env_steps)
+
+    def _record(self, metrics: ChunkMetrics, active: NDArray[np.bool_]) -> list[Row]:
+        """Adds a chunk's measurements of the seeds that went on, and returns them."""
         self.chunks += 1
         new_failures: dict[int, str] = {}
         rows: list[Row] = []
@@ -503,6 +527,7 @@ class _Loop:
                 self.directory.add_results(results)
             if new_failures:
                 self.directory.write_failures(self.failures)
+        return rows
 
     def _find_failure(self, metrics: ChunkMetrics, index: int | np.integer[Any]) -> str | None:
         """What a seed's first NaN or infinity in this chunk was, if there is one."""

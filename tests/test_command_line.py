@@ -153,7 +153,7 @@ def test_a_presets_learner_is_trained_and_shown(
     monkeypatch.chdir(tmp_path)
     trained = []
 
-    def run_training(settings: RunSettings, *_: object) -> SimpleNamespace:
+    def run_training(settings: RunSettings, *_: object, **__: object) -> SimpleNamespace:
         trained.append(settings)
         return SimpleNamespace(interrupted=False, failures={})
 

@@ -74,8 +74,10 @@ def test_a_stopped_run_names_the_command_that_was_typed(
     stopped = SimpleNamespace(interrupted=True, failures={})
     monkeypatch.setattr(run, "run_training", lambda *_, **__: stopped)
     out = f"{tmp_path}/run"
-    assert ended("train", "--method", "iac", "--env", "turn", *tiny.FLAGS, "--out", out) == 130
-    assert capsys.readouterr().out == f"go on with: marl-jax train --resume {out}\n"
+    flags = [*tiny.FLAGS, "--out", out, "--track", "tensorboard"]
+    assert ended("train", "--method", "iac", "--env", "turn", *flags) == 130
+    line = f"go on with: marl-jax train --resume {out} --track tensorboard\n"
+    assert capsys.readouterr().out == line
 
 
 def test_it_starts_at_once() -> None:

@@ -95,7 +95,7 @@ def test_training_commands_parse(
     """Up to where training would begin: names, options and values are all allowed."""
     begun = []
 
-    def begin(settings: RunSettings, directory: RunDirectory) -> SimpleNamespace:
+    def begin(settings: RunSettings, directory: RunDirectory, **_: object) -> SimpleNamespace:
         begun.append(settings)
         return SimpleNamespace(interrupted=False, failures={})
 
