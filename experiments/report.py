@@ -408,7 +408,12 @@ def _flags(settings: RunSettings) -> dict[str, Any]:
         "--method.": settings.method_options,
         "--env.": settings.env_options,
     }
-    return {"--seeds": settings.seeds, "--seed": settings.seed} | {
+    run = {
+        "--seeds": settings.seeds,
+        "--seed": settings.seed,
+        "--init-from": settings.init_from,
+    }
+    return run | {
         f"{prefix}{field.name.replace('_', '-')}": getattr(options, field.name)
         for prefix, options in sections.items()
         for field in dataclasses.fields(options)

@@ -169,7 +169,7 @@ def test_a_run_that_goes_on_is_told_by_its_last_evaluation(tmp_path: Path) -> No
 def test_the_command_trains_such_a_run(method: str, options: dict[str, Any]) -> None:
     own = tiny.method_options(method) | options
     sections = {"training": tiny.TRAINING, "method": own, "env": tiny.ENV}
-    settings = make_settings(method, "turn", 3, 5, sections)
+    settings = make_settings(method, "turn", 3, 5, sections, init_from="runs/a team")
     base = make_settings(method, "turn", 16, 0)
     assert run._settings(report.command_of(settings), base) == (settings, None)
 

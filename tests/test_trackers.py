@@ -2,6 +2,7 @@
 
 import struct
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,8 @@ def logged(file: Path) -> Iterator[bytes]:
             at += left
             continue
         _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        if at + 7 + length > len(data):
+            return
         record += data[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # the whole of a record, or its last part
@@ -157,13 +160,23 @@ def logged(file: Path) -> Iterator[bytes]:
             record = b""
 
 
+def records(file: Path) -> list[Any]:
+    """All that is in such a file; W&B may still be writing it for a moment after a run is finished."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    deadline = time.monotonic() + 30
+    while True:
+        found = [Record.FromString(data) for data in logged(file)]
+        if (found and found[-1].HasField("exit")) or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
 def test_weights_and_biases_offline(
     settings: RunSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run for each seed, of which each part keeps the name."""
     pytest.importorskip("wandb", reason="wandb is not installed")
-    from wandb.proto.wandb_internal_pb2 import Record
-
     monkeypatch.setenv("WANDB_MODE", "offline")
     told: list[str] = []
     for begin in (0, 40):
@@ -181,7 +194,7 @@ def test_weights_and_biases_offline(
         assert len(files) == 2, "one for each part"
         found, config = {}, {}
         for file in files:
-            for record in map(Record.FromString, logged(file)):
+            for record in records(file):
                 for item in record.run.config.update:
                     config[item.key] = item.value_json
                 for item in record.history.item:
