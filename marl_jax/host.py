@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -95,8 +96,6 @@ def _observation(
             )
         view[index, : own.size] = own
     alive = np.array([agent in seen for agent in agents])
-    state = np.zeros((1, env.global_state_size), np.float32)
-    observation = Observation(
-        view[None], mask[None], state, alive[None], np.array([step], np.int32)
-    )
-    return jax.tree.map(jax.numpy.asarray, observation)
+    state = np.zeros(env.global_state_size, np.float32)
+    seen_by_all = (view, mask, state, alive, np.int32(step))
+    return Observation(*(jnp.asarray(x)[None] for x in seen_by_all))
