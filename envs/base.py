@@ -7,6 +7,7 @@ import abc
 import dataclasses
 from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -249,8 +250,14 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
         """Draws one state for a terminal: lines of at most 80 characters."""
         return self.viewer.text(state)
 
-    def animate(self, states: Iterable[StateT], path: str, frames_per_second: float = 5.0) -> None:
-        """Draws an episode as an animated GIF at `path`."""
+    def animate(
+        self, states: Iterable[StateT], path: str | Path, frames_per_second: float = 5.0
+    ) -> None:
+        """Draws an episode as an animated GIF at `path`.
+
+        Raises:
+            ConfigurationError: if that is no .gif file in a folder that exists.
+        """
         self.viewer.animate(states, path, frames_per_second)
 
 

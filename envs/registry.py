@@ -10,7 +10,7 @@ import jumanji
 
 from envs import bridges
 from envs.base import MultiAgentEnv
-from envs.configuration import unknown_name
+from envs.configuration import ConfigurationError, shown, unknown_name
 
 # Name -> (module, class, jumanji id). A world's version goes up when its dynamics change.
 _WORLDS = {
@@ -44,6 +44,8 @@ def world_class(name: str) -> type[MultiAgentEnv[Any]]:
     Raises:
         ConfigurationError: if there is no such world, or it needs a library that is not installed.
     """
+    if not isinstance(name, str):
+        raise ConfigurationError(f"env is {shown(name)}; it must be the name of an environment.")
     if name in bridges.names():
         return bridges.bridged_class(name)
     if name not in _WORLDS:

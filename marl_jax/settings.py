@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from envs.configuration import Config, ConfigurationError, unknown_name
+from envs.configuration import Config, ConfigurationError, shown, unknown_name, whole_number
 from envs.registry import world_class
 from marl_jax.methods import backbone_of, recipe
 from marl_jax.methods import names as method_names
@@ -48,11 +48,9 @@ class RunSettings:
     env_options: Config
 
     def __post_init__(self) -> None:
-        for name, value, low in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ConfigurationError(
-                    f"{name} is {value!r}; it must be a whole number at least {low}."
-                )
+        for name, low in (("seeds", 1), ("seed", 0)):
+            value = whole_number(name, getattr(self, name), low, MAX_SEED)
+            object.__setattr__(self, name, value)
         if self.seed + self.seeds - 1 > MAX_SEED:
             raise ConfigurationError(
                 f"seed is {self.seed!r}; the last of {self.seeds} seeds must be at most {MAX_SEED}."
@@ -69,6 +67,10 @@ class RunSettings:
         Raises:
             ConfigurationError: if a key is missing or a value is not allowed.
         """
+        if not isinstance(record, Mapping):
+            raise ConfigurationError(
+                f"the configuration is {shown(record)}; it must be a table of values by name."
+            )
         names = [field.name for field in dataclasses.fields(cls)]
         missing = [name for name in names if name not in record]
         if missing:
@@ -113,9 +115,13 @@ def make_settings(
     # A wrong name of a method or task is told before one of a preset.
     recipe(method)
     env_config, options = world_class(env).Config, options or {}
-    for section in options:
+    for section, values in options.items():
         if section not in SECTIONS:
             raise unknown_name("section", section, SECTIONS)
+        if not isinstance(values, Mapping):
+            raise ConfigurationError(
+                f"the options of {section} are {shown(values)}; they must be a table of values by name."
+            )
     chosen = Preset(method, {}) if preset is None else read_preset(preset, method)
     method = chosen.learner
     task = read_task_defaults(method, env, own_preset=preset is None) if task_defaults else {}
