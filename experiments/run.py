@@ -59,9 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = RunDirectory.create(settings, environment_record(), out)
         result = run_training(settings, run)
     if result.interrupted:
-        total = settings.training.total_steps
-        more = "" if total == run.settings().training.total_steps else f" --total-steps {total}"
-        print(f"go on with: python experiments/run.py --resume {run.path}{more}")
+        print(f"go on with: {run.resume_command(settings.training.total_steps)}")
         return 130
     return 1 if result.failures else 0
 

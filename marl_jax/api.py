@@ -5,15 +5,17 @@ import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.configuration import ConfigurationError
+from envs.configuration import ConfigurationError, whole_number
 from envs.registry import make as make_env
 from marl_jax import methods
 from marl_jax.evaluation import GREEDY, SAMPLED, evaluate, headline_of
@@ -22,9 +24,12 @@ from marl_jax.policy import Policy
 from marl_jax.progress import Progress, Silent, default_progress, duration
 from marl_jax.runs import Results, Row, RunDirectory, curve_of, summary
 from marl_jax.runtime import memory_size, use_compilation_cache
-from marl_jax.settings import RunSettings, environment_record, make_settings
+from marl_jax.settings import MAX_SEED, RunSettings, environment_record, make_settings
 from marl_jax.training import ChunkMetrics, RunState, Trainer
 
+T = TypeVar("T")
+BESIDE = "marl_jax: compiles or computes"
+"""Name of the thread in which a run's compiled programs are made and called."""
 ABSOLUTE_KEY = 20_260_101
 """Seed of the episodes of the final evaluation, which no training evaluation plays."""
 ABSOLUTE_FACTOR = 10
@@ -83,7 +88,7 @@ def policy_of(
     Raises:
         ConfigurationError: if the run has no such seed.
     """
-    seed = settings.seed if seed is None else seed
+    seed = settings.seed if seed is None else whole_number("seed", seed, 0, MAX_SEED)
     if not settings.seed <= seed < settings.seed + settings.seeds:
         last = settings.seed + settings.seeds - 1
         raise ConfigurationError(f"seed is {seed}; it must be one of {settings.seed} to {last}.")
@@ -122,8 +127,9 @@ def load(run: str | Path, checkpoint: int | None = None) -> tuple[Trainer, RunSt
 
     Args:
         run: the run's folder.
-        checkpoint: which of those in its folder `checkpoints`, 0 for the untrained teams; the last one by default.
-            There is one after every chunk of the seeds that still went on; `env_steps` says how far each was.
+        checkpoint: which of those in its folder `checkpoints`, 0 for the untrained teams; by default the last that is
+            whole, also while the run goes on. There is one after every chunk of the seeds that still went on;
+            `env_steps` says how far each was.
 
     Raises:
         ConfigurationError: if the folder is not a run, its checkpoint is damaged, or there is none of that number.
@@ -131,16 +137,21 @@ def load(run: str | Path, checkpoint: int | None = None) -> tuple[Trainer, RunSt
     directory = RunDirectory.open(run)
     settings = directory.settings()
     trainer = make_trainer(settings)
-    step = directory.latest_checkpoint()
+    newest, like = directory.latest_checkpoint(), trainer.abstract_state()._replace(replay=None)
     if checkpoint is not None:
-        kept = directory.checkpoints.steps()
+        checkpoint, kept = whole_number("checkpoint", checkpoint), directory.checkpoints.steps()
         if checkpoint not in kept:
             raise ConfigurationError(
                 f"checkpoint is {checkpoint}; {run} holds {', '.join(map(str, kept))}."
             )
-        step = checkpoint
-    like = trainer.abstract_state()._replace(replay=None)
-    return trainer, directory.checkpoints.restore(step, like), settings
+        return trainer, directory.checkpoints.restore(checkpoint, like), settings
+    step, state = directory.checkpoints.restore_newest(like)
+    if step < newest:
+        warnings.warn(
+            f"checkpoint {newest} of {run} is damaged; this is {step}, the newest that is whole",
+            stacklevel=2,
+        )
+    return trainer, state, settings
 
 
 def load_policy(run: str | Path, seed: int | None = None, checkpoint: int | None = None) -> Policy:
@@ -238,14 +249,19 @@ def run_training(
     progress: Progress | bool = True,
     resumed: bool = False,
 ) -> TrainResult:
-    """The Python loop around `Trainer.train_chunk`: logs, draws, saves and stops."""
+    """The Python loop around `Trainer.train_chunk`: logs, draws, saves and stops.
+
+    Raises:
+        ConfigurationError: if another process writes to the folder, or it cannot be written any longer.
+    """
     use_compilation_cache()
     if resumed:
         check_settings(settings)
     if isinstance(progress, bool):
         progress = default_progress() if progress else Silent()
     try:
-        with _stop_signals(progress) as stop:
+        locked = contextlib.nullcontext() if directory is None else directory.locked()
+        with locked, _stop_signals(progress) as stop:
             return _Loop(settings, directory, progress, stop).run(resumed)
     finally:
         progress.close()
@@ -279,7 +295,7 @@ class _Loop:
             began, first_steps = time.monotonic(), steps
             while not self._finished(steps) and not self.stop.is_set():
                 chunk_began, active = time.monotonic(), self._active(steps)
-                state, metrics = train_chunk(state, active)
+                state, metrics = _beside(train_chunk, state, active)
                 steps = np.asarray(metrics.env_steps)
                 self.seconds += time.monotonic() - chunk_began
                 self._record(jax.tree.map(np.asarray, metrics), active)
@@ -332,15 +348,25 @@ class _Loop:
 
     def _resume(self) -> RunState:
         assert self.directory is not None
-        step = self.directory.latest_checkpoint()
-        state = self.directory.checkpoints.restore(step, self.trainer.abstract_state())
+        say, newest = self.progress.message, self.directory.latest_checkpoint()
+        # What cannot be read is told before anything is written.
+        self.failures = self.directory.failures()
+        step, state = self.directory.checkpoints.restore_newest(self.trainer.abstract_state())
+        if step < newest:
+            say(f"checkpoint {newest} is damaged; going on from {step}, the newest that is whole")
         self.chunks = step
         steps = np.asarray(state.env_steps)
-        self.directory.keep_measurements({self._seed(i): int(n) for i, n in enumerate(steps)})
+        with self.directory.writing():
+            lost = self.directory.keep_measurements(
+                {self._seed(i): int(n) for i, n in enumerate(steps)}
+            )
+        if lost:
+            say(
+                f"{lost} evaluations before that checkpoint are missing in metrics.csv or results.json"
+            )
         self.rows = self.directory.rows()
-        self.failures = self.directory.failures()
-        self.seconds = max((row["train_seconds"] for row in self.rows), default=0.0)
-        self.progress.message(f"resuming {self.directory.path} after {steps.min():,} env steps")
+        self.seconds = max((row.get("train_seconds", 0.0) for row in self.rows), default=0.0)
+        say(f"resuming {self.directory.path} after {steps.min():,} env steps")
         return state
 
     def _compile(self, state: RunState) -> Any:
@@ -352,7 +378,7 @@ class _Loop:
         )
         self.progress.message("compiling ...")
         began = time.monotonic()
-        compiled = self.trainer.train_chunk.lower(state, self.trainer.everyone).compile()
+        compiled = _beside(self.trainer.train_chunk.lower(state, self.trainer.everyone).compile)
         seconds, use = time.monotonic() - began, compiled.memory_analysis()
         # Not where the backend does not say; it says for one device.
         gigabytes = 0.0 if use is None else self.trainer.mesh.size * _peak(use) / 1e9
@@ -392,11 +418,12 @@ class _Loop:
         self.failures |= new_failures
         self.rows += rows
         if self.directory is not None:
-            if rows:
-                self.directory.append(rows)
-                self.directory.add_results(results)
-            if new_failures:
-                self.directory.write_failures(self.failures)
+            with self.directory.writing():
+                if rows:
+                    self.directory.append(rows)
+                    self.directory.add_results(results)
+                if new_failures:
+                    self.directory.write_failures(self.failures)
 
     def _find_failure(self, metrics: ChunkMetrics, index: int | np.integer[Any]) -> str | None:
         """What a seed's first NaN or infinity in this chunk was, if there is one."""
@@ -417,7 +444,8 @@ class _Loop:
     def _save(self, state: RunState) -> None:
         if self.directory is not None:
             keep_every = self.settings.training.keep_every
-            self.directory.checkpoints.save(self.chunks, state, keep_every)
+            with self.directory.writing():
+                self.directory.checkpoints.save(self.chunks, state, keep_every)
 
     def _report(
         self, steps: NDArray[np.int32], first_steps: NDArray[np.int32], seconds: float
@@ -457,16 +485,17 @@ class _Loop:
             evaluation = evaluate(trainer.env, trainer.method, state.method, key, episodes)
             return {name: evaluation[name] for name in self._final_names}
 
-        played = jax.jit(trainer.over_seeds(final))(state)
-        measured = {name: np.asarray(x) for name, x in played.items()}
+        play = _beside(jax.jit(trainer.over_seeds(final)).lower(state).compile)
+        measured = {name: np.asarray(x) for name, x in _beside(play, state).items()}
         healthy = np.flatnonzero(self._healthy)
         if self.directory is not None:
-            self.directory.finish_results(
-                {
-                    self._seed(i): self._episodes({name: x[i] for name, x in measured.items()})
-                    for i in healthy
-                }
-            )
+            with self.directory.writing():
+                self.directory.finish_results(
+                    {
+                        self._seed(i): self._episodes({name: x[i] for name, x in measured.items()})
+                        for i in healthy
+                    }
+                )
         return {
             name: measured[name][healthy].mean(axis=1, dtype=np.float64)
             for name in self._final_names
@@ -499,7 +528,8 @@ class _Loop:
             say(f"seed {seed} did not finish: {failure}")
         say(f"training took {duration(self.seconds)}, without compilation")
         if self.directory is not None:
-            picture = self.directory.draw()
+            with self.directory.writing():
+                picture = self.directory.draw()
             say(f"run: {self.directory.path}" + (f"  picture: {picture}" if picture else ""))
         if interrupted:
             say("stopped before the end, everything is saved" if self.directory else "stopped")
@@ -509,6 +539,23 @@ def _peak(use: Any) -> int:
     """Bytes that a compiled program needs: what it is given, what it makes of it elsewhere, and on the way."""
     made: int = use.output_size_in_bytes - use.alias_size_in_bytes
     return use.argument_size_in_bytes + made + use.temp_size_in_bytes
+
+
+def _beside(function: Callable[..., T], *arguments: Any) -> T:
+    """Calls a function in a thread of its own and waits: the main thread, in which signals arrive, stays awake.
+
+    Whoever interrupts the wait leaves the thread behind, to end when it is done.
+    """
+    done: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(jax.block_until_ready(function(*arguments)))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, name=BESIDE, daemon=True).start()
+    return done.result()
 
 
 @contextlib.contextmanager
