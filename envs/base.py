@@ -18,6 +18,7 @@ from jumanji.env import Environment
 from jumanji.types import StepType, TimeStep
 
 from envs.configuration import Config, ConfigurationError
+from envs.cpu import refuse_forked_process
 
 if TYPE_CHECKING:
     from envs.viewer import Viewer
@@ -109,8 +110,9 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
             **options: fields of the class's `Config`.
 
         Raises:
-            ConfigurationError: if an option is unknown, or its value is not allowed.
+            ConfigurationError: if an option is unknown, its value is not allowed, or the process was forked.
         """
+        refuse_forked_process()
         self.config: Any = self.Config.from_mapping(options, type(self).__name__)
         self._setup()
         self._viewer = viewer

@@ -28,7 +28,7 @@ def gif_path(name: str, value: str | os.PathLike[str]) -> Path:
         ConfigurationError: if it is no .gif file in a folder that exists.
     """
     path = user_path(name, value)
-    if path.suffix.lower() != ".gif" or not path.parent.is_dir() or path.is_dir():
+    if path.suffix.lower() != ".gif" or path.is_dir() or not path.parent.is_dir():
         raise ConfigurationError(
             f"{name} is {value}; it must be a .gif file in a folder that exists."
         )

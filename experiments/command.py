@@ -6,7 +6,9 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -16,8 +18,9 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from experiments import startup
 from marl_jax import ConfigurationError
-from marl_jax.api import load, policy_of
+from marl_jax.api import BESIDE, load, policy_of
 from marl_jax.policy import Policy
 from marl_jax.settings import SECTIONS
 from marl_jax.types import EpisodeBatch
@@ -197,6 +200,9 @@ def writing(path: object, flag: str) -> Iterator[None]:
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Exits with what `main` returns; a `ConfigurationError` becomes one sentence and status 2."""
+    if signal.getsignal(signal.SIGINT) is startup.interrupted:
+        # What is imported by now can tidy up.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main()
     except ConfigurationError as error:
@@ -204,6 +210,10 @@ def run(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+        if any(thread.name == BESIDE for thread in threading.enumerate()):
+            # A compiled program cannot be stopped, and Python would wait for its end.
+            sys.stdout.flush()
+            os._exit(status)
     except BrokenPipeError:
         # Whoever read the output has left. Python would complain once more when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

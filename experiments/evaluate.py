@@ -7,6 +7,9 @@ counts, and on a grid the different cells that each agent has been in, in all ep
 the environment's reference policy, which sees its whole state.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import argparse
 import dataclasses
 import sys

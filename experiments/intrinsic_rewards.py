@@ -5,6 +5,9 @@ Pursuit it compares the learned reward of "good" actions, which bring an agent c
 battles it takes what attacks by agents below half of their health are paid, and says how that goes with the health.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import csv
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,8 @@
 """Plays one episode and shows it: `experiments/play.py --env NAME --policy scripted --render out.gif`."""
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import argparse
 import dataclasses
 import sys

@@ -4,6 +4,9 @@ What users of the task look at first is drawn with its interval, such as battles
 and beside it, thin and dashed, the sampled one of runs that have it. `--column` draws another column alone.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import dataclasses
 from pathlib import Path
 from typing import Annotated

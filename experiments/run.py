@@ -1,5 +1,8 @@
 """Trains a method on a task: `python experiments/run.py --method liir --env turn --seeds 16`."""
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import argparse
 import dataclasses
 import sys

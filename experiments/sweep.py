@@ -4,6 +4,9 @@ Every choice of values is a run of its own in a numbered folder, with the same s
 command goes on where it was stopped. table.csv holds what each choice reached, the best first.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import csv
 import dataclasses
 import itertools
