@@ -18,6 +18,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from envs.files import user_path
 from experiments import startup
 from marl_jax import ConfigurationError
 from marl_jax.api import BESIDE, load, policy_of
@@ -90,20 +91,6 @@ def option_sections(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def gif(name: str, flag: str) -> Path:
-    """The path of an animation to be written.
-
-    Raises:
-        ConfigurationError: if it is no .gif file in a folder that exists.
-    """
-    target = Path(name)
-    if target.suffix.lower() != ".gif" or not target.parent.is_dir():
-        raise ConfigurationError(
-            f"{flag} is {name}; it must be a .gif file in a folder that exists."
-        )
-    return target
-
-
 def picture(name: str, runs: Sequence[str], episodes: int) -> Path:
     """The path of a picture of some runs, beside which tables go; checks what such commands are asked for.
 
@@ -116,7 +103,7 @@ def picture(name: str, runs: Sequence[str], episodes: int) -> Path:
         raise ConfigurationError(f"--episodes is {episodes}; it must be at least 1.")
     from matplotlib.backend_bases import FigureCanvasBase
 
-    target = Path(name)
+    target = user_path("--out", name)
     formats = FigureCanvasBase.get_supported_filetypes()
     if target.suffix.lower().lstrip(".") not in formats or not target.parent.is_dir():
         raise ConfigurationError(

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.files import user_path
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import load, policy_of
@@ -124,7 +125,7 @@ def _pursuit(args: Arguments, policies: Mapping[int, Policy]) -> int:
         )
     positive = sum(row["difference"] > 0 for row in rows)
     print(f"good actions earn more than bad ones in {positive} of {len(rows)} seeds")
-    target = Path(args.out)
+    target = user_path("--out", args.out)
     with command.writing(target, "--out"):
         _write(target, rows)
         reward_histogram(
@@ -190,7 +191,7 @@ def _battles(args: Arguments, policies: Mapping[int, Policy]) -> int:
         )
     for name in ("cosine", "correlation"):
         print(f"mean {name} over seeds: {np.mean([row[name] for row in rows]):+.3f}")
-    target = Path(args.out)
+    target = user_path("--out", args.out)
     with command.writing(target, "--out"):
         _write(target, rows)
         reward_by_health(points, target, "LIIR: learned reward of attacks below half health")

@@ -8,7 +8,6 @@ import dataclasses
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -18,6 +17,7 @@ from rich.progress import track
 
 import envs
 from envs.base import MultiAgentEnv
+from envs.files import gif_path, user_path
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import load_policy
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the command line, plays and shows; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     args = _parse(arguments)
-    target = None if args.render is None else command.gif(args.render, "--render")
+    target = None if args.render is None else gif_path("--render", args.render)
     env, episode = _episode(args)
     if target is None:
         _print(env, episode.states, args.frames_per_second)
@@ -85,7 +85,7 @@ def _parse(arguments: list[str]) -> Any:
     # A run brings the options of its environment along.
     policy = first.parse_known_args(arguments)[0].policy or "scripted"
     options_given = [a.split("=")[0] for a in arguments if a.startswith(("--env.", "--no-env."))]
-    if Path(policy).is_dir() and options_given:
+    if user_path("--policy", policy).is_dir() and options_given:
         raise ConfigurationError(
             f"{options_given[0]} is given with --policy {policy}; a run plays its own environment, only random and "
             "scripted take options."
@@ -104,7 +104,7 @@ def _episode(args: Any) -> tuple[MultiAgentEnv[Any], Episode]:
     """Plays what the command line asks for."""
     key = jax.random.key(args.seed)
     if args.policy not in ("random", "scripted"):
-        if not Path(args.policy).is_dir():
+        if not user_path("--policy", args.policy).is_dir():
             raise ConfigurationError(
                 f"--policy is {args.policy!r}; it must be random, scripted, or the folder of a run."
             )

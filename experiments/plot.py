@@ -8,11 +8,11 @@ from experiments import startup  # noqa: F401  (before what takes seconds to imp
 
 # isort: split
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from envs.files import user_path
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.plots import learning_curves
@@ -56,7 +56,7 @@ def main() -> int:
             f"IQM of {len(values)} seeds {summary(values[:, -1])}"
             + ("" if beside is None else f", sampled {summary(beside[1][:, -1])}")
         )
-    target = Path(args.out)
+    target = user_path("--out", args.out)
     with command.writing(target, "--out"):
         learning_curves(curves, target, ", ".join(tasks), column_label(column), sampled=sampled)
     print(f"picture: {target}")

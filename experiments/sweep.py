@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from envs.files import user_path
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import check_settings, run_training
@@ -63,7 +64,7 @@ def main() -> int:
     settings = [_settings(args, choice) for choice in choices]
     for setting in settings:
         check_settings(setting)
-    out = Path(args.out)
+    out = user_path("--out", args.out)
     _refuse_another_sweep(out, settings)
     finished: list[tuple[Choice, RunDirectory]] = []
     for number, (choice, setting) in enumerate(zip(choices, settings, strict=True)):

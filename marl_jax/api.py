@@ -15,16 +15,17 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.configuration import ConfigurationError, whole_number
+from envs.configuration import LARGEST, ConfigurationError, shown, whole_number
 from envs.registry import make as make_env
 from marl_jax import methods
 from marl_jax.evaluation import GREEDY, SAMPLED, evaluate, headline_of
 from marl_jax.plots import Curve
 from marl_jax.policy import Policy
 from marl_jax.progress import Progress, Silent, default_progress, duration
+from marl_jax.rollout import record_size
 from marl_jax.runs import Results, Row, RunDirectory, curve_of, summary
 from marl_jax.runtime import memory_size, use_compilation_cache
-from marl_jax.settings import MAX_SEED, RunSettings, environment_record, make_settings
+from marl_jax.settings import MAX_SEED, RunSettings, environment_record, make_settings, options_of
 from marl_jax.training import ChunkMetrics, RunState, Trainer
 
 T = TypeVar("T")
@@ -75,6 +76,15 @@ class TrainResult:
         """
         return curve_of(self.rows, column, self.failures)
 
+    def __repr__(self) -> str:
+        settings = self.settings
+        of = f"{settings.method} on {settings.env}, {settings.seeds} seed{'s' * (settings.seeds > 1)}"
+        end = " interrupted," if self.interrupted else ""
+        return (
+            f"TrainResult({of},{end} final returns {np.array2string(self.final_returns, precision=4, threshold=32)}, "
+            f"{len(self.failures)} failed, directory {str(self.directory)!r})"
+        )
+
     def policy(self, seed: int | None = None) -> Policy:
         """The team of one seed, the first by default."""
         return policy_of(self.trainer, self.state, self.settings, seed)
@@ -108,17 +118,65 @@ def check_settings(settings: RunSettings) -> None:
     """Refuses what does not fit, before anything is written.
 
     Raises:
-        ConfigurationError: if the options do not fit the task, or what the seeds keep is more than the memory (to
-            train them takes somewhat more).
+        ConfigurationError: if the options do not fit the task, steps cannot be counted, or what the seeds keep or play
+            is more than the memory (to train them takes somewhat more).
     """
     trainer = make_trainer(settings)
     have = memory_size(trainer.mesh)
+    if have is not None:
+        _check_episodes(trainer, have)
+    _check_steps(trainer)
     need = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(trainer.abstract_state()))
     if have is not None and need > have:
         each = need / settings.seeds
         raise ConfigurationError(
             f"seeds is {settings.seeds}; each keeps {each / 1e9:.3g} GB of parameters, replay and tables, and the "
             f"memory has {have / 1e9:.3g} GB, enough for {int(have / each)}."
+        )
+
+
+def _check_steps(trainer: Trainer) -> None:
+    """Refuses more environment steps than 32 bits count, with the chunk that a seed may take beyond its budget.
+
+    Raises:
+        ConfigurationError: if there are.
+    """
+    interval, total = trainer.eval_interval, trainer.config.total_steps
+    if interval > LARGEST[int] // 2:
+        raise ConfigurationError(
+            f"eval_interval is {trainer.config.eval_interval}; it must be at most {LARGEST[int] // 2}, in whole "
+            f"iterations of {trainer.steps_per_iteration:,} steps."
+        )
+    most = (LARGEST[int] // interval - 1) * interval
+    if total > most:
+        raise ConfigurationError(
+            f"total_steps is {total}; with {interval:,} steps between evaluations it must be at most {most}, since "
+            "steps are counted in 32 bits."
+        )
+
+
+def _check_episodes(trainer: Trainer, have: int) -> None:
+    """Refuses more episodes than there is memory for, of `have` bytes: of an iteration, or of the final evaluation.
+
+    Raises:
+        ConfigurationError: if there are.
+    """
+    env, at_once = trainer.env, trainer.seeds_at_once
+    episodes = trainer.method.num_episodes
+    need = at_once * record_size(env, episodes)
+    if need > have:
+        raise ConfigurationError(
+            f"num_envs is {trainer.method.num_envs}; {episodes} episodes of up to {env.time_limit} steps for each of "
+            f"{at_once} seeds at once take {need / 1e9:.3g} GB, and the memory has {have / 1e9:.3g} GB."
+        )
+    # Rewards and whether a step counts, at each step.
+    each = at_once * env.time_limit * (4 * env.num_agents + 1)
+    asked, most = trainer.config.eval_episodes, have // (ABSOLUTE_FACTOR * each)
+    if asked > most:
+        need = ABSOLUTE_FACTOR * asked * each
+        raise ConfigurationError(
+            f"eval_episodes is {asked}; {ABSOLUTE_FACTOR} times as many at the end take {need / 1e9:.3g} GB, and the "
+            f"memory has {have / 1e9:.3g} GB, enough for {most}."
         )
 
 
@@ -204,7 +262,7 @@ def train(
         ConfigurationError: if a name is unknown, a value is not allowed, `out` cannot be written or there is not memory
             enough.
     """
-    training = dict(training_options or {})
+    training = options_of("training", {} if training_options is None else training_options)
     if total_steps is not None:
         training["total_steps"] = total_steps
     settings = make_settings(
@@ -212,10 +270,15 @@ def train(
         env,
         seeds,
         seed,
-        {"training": training, "method": method_options or {}, "env": env_options or {}},
+        {
+            "training": training,
+            "method": {} if method_options is None else method_options,
+            "env": {} if env_options is None else env_options,
+        },
         preset=preset,
     )
     check_settings(settings)
+    progress = _display(progress)
     directory = None
     if out is not None:
         directory = RunDirectory.create(settings, environment_record(), out)
@@ -257,14 +320,28 @@ def run_training(
     use_compilation_cache()
     if resumed:
         check_settings(settings)
-    if isinstance(progress, bool):
-        progress = default_progress() if progress else Silent()
+    progress = _display(progress)
     try:
         locked = contextlib.nullcontext() if directory is None else directory.locked()
         with locked, _stop_signals(progress) as stop:
             return _Loop(settings, directory, progress, stop).run(resumed)
     finally:
         progress.close()
+
+
+def _display(progress: Progress | bool) -> Progress:
+    """The display that a user asks for.
+
+    Raises:
+        ConfigurationError: if it is none.
+    """
+    if isinstance(progress, bool):
+        return default_progress() if progress else Silent()
+    if not isinstance(progress, Progress):
+        raise ConfigurationError(
+            f"progress is {shown(progress)}; it must be true, false or a display as in marl_jax.progress."
+        )
+    return progress
 
 
 class _Loop:

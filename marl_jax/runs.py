@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.configuration import ConfigurationError
+from envs.configuration import ConfigurationError, shown
 from envs.files import user_path
 from envs.registry import world_class
 from marl_jax.checkpointing import Checkpoints
@@ -408,9 +408,9 @@ def series_of(
     """
     if not rows:
         raise ConfigurationError(f"{run} holds no measurements yet.")
-    if column not in rows[0]:
+    if not isinstance(column, str) or column not in rows[0]:
         raise ConfigurationError(
-            f"{run} has no column {column!r}; choose from: {', '.join(rows[0])}."
+            f"{run} has no column {shown(column)}; choose from: {', '.join(rows[0])}."
         )
     by_seed: dict[int, list[Row]] = {}
     for row in rows:

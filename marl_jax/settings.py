@@ -118,10 +118,7 @@ def make_settings(
     for section, values in options.items():
         if section not in SECTIONS:
             raise unknown_name("section", section, SECTIONS)
-        if not isinstance(values, Mapping):
-            raise ConfigurationError(
-                f"the options of {section} are {shown(values)}; they must be a table of values by name."
-            )
+        options_of(section, values)
     chosen = Preset(method, {}) if preset is None else read_preset(preset, method)
     method = chosen.learner
     task = read_task_defaults(method, env, own_preset=preset is None) if task_defaults else {}
@@ -135,6 +132,19 @@ def make_settings(
         recipe(method).Config.from_mapping(merged["method"], method),
         env_config.from_mapping(merged["env"], env),
     )
+
+
+def options_of(section: str, values: Any) -> dict[str, Any]:
+    """The options of a section, by name.
+
+    Raises:
+        ConfigurationError: if they are none.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(
+            f"the options of {section} are {shown(values)}; they must be a table of values by name."
+        )
+    return dict(values)
 
 
 def read_task_defaults(method: str, env: str, own_preset: bool = True) -> dict[str, dict[str, Any]]:
