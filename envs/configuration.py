@@ -7,6 +7,7 @@ a TOML file, the command line).
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
@@ -83,7 +84,7 @@ def whole_number(name: str, value: Any, minimum: int = 0, maximum: int = 2**31 -
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> ConfigurationError:
     """The error for a name that is not among `allowed`, with the closest allowed name."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(str(name), names, n=1)
+    close = difflib.get_close_matches(shown(name).strip("'"), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return ConfigurationError(
         f"unknown {kind} {shown(name)}; choose from: {', '.join(names)}.{hint}"
@@ -103,7 +104,7 @@ class Config:
     """
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self), include_extras=True)
+        hints = _hints(type(self))
         for field in dataclasses.fields(self):
             value = plain(getattr(self, field.name))
             _check(field.name, value, hints[field.name])
@@ -125,6 +126,12 @@ class Config:
             if name not in allowed:
                 raise unknown_name(f"option of {what}", name, allowed)
         return cls(**options)
+
+
+@functools.cache
+def _hints(config: type[Config]) -> dict[str, Any]:
+    """The annotations of a configuration, by field."""
+    return typing.get_type_hints(config, include_extras=True)
 
 
 def _check(name: str, value: Any, hint: Any) -> None:

@@ -14,7 +14,7 @@ def user_path(name: str, value: str | os.PathLike[str]) -> Path:
     """
     try:
         text = os.fspath(value)
-        if isinstance(text, str) and text and "\0" not in text:
+        if isinstance(text, str) and text and text.isprintable():
             return Path(text).expanduser()
     except (TypeError, RuntimeError):  # no path; nobody of that name
         pass

@@ -193,15 +193,16 @@ def load(run: str | Path, checkpoint: int | None = None) -> tuple[Trainer, RunSt
         ConfigurationError: if the folder is not a run, its checkpoint is damaged, or there is none of that number.
     """
     directory = RunDirectory.open(run)
-    settings = directory.settings()
-    trainer = make_trainer(settings)
-    newest, like = directory.latest_checkpoint(), trainer.abstract_state()._replace(replay=None)
+    settings, newest = directory.settings(), directory.latest_checkpoint()
     if checkpoint is not None:
         checkpoint, kept = whole_number("checkpoint", checkpoint), directory.checkpoints.steps()
         if checkpoint not in kept:
             raise ConfigurationError(
                 f"checkpoint is {checkpoint}; {run} holds {', '.join(map(str, kept))}."
             )
+    trainer = make_trainer(settings)
+    like = trainer.abstract_state()._replace(replay=None)
+    if checkpoint is not None:
         return trainer, directory.checkpoints.restore(checkpoint, like), settings
     step, state = directory.checkpoints.restore_newest(like)
     if step < newest:

@@ -212,7 +212,7 @@ def read_preset(name: str, method: str) -> Preset:
     Raises:
         ConfigurationError: if there is no such preset, or it is not for this method.
     """
-    if name not in presets():
+    if not isinstance(name, str) or name not in presets():
         raise unknown_name("preset", name, presets())
     file = _preset_file(name)
     table: dict[str, Any] = tomllib.loads(file.read_text())
