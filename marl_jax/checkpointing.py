@@ -5,6 +5,7 @@ import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -296,9 +297,9 @@ def _write_arrays(folder: Path, tree: Any) -> None:
             checkpointer.save(folder, tree)
             checkpointer.wait_until_finished()
     except ValueError as error:
-        # What the library below says of a full disk.
-        full = "No space left" in str(error)
-        raise OSError(errno.ENOSPC if full else errno.EIO, str(error).split(": ")[-1]) from error
+        # The library below says it in its own words.
+        code = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
+        raise OSError(code, os.strerror(code)) from error
 
 
 @contextlib.contextmanager

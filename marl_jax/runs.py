@@ -131,7 +131,13 @@ class RunDirectory:
         """
         try:
             yield
-        except OSError as error:
+        except (OSError, ConfigurationError) as error:
+            if not (self.path / "config.json").is_file():
+                raise ConfigurationError(
+                    f"{self.path} was removed while the run was writing to it; begin again with another folder."
+                ) from error
+            if isinstance(error, ConfigurationError):
+                raise
             why = f"cannot write to {self.path} ({error.strerror or error})"
             if self.checkpoints.steps():
                 way = f"what is saved there is whole: once it can be written, go on with: {self.resume_command()}"

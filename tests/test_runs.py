@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import math
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -256,7 +257,7 @@ def test_a_folder_that_is_removed_stays_away(finished: Path, tmp_path: Path) -> 
         lambda: directory.checkpoints.save(5, state),
         lambda: directory.append([{"seed": 0, "env_steps": 100}]),
     ):
-        with pytest.raises(marl_jax.ConfigurationError, match="begin again"), directory.writing():
+        with pytest.raises(marl_jax.ConfigurationError, match="was removed"), directory.writing():
             write()
     assert not run.exists()
 
@@ -442,6 +443,18 @@ def test_policy_of_a_run(finished: Path) -> None:
     assert len(policy.episode(jax.random.key(0)).states) == 6
     with pytest.raises(marl_jax.ConfigurationError, match="one of 0 to 2"):
         marl_jax.load_policy(finished, seed=3)
+    with pytest.raises(marl_jax.ConfigurationError, match=r"agents_view .* must be \[environments"):
+        policy(timestep.observation, memory)
+    with pytest.raises(marl_jax.ConfigurationError, match="the memory is not that of 1 env"):
+        policy(observation, policy.initial_memory(2))
+    # A seed is as good as a key, typed or raw.
+    for key in (0, np.int64(0), jax.random.PRNGKey(0)):
+        same, _ = policy.play(key, np.int32(3))
+        np.testing.assert_array_equal(same.action, batch.action)
+    again = pickle.loads(pickle.dumps(policy))
+    np.testing.assert_array_equal(again(observation, memory)[0], policy(observation, memory)[0])
+    assert repr(policy).startswith("Policy(")
+    assert len(repr(policy)) < 200
 
 
 def test_train_without_a_folder_writes_nothing(
@@ -457,6 +470,8 @@ def test_train_without_a_folder_writes_nothing(
     assert result.curve("eval_sampled_return_mean")[1].tolist() == [[last[0]], [last[1]]]
     with pytest.raises(marl_jax.ConfigurationError, match=r"no column 'profit'; choose from: seed"):
         result.curve("profit")
+    assert "2 seeds, final returns [" in repr(result)
+    assert all(len(repr(x)) < 400 for x in (result, result.trainer))
     assert result.policy(1).initial_memory(4).last_action.shape == (4, 2, 6)
 
 
