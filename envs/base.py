@@ -7,6 +7,7 @@ import abc
 import dataclasses
 from collections.abc import Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -17,6 +18,7 @@ from jumanji.env import Environment
 from jumanji.types import StepType, TimeStep
 
 from envs.configuration import Config, ConfigurationError
+from envs.cpu import refuse_forked_process
 
 if TYPE_CHECKING:
     from envs.viewer import Viewer
@@ -108,8 +110,9 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
             **options: fields of the class's `Config`.
 
         Raises:
-            ConfigurationError: if an option is unknown, or its value is not allowed.
+            ConfigurationError: if an option is unknown, its value is not allowed, or the process was forked.
         """
+        refuse_forked_process()
         self.config: Any = self.Config.from_mapping(options, type(self).__name__)
         self._setup()
         self._viewer = viewer
@@ -249,8 +252,14 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
         """Draws one state for a terminal: lines of at most 80 characters."""
         return self.viewer.text(state)
 
-    def animate(self, states: Iterable[StateT], path: str, frames_per_second: float = 5.0) -> None:
-        """Draws an episode as an animated GIF at `path`."""
+    def animate(
+        self, states: Iterable[StateT], path: str | Path, frames_per_second: float = 5.0
+    ) -> None:
+        """Draws an episode as an animated GIF at `path`.
+
+        Raises:
+            ConfigurationError: if that is no .gif file in a folder that exists.
+        """
         self.viewer.animate(states, path, frames_per_second)
 
 

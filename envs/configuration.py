@@ -7,11 +7,15 @@ a TOML file, the command line).
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
+
+LARGEST: dict[type, float] = {int: 2**31 - 1, float: 3.4e38}
+"""By kind, the largest number that JAX's 32 bits hold."""
 
 
 class ConfigurationError(ValueError):
@@ -41,22 +45,50 @@ class Range:
         )
 
     def __str__(self) -> str:
-        parts = []
-        if self.above is not None:
-            parts.append(f"above {self.above:g}")
-        if self.minimum is not None:
-            parts.append(f"at least {self.minimum:g}")
-        if self.maximum is not None:
-            parts.append(f"at most {self.maximum:g}")
-        return " and ".join(parts)
+        bounds = {"above": self.above, "at least": self.minimum, "at most": self.maximum}
+        return " and ".join(f"{name} {x:.10g}" for name, x in bounds.items() if x is not None)
+
+
+def shown(value: object) -> str:
+    """What a sentence calls a value from the user: its representation, on one line and not too long."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # a whole number of thousands of digits; an object that is not whole
+        text = ""
+    return text if 0 < len(text) <= 200 else f"a {type(value).__name__}"
+
+
+def plain(value: Any) -> Any:
+    """NumPy's and JAX's numbers as Python's, lists and arrays as tuples, anything else as it is."""
+    if hasattr(type(value), "tolist"):
+        value = value.tolist()
+    return tuple(map(plain, value)) if isinstance(value, list | tuple) else value
+
+
+def whole_number(name: str, value: Any, minimum: int = 0, maximum: int = 2**31 - 1) -> int:
+    """A whole number from the user, as Python's.
+
+    Raises:
+        ConfigurationError: if it is none, or out of these bounds.
+    """
+    number = plain(value)
+    if not isinstance(number, int) or isinstance(number, bool) or number < minimum:
+        raise ConfigurationError(
+            f"{name} is {shown(value)}; it must be a whole number at least {minimum}."
+        )
+    if number > maximum:
+        raise ConfigurationError(f"{name} is {shown(value)}; it must be at most {maximum}.")
+    return number
 
 
 def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> ConfigurationError:
     """The error for a name that is not among `allowed`, with the closest allowed name."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(str(name), names, n=1)
+    close = difflib.get_close_matches(shown(name).strip("'"), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return ConfigurationError(f"unknown {kind} {name!r}; choose from: {', '.join(names)}.{hint}")
+    return ConfigurationError(
+        f"unknown {kind} {shown(name)}; choose from: {', '.join(names)}.{hint}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,16 +96,19 @@ class Config:
     """Base of every configuration: checks each field's type and range when it is made.
 
     Annotations may be `bool`, `int`, `float`, `str`, `Literal[...]`, `tuple[X, ...]`, any of these inside
-    `Annotated[..., Range(...)]`, and any of these `| None`.
+    `Annotated[..., Range(...)]`, and any of these `| None`. NumPy's numbers become Python's, and lists tuples. No
+    number may be larger than JAX's 32 bits hold.
 
     Raises:
         ConfigurationError: if a value has the wrong type or lies outside its range.
     """
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self), include_extras=True)
+        hints = _hints(type(self))
         for field in dataclasses.fields(self):
-            _check(field.name, getattr(self, field.name), hints[field.name])
+            value = plain(getattr(self, field.name))
+            _check(field.name, value, hints[field.name])
+            object.__setattr__(self, field.name, value)
 
     @classmethod
     def from_mapping(cls, options: Mapping[str, Any], what: str) -> typing.Self:
@@ -82,13 +117,21 @@ class Config:
         Raises:
             ConfigurationError: if a key is no field of this class or a value is refused.
         """
+        if not isinstance(options, Mapping):
+            raise ConfigurationError(
+                f"the options of {what} are {shown(options)}; they must be a table of values by name."
+            )
         allowed = [field.name for field in dataclasses.fields(cls)]
         for name in options:
             if name not in allowed:
                 raise unknown_name(f"option of {what}", name, allowed)
-        # TOML and JSON know lists, not tuples.
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-        return cls(**values)
+        return cls(**options)
+
+
+@functools.cache
+def _hints(config: type[Config]) -> dict[str, Any]:
+    """The annotations of a configuration, by field."""
+    return typing.get_type_hints(config, include_extras=True)
 
 
 def _check(name: str, value: Any, hint: Any) -> None:
@@ -105,15 +148,20 @@ def _check(name: str, value: Any, hint: Any) -> None:
         choices = typing.get_args(hint)
         if value not in choices:
             raise ConfigurationError(
-                f"{name} is {value!r}; it must be one of: {', '.join(map(str, choices))}."
+                f"{name} is {shown(value)}; it must be one of: {', '.join(map(str, choices))}."
             )
         return
     if origin is tuple:
         if not isinstance(value, tuple):
-            raise ConfigurationError(f"{name} is {value!r}; it must be a sequence.")
+            raise ConfigurationError(f"{name} is {shown(value)}; it must be a sequence.")
         for item in value:
             _check(name, item, typing.get_args(hint)[0])
         return
+    _check_one(name, value, hint, bounds)
+
+
+def _check_one(name: str, value: Any, hint: Any, bounds: Range | None) -> None:
+    """The same for a value that is no sequence."""
     allowed = f" {bounds}" if bounds is not None else ""
     fits = {
         bool: isinstance(value, bool),
@@ -121,8 +169,12 @@ def _check(name: str, value: Any, hint: Any) -> None:
         float: isinstance(value, int | float) and not isinstance(value, bool),
         str: isinstance(value, str),
     }
-    if not fits[hint]:
+    if not fits[hint] or (bounds is None and value != value):
         kind = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[hint]
-        raise ConfigurationError(f"{name} is {value!r}; it must be {kind}{allowed}.")
+        raise ConfigurationError(f"{name} is {shown(value)}; it must be {kind}{allowed}.")
+    largest = LARGEST.get(hint)
+    if largest is not None and abs(value) > largest:
+        most = "" if "at most" in allowed else f"{' and' * bool(allowed)} at most {largest:.10g}"
+        raise ConfigurationError(f"{name} is {shown(value)}; it must be{allowed}{most}.")
     if bounds is not None and value not in bounds:
-        raise ConfigurationError(f"{name} is {value!r}; it must be{allowed}.")
+        raise ConfigurationError(f"{name} is {shown(value)}; it must be{allowed}.")

@@ -12,7 +12,7 @@ import jumanji
 
 from envs import bridges, own_classes
 from envs.base import MultiAgentEnv
-from envs.configuration import ConfigurationError, unknown_name
+from envs.configuration import ConfigurationError, shown, unknown_name
 
 # Name -> (module, class, jumanji id). A world's version goes up when its dynamics change.
 _WORLDS = {
@@ -46,6 +46,8 @@ def world_class(name: str) -> type[MultiAgentEnv[Any]]:
     Raises:
         ConfigurationError: if there is no such world, or it needs a library that is not installed.
     """
+    if not isinstance(name, str):
+        raise ConfigurationError(f"env is {shown(name)}; it must be the name of an environment.")
     if own_classes.is_own(name):
         kind: type[Any] = MultiAgentEnv
         return own_classes.find(name, kind, "env")

@@ -6,11 +6,14 @@ Matplotlib and Pillow are imported only when something is drawn.
 import abc
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from envs.files import gif_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,7 +91,9 @@ class Viewer(abc.ABC, Generic[StateT]):
         canvas.draw()
         return np.array(canvas.buffer_rgba())[..., :3]
 
-    def animate(self, states: Iterable[StateT], path: str, frames_per_second: float = 5.0) -> None:
+    def animate(
+        self, states: Iterable[StateT], path: str | Path, frames_per_second: float = 5.0
+    ) -> None:
         """Writes an animated GIF that repeats for ever and rests on its last frame.
 
         Successive states that look the same share a frame, which is shown for as long as all of
@@ -96,15 +101,17 @@ class Viewer(abc.ABC, Generic[StateT]):
 
         Args:
             states: the states of one episode, in order.
-            path: of the file, which is overwritten.
+            path: of the file, a .gif, which is overwritten.
             frames_per_second: states shown a second; a GIF counts time in hundredths of a second.
 
         Raises:
+            ConfigurationError: if `path` is no .gif file in a folder that exists.
             ValueError: if there are no states, or `frames_per_second` is not above 0.
             OSError: if the file cannot be written.
         """
         from PIL import Image
 
+        target = gif_path("path", path)
         if not frames_per_second > 0:
             raise ValueError(f"frames_per_second is {frames_per_second!r}; it must be above 0.")
         frames = [Image.fromarray(self.render(state)) for state in states]
@@ -112,7 +119,7 @@ class Viewer(abc.ABC, Generic[StateT]):
             raise ValueError("states is empty; an animation needs at least one.")
         duration = max(10, round(1000 / frames_per_second))
         frames[0].save(
-            path,
+            target,
             format="GIF",
             save_all=True,
             append_images=frames[1:],

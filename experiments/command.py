@@ -6,7 +6,9 @@ import contextlib
 import io
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
@@ -16,8 +18,10 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from envs.files import user_path
+from experiments import startup
 from marl_jax import ConfigurationError, teams
-from marl_jax.api import Checkpoint, load, load_team, policy_of
+from marl_jax.api import BESIDE, Checkpoint, load, load_team, policy_of
 from marl_jax.policy import Policy
 from marl_jax.settings import SECTIONS, RunSettings
 from marl_jax.types import EpisodeBatch
@@ -96,20 +100,6 @@ def option_sections(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return sections
 
 
-def gif(name: str, flag: str) -> Path:
-    """The path of an animation to be written.
-
-    Raises:
-        ConfigurationError: if it is no .gif file in a folder that exists.
-    """
-    target = Path(name)
-    if target.suffix.lower() != ".gif" or not target.parent.is_dir():
-        raise ConfigurationError(
-            f"{flag} is {name}; it must be a .gif file in a folder that exists."
-        )
-    return target
-
-
 def picture(name: str, runs: Sequence[str], episodes: int) -> Path:
     """The path of a picture of some runs, beside which tables go; checks what such commands are asked for.
 
@@ -122,7 +112,7 @@ def picture(name: str, runs: Sequence[str], episodes: int) -> Path:
         raise ConfigurationError(f"--episodes is {episodes}; it must be at least 1.")
     from matplotlib.backend_bases import FigureCanvasBase
 
-    target = Path(name)
+    target = user_path("--out", name)
     formats = FigureCanvasBase.get_supported_filetypes()
     if target.suffix.lower().lstrip(".") not in formats or not target.parent.is_dir():
         raise ConfigurationError(
@@ -245,6 +235,9 @@ def writing(path: object, flag: str) -> Iterator[None]:
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Exits with what `main` returns; a `ConfigurationError` becomes one sentence and status 2."""
+    if signal.getsignal(signal.SIGINT) is startup.interrupted:
+        # What is imported by now can tidy up.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         status = main()
     except ConfigurationError as error:
@@ -252,6 +245,10 @@ def run(main: Callable[[], int]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+        if any(thread.name == BESIDE for thread in threading.enumerate()):
+            # A compiled program cannot be stopped, and Python would wait for its end.
+            sys.stdout.flush()
+            os._exit(status)
     except BrokenPipeError:
         # Whoever read the output has left. Python would complain once more when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,6 +5,9 @@ and, given two runs or more, the matrix of Kullback-Leibler distances between th
 agents.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import csv
 import dataclasses
 from collections.abc import Sequence

@@ -7,6 +7,9 @@ counts, and on a grid the different cells that each agent has been in, in all ep
 the environment's reference policy, which sees its whole state.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import argparse
 import dataclasses
 import sys
@@ -20,8 +23,10 @@ from numpy.typing import NDArray
 
 import envs
 from envs.base import MultiAgentEnv
+from envs.files import gif_path
 from experiments import command
 from marl_jax import ConfigurationError
+from marl_jax.rollout import check_num_episodes
 from marl_jax.runs import summary
 from marl_jax.statistics import Coverage, coverage
 
@@ -62,7 +67,7 @@ def main() -> int:
         )
     if args.run is None:
         return _play_policy(args)
-    target = None if args.render is None else command.gif(args.render, "--render")
+    target = None if args.render is None else gif_path("--render", args.render)
     policies = command.policies(args.run, args.seed, args.checkpoint)
     key = jax.random.key(args.episode_seed)
     greedy: dict[int, float] = {}
@@ -153,6 +158,7 @@ def _parse(arguments: list[str]) -> Any:
 def _play_policy(args: Any) -> int:
     """Prints the mean return of a random or scripted policy with its interval; returns the exit status."""
     env = envs.make(args.env, **dataclasses.asdict(args.env_options))
+    check_num_episodes(env, "--episodes", args.episodes)
     key = jax.random.key(args.episode_seed)
     returns = _returns(env, args.policy == "scripted", key, args.episodes)
     mean = float(returns.mean())

@@ -5,6 +5,9 @@ episodes and, for methods with EOI's classifier, the kernel PCA of what the agen
 knows whose it is. It prints how much the agents' whereabouts overlap.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import csv
 import dataclasses
 import itertools

@@ -11,6 +11,9 @@ too; and an episode that ends at its time limit goes on as the target critics ex
 gamma is 0.95 and an episode has 25 steps.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import csv
 import dataclasses
 import functools

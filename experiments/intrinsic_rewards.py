@@ -5,6 +5,9 @@ Pursuit it compares the learned reward of "good" actions, which bring an agent c
 battles it takes what attacks by agents below half of their health are paid, and says how that goes with the health.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import csv
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from envs.files import user_path
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.methods.liir import LearnedReward
@@ -122,7 +126,7 @@ def _pursuit(args: Arguments, policies: Mapping[int, Policy]) -> int:
         )
     positive = sum(row["difference"] > 0 for row in rows)
     print(f"good actions earn more than bad ones in {positive} of {len(rows)} seeds")
-    target = Path(args.out)
+    target = user_path("--out", args.out)
     with command.writing(target, "--out"):
         _write(target, rows)
         reward_histogram(
@@ -188,7 +192,7 @@ def _battles(args: Arguments, policies: Mapping[int, Policy]) -> int:
         )
     for name in ("cosine", "correlation"):
         print(f"mean {name} over seeds: {np.mean([row[name] for row in rows]):+.3f}")
-    target = Path(args.out)
+    target = user_path("--out", args.out)
     with command.writing(target, "--out"):
         _write(target, rows)
         reward_by_health(points, target, "LIIR: learned reward of attacks below half health")

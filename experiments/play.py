@@ -1,11 +1,13 @@
 """Plays one episode and shows it: `experiments/play.py --env NAME --policy scripted --render out.gif`."""
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import argparse
 import dataclasses
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -15,6 +17,7 @@ from rich.progress import track
 
 import envs
 from envs.base import MultiAgentEnv
+from envs.files import gif_path, user_path
 from experiments import command
 from marl_jax import ConfigurationError, teams
 from marl_jax.api import load_policy, load_team
@@ -32,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the command line, plays and shows; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     args = _parse(arguments)
-    target = None if args.render is None else command.gif(args.render, "--render")
+    target = None if args.render is None else gif_path("--render", args.render)
     env, episode = _episode(args)
     if target is None:
         _print(env, episode.states, args.frames_per_second)
@@ -101,7 +104,8 @@ def _episode(args: Any) -> tuple[MultiAgentEnv[Any], Episode]:
     """Plays what the command line asks for."""
     key = jax.random.key(args.seed)
     if args.policy not in ("random", "scripted"):
-        if not Path(args.policy).exists() and args.policy not in teams.names():
+        named = user_path("--policy", args.policy)
+        if not named.exists() and args.policy not in teams.names():
             raise ConfigurationError(
                 f"--policy is {args.policy!r}; it must be random, scripted, the folder of a run, a team's file, or one "
                 f"of: {', '.join(teams.names())}."
@@ -111,8 +115,8 @@ def _episode(args: Any) -> tuple[MultiAgentEnv[Any], Episode]:
                 f"--env is given with --policy {args.policy}; a run plays its own environment, "
                 "only random and scripted need one."
             )
-        folder = Path(args.policy).is_dir()
-        policy = load_policy(args.policy, args.run_seed) if folder else load_team(args.policy)
+        in_run = named.is_dir()
+        policy = load_policy(args.policy, args.run_seed) if in_run else load_team(args.policy)
         return policy.env, policy.episode(key)
     if args.env is None:
         raise ConfigurationError(f"--env is missing; choose from: {', '.join(envs.names())}.")

@@ -4,12 +4,15 @@ What users of the task look at first is drawn with its interval, such as battles
 and beside it, thin and dashed, the sampled one of runs that have it. `--column` draws another column alone.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import dataclasses
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from envs.files import user_path
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.plots import learning_curves
@@ -53,7 +56,7 @@ def main() -> int:
             f"IQM of {len(values)} seeds {summary(values[:, -1])}"
             + ("" if beside is None else f", sampled {summary(beside[1][:, -1])}")
         )
-    target = Path(args.out)
+    target = user_path("--out", args.out)
     with command.writing(target, "--out"):
         learning_curves(curves, target, ", ".join(tasks), column_label(column), sampled=sampled)
     print(f"picture: {target}")

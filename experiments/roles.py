@@ -6,6 +6,9 @@ how they came about during training. It prints how unlike the agents are by the 
 within types of agents.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import csv
 import dataclasses
 from collections.abc import Sequence

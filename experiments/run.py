@@ -1,5 +1,8 @@
 """Trains a method on a task: `python experiments/run.py --method liir --env turn --seeds 16`."""
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import argparse
 import dataclasses
 import sys
@@ -61,10 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = RunDirectory.create(settings, environment_record(), out)
         result = run_training(settings, run, trackers=trackers)
     if result.interrupted:
-        total = settings.training.total_steps
-        more = "" if total == run.settings().training.total_steps else f" --total-steps {total}"
-        more += "".join(f" --track {name}" for name in first.track or ())
-        print(f"go on with: {command.called('run.py')} --resume {run.path}{more}")
+        on = run.resume_command(settings.training.total_steps, command.called("run.py"))
+        tracked = "".join(f" --track {name}" for name in first.track or ())
+        print(f"go on with: {on}{tracked}")
         return 130
     return 1 if result.failures else 0
 

@@ -1,18 +1,25 @@
 """Searches options: `python experiments/sweep.py --method eoi --env pac_men --grid intrinsic_weight=1e-5,1e-4,1e-3`.
 
 Every choice of values is a run of its own in a numbered folder, with the same seeds and the same budget. The same
-command goes on where it was stopped. table.csv holds what each choice reached, the best first.
+command goes on where it was stopped. table.csv holds what each choice reached, the best first. A choice whose training
+fails, wholly or some of its seeds, is marked in it; the others go on, and the exit status is 1.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
+import contextlib
 import csv
 import dataclasses
 import itertools
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from envs.files import user_path
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.api import check_settings, run_training
@@ -20,9 +27,28 @@ from marl_jax.plots import COLOURS, learning_curves
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, environment_record, make_settings
 from marl_jax.statistics import interquartile_mean, iqm_interval
+from marl_jax.storage import only_writer
 
 Choice = dict[str, Any]
 """Values by option, "NAME" of the method or "SECTION.NAME"."""
+
+
+class Tried(NamedTuple):
+    """What came out of a choice.
+
+    Attributes:
+        choice: what was tried.
+        run: name of its folder.
+        failed: how it failed, or some of its seeds; empty if all ran to the end.
+        value: by which choices are ordered.
+        numbers: what the table says, by column; None if there is nothing.
+    """
+
+    choice: Choice
+    run: str
+    failed: str
+    value: float = -math.inf
+    numbers: dict[str, str] | None = None
 
 
 @dataclasses.dataclass
@@ -60,26 +86,50 @@ def main() -> int:
     settings = [_settings(args, choice) for choice in choices]
     for setting in settings:
         check_settings(setting)
-    out = Path(args.out)
+    out = user_path("--out", args.out)
     _refuse_another_sweep(out, settings)
-    finished: list[tuple[Choice, RunDirectory]] = []
+    with contextlib.ExitStack() as stack:
+        with command.writing(out, "--out"):
+            out.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_writer(out))
+        return _sweep(args, choices, settings, out)
+
+
+def _sweep(args: Arguments, choices: list[Choice], settings: list[RunSettings], out: Path) -> int:
+    """Trains every choice and prints the table; returns the exit status."""
+    tried: list[Tried] = []
+    rows: list[dict[str, str]] = []
     for number, (choice, setting) in enumerate(zip(choices, settings, strict=True)):
         text = ", ".join(f"{name}={value}" for name, value in choice.items())
         print(f"choice {number + 1} of {len(choices)}: {text}", flush=True)
-        run = _train(out / f"{number:03d}", setting)
-        if run is None:
-            print("go on with the same command")
-            return 130
-        finished.append((choice, run))
+        folder = out / f"{number:03d}"
+        try:
+            if not _train(folder, setting):
+                print("go on with the same command")
+                return 130
+            tried.append(_tried(choice, folder))
+        except Exception as error:  # whatever it is, the other choices are tried
+            tried.append(
+                Tried(choice, folder.name, " ".join(f"{type(error).__name__}: {error}".split()))
+            )
+        if tried[-1].failed:
+            print(f"choice {number + 1} failed: {tried[-1].failed}", flush=True)
         with command.writing(out / "table.csv", "--out"):
-            rows = _write_table(out / "table.csv", finished)
+            rows = _write_table(out / "table.csv", tried)
     for row in rows[:10]:
-        print("  ".join(f"{name} {value}" for name, value in row.items()))
-    best = {row["run"]: RunDirectory(out / row["run"]).curve() for row in rows[: len(COLOURS)]}
-    with command.writing(out / "sweep.png", "--out"):
-        learning_curves(best, out / "sweep.png", f"{args.method} on {args.env}: the best choices")
-    print(f"table: {out / 'table.csv'}  picture: {out / 'sweep.png'}")
-    return 0
+        print("  ".join(f"{name} {value}" for name, value in row.items() if value))
+    best = [row["run"] for row in rows if row["return"]][: len(COLOURS)]
+    if best:
+        with command.writing(out / "sweep.png", "--out"):
+            curves = {name: RunDirectory(out / name).curve() for name in best}
+            title = f"{args.method} on {args.env}: the best choices"
+            learning_curves(curves, out / "sweep.png", title)
+    picture = f"  picture: {out / 'sweep.png'}" if best else ""
+    print(f"table: {out / 'table.csv'}{picture}")
+    failed = sum(bool(each.failed) for each in tried)
+    if failed:
+        print(f"{failed} of {len(tried)} choices failed; the table says how")
+    return 1 if failed else 0
 
 
 def _choices(args: Arguments) -> list[Choice]:
@@ -125,50 +175,52 @@ def _refuse_another_sweep(out: Path, settings: list[RunSettings]) -> None:
             )
 
 
-def _train(folder: Path, setting: RunSettings) -> RunDirectory | None:
-    """Trains one choice, or what is left of it; None if it was stopped."""
+def _train(folder: Path, setting: RunSettings) -> bool:
+    """Trains one choice, or what is left of it; returns whether it came to its end."""
     if not (folder / "config.json").is_file():
         run = RunDirectory.create(setting, environment_record(), str(folder))
-        result = run_training(setting, run)
-        return None if result.interrupted else run
+        return not run_training(setting, run).interrupted
     run = RunDirectory.open(folder)
     if run.finished():
-        return run
+        return True
     saved = bool(run.checkpoints.steps())
-    result = run_training(setting, run, resumed=saved)
-    return None if result.interrupted else run
+    return not run_training(setting, run, resumed=saved).interrupted
 
 
-def _write_table(path: Path, finished: list[tuple[Choice, RunDirectory]]) -> list[dict[str, str]]:
-    """One row a choice, the best first: IQM over seeds of the greedy returns in each one's last tenth of steps.
+def _tried(choice: Choice, folder: Path) -> Tried:
+    """What came out of a choice: IQM over seeds of the greedy returns in each one's last tenth of steps.
 
     The IQM of the sampled returns stands beside it.
     """
-    rows = []
-    for choice, run in finished:
-        if not run.rows():
-            # Every seed failed before its first evaluation; `failures.json` says how.
-            continue
-        last, sampled = (
-            np.array([y[10 * x > 9 * x[-1]].mean() for x, y in run.series(column)])
-            for column in ("eval_return_mean", "eval_sampled_return_mean")
-        )
-        interval = iqm_interval(last)
-        numbers = {
-            "run": run.path.name,
-            "return": f"{float(interval.estimate):.4g}",
-            "low": f"{float(interval.low):.4g}",
-            "high": f"{float(interval.high):.4g}",
-            "seeds": " ".join(f"{x:.4g}" for x in last),
-            "sampled": f"{float(interquartile_mean(sampled)):.4g}",
-        }
-        options = {name: json.dumps(value) for name, value in choice.items()}
-        rows.append((float(interval.estimate), {**numbers, **options}))
-    rows.sort(key=lambda row: -row[0])
-    table = [row for _, row in rows]
+    run = RunDirectory.open(folder)
+    failed = "; ".join(f"seed {seed}: {text}" for seed, text in run.failures().items())
+    if not run.rows():
+        return Tried(choice, folder.name, failed or "nothing was measured")
+    last, sampled = (
+        np.array([y[10 * x > 9 * x[-1]].mean() for x, y in run.series(column)])
+        for column in ("eval_return_mean", "eval_sampled_return_mean")
+    )
+    interval = iqm_interval(last)
+    numbers = {
+        "return": f"{float(interval.estimate):.4g}",
+        "low": f"{float(interval.low):.4g}",
+        "high": f"{float(interval.high):.4g}",
+        "seeds": " ".join(f"{x:.4g}" for x in last),
+        "sampled": f"{float(interquartile_mean(sampled)):.4g}",
+    }
+    return Tried(choice, folder.name, failed, float(interval.estimate), numbers)
+
+
+def _write_table(path: Path, tried: list[Tried]) -> list[dict[str, str]]:
+    """Writes and returns one row a choice, the best first, those without a number last."""
+    table = []
+    for each in sorted(tried, key=lambda each: -each.value):
+        options = {name: json.dumps(value) for name, value in each.choice.items()}
+        empty = dict.fromkeys(("return", "low", "high", "seeds", "sampled"), "")
+        numbers = {**empty, **(each.numbers or {})}
+        table.append({"run": each.run, **numbers, "failed": each.failed, **options})
     with path.open("w", newline="") as stream:
-        columns = ["run", "return", "low", "high", "seeds", "sampled", *finished[0][0]]
-        writer = csv.DictWriter(stream, columns)
+        writer = csv.DictWriter(stream, list(table[0]))
         writer.writeheader()
         writer.writerows(table)
     return table

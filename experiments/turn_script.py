@@ -19,6 +19,9 @@ Each agent weighs all that may be the case: (which agent is free, its own cell, 
 The partner's own cell is not among the weights, and the walks are short: the script is good, not optimal.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import dataclasses
 import itertools
 from typing import NamedTuple

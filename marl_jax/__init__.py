@@ -4,6 +4,11 @@
 >>> result = marl_jax.train(method="liir", env="turn", seeds=4, total_steps=100_000)
 """
 
+from marl_jax.neighbours import refuse_strangers
+
+# Before anything is imported from them.
+refuse_strangers()
+
 from envs.configuration import ConfigurationError
 from marl_jax.api import TrainResult, load, load_policy, load_team, resume, train
 from marl_jax.policy import Policy

@@ -5,9 +5,11 @@ import dataclasses
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -15,7 +17,8 @@ from numpy.typing import NDArray
 
 from envs import own_classes
 from envs.base import MultiAgentEnv
-from envs.configuration import ConfigurationError
+from envs.configuration import LARGEST, ConfigurationError, shown, whole_number
+from envs.files import user_path
 from envs.registry import describe
 from envs.registry import make as make_env
 from marl_jax import methods, teams
@@ -24,12 +27,16 @@ from marl_jax.methods.team import TeamMethod
 from marl_jax.plots import Curve
 from marl_jax.policy import Policy
 from marl_jax.progress import Progress, Silent, default_progress, duration
+from marl_jax.rollout import record_size
 from marl_jax.runs import Results, Row, RunDirectory, curve_of, summary
 from marl_jax.runtime import memory_size, use_compilation_cache
-from marl_jax.settings import RunSettings, environment_record, make_settings
+from marl_jax.settings import MAX_SEED, RunSettings, environment_record, make_settings, options_of
 from marl_jax.trackers import Log, Tracker, Trackers, make_trackers
 from marl_jax.training import ChunkMetrics, RunState, Trainer
 
+T = TypeVar("T")
+BESIDE = "marl_jax: compiles or computes"
+"""Name of the thread in which a run's compiled programs are made and called."""
 ABSOLUTE_KEY = 20_260_101
 """Seed of the episodes of the final evaluation, which no training evaluation plays."""
 ABSOLUTE_FACTOR = 10
@@ -75,6 +82,15 @@ class TrainResult:
         """
         return curve_of(self.rows, column, self.failures)
 
+    def __repr__(self) -> str:
+        settings = self.settings
+        of = f"{settings.method} on {settings.env}, {settings.seeds} seed{'s' * (settings.seeds > 1)}"
+        end = " interrupted," if self.interrupted else ""
+        return (
+            f"TrainResult({of},{end} final returns {np.array2string(self.final_returns, precision=4, threshold=32)}, "
+            f"{len(self.failures)} failed, directory {str(self.directory)!r})"
+        )
+
     def policy(self, seed: int | None = None) -> Policy:
         """The team of one seed, the first by default."""
         return policy_of(self.trainer, self.state, self.settings, seed)
@@ -88,7 +104,7 @@ def policy_of(
     Raises:
         ConfigurationError: if the run has no such seed.
     """
-    seed = settings.seed if seed is None else seed
+    seed = settings.seed if seed is None else whole_number("seed", seed, 0, MAX_SEED)
     if not settings.seed <= seed < settings.seed + settings.seeds:
         last = settings.seed + settings.seeds - 1
         raise ConfigurationError(f"seed is {seed}; it must be one of {settings.seed} to {last}.")
@@ -109,19 +125,67 @@ def check_settings(settings: RunSettings) -> None:
     """Refuses what does not fit, before anything is written.
 
     Raises:
-        ConfigurationError: if the options do not fit the task, the teams to start from have other sizes, or what the
-            seeds keep is more than the memory (to train them takes somewhat more).
+        ConfigurationError: if the options do not fit the task, the teams to start from have other sizes, steps cannot
+            be counted, or what the seeds keep or play is more than the memory (to train them takes somewhat more).
     """
     trainer = make_trainer(settings)
     if settings.init_from is not None:
         start_from(settings.init_from, trainer)
     have = memory_size(trainer.mesh)
+    if have is not None:
+        _check_episodes(trainer, have)
+    _check_steps(trainer)
     need = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(trainer.abstract_state()))
     if have is not None and need > have:
         each = need / settings.seeds
         raise ConfigurationError(
             f"seeds is {settings.seeds}; each keeps {each / 1e9:.3g} GB of parameters, replay and tables, and the "
             f"memory has {have / 1e9:.3g} GB, enough for {int(have / each)}."
+        )
+
+
+def _check_steps(trainer: Trainer) -> None:
+    """Refuses more environment steps than 32 bits count, with the chunk that a seed may take beyond its budget.
+
+    Raises:
+        ConfigurationError: if there are.
+    """
+    interval, total = trainer.eval_interval, trainer.config.total_steps
+    if interval > LARGEST[int] // 2:
+        raise ConfigurationError(
+            f"eval_interval is {trainer.config.eval_interval}; it must be at most {LARGEST[int] // 2}, in whole "
+            f"iterations of {trainer.steps_per_iteration:,} steps."
+        )
+    most = (LARGEST[int] // interval - 1) * interval
+    if total > most:
+        raise ConfigurationError(
+            f"total_steps is {total}; with {interval:,} steps between evaluations it must be at most {most}, since "
+            "steps are counted in 32 bits."
+        )
+
+
+def _check_episodes(trainer: Trainer, have: int) -> None:
+    """Refuses more episodes than there is memory for, of `have` bytes: of an iteration, or of the final evaluation.
+
+    Raises:
+        ConfigurationError: if there are.
+    """
+    env, at_once = trainer.env, trainer.seeds_at_once
+    episodes = trainer.method.num_episodes
+    need = at_once * record_size(env, episodes)
+    if need > have:
+        raise ConfigurationError(
+            f"num_envs is {trainer.method.num_envs}; {episodes} episodes of up to {env.time_limit} steps for each of "
+            f"{at_once} seeds at once take {need / 1e9:.3g} GB, and the memory has {have / 1e9:.3g} GB."
+        )
+    # Rewards and whether a step counts, at each step.
+    each = at_once * env.time_limit * (4 * env.num_agents + 1)
+    asked, most = trainer.config.eval_episodes, have // (ABSOLUTE_FACTOR * each)
+    if asked > most:
+        need = ABSOLUTE_FACTOR * asked * each
+        raise ConfigurationError(
+            f"eval_episodes is {asked}; {ABSOLUTE_FACTOR} times as many at the end take {need / 1e9:.3g} GB, and the "
+            f"memory has {have / 1e9:.3g} GB, enough for {most}."
         )
 
 
@@ -138,7 +202,7 @@ def start_from(source: str, trainer: Trainer) -> dict[str, Any]:
     Raises:
         ConfigurationError: if there is no such run or team, or it has other sizes.
     """
-    if (Path(source).expanduser() / "config.json").is_file():
+    if (user_path("init_from", source) / "config.json").is_file():
         _, state, settings = load(source)
         failed = RunDirectory.open(source).failures()
         healthy = np.array([i for i in range(settings.seeds) if settings.seed + i not in failed])
@@ -169,30 +233,38 @@ def load(run: str | Path, checkpoint: Checkpoint = None) -> tuple[Trainer, RunSt
 
     Args:
         run: the run's folder.
-        checkpoint: which of those in its folder `checkpoints`, 0 for the untrained teams; the last one by default.
-            There is one after every chunk of the seeds that still went on; `env_steps` says how far each was. "best" is
-            each seed as it was at its best evaluation, by the task's headline or by the return; its optimiser is
-            left out, and what it scored then is too good to report.
+        checkpoint: which of those in its folder `checkpoints`, 0 for the untrained teams; by default the last that is
+            whole, also while the run goes on. There is one after every chunk of the seeds that still went on;
+            `env_steps` says how far each was. "best" is each seed as it was at its best evaluation, by the task's
+            headline or by the return; its optimiser is left out, and what it scored then is too good to report.
 
     Raises:
         ConfigurationError: if the folder is not a run, its checkpoint is damaged, or there is none of that number.
     """
     directory = RunDirectory.open(run)
     settings = directory.settings()
-    trainer = make_trainer(settings)
     if checkpoint == BEST:
+        trainer = make_trainer(settings)
         return trainer, _load_best(directory, trainer), settings
-    step = directory.latest_checkpoint()
+    newest = directory.latest_checkpoint()
     if checkpoint is not None:
-        kept = directory.checkpoints.steps()
+        checkpoint, kept = whole_number("checkpoint", checkpoint), directory.checkpoints.steps()
         if checkpoint not in kept:
             best = [BEST] if directory.best.is_file() else []
             raise ConfigurationError(
                 f"checkpoint is {checkpoint!r}; {run} holds {', '.join([*map(str, kept), *best])}."
             )
-        step = checkpoint
+    trainer = make_trainer(settings)
     like = trainer.abstract_state()._replace(replay=None)
-    return trainer, directory.checkpoints.restore(step, like), settings
+    if checkpoint is not None:
+        return trainer, directory.checkpoints.restore(checkpoint, like), settings
+    step, state = directory.checkpoints.restore_newest(like)
+    if step < newest:
+        warnings.warn(
+            f"checkpoint {newest} of {run} is damaged; this is {step}, the newest that is whole",
+            stacklevel=2,
+        )
+    return trainer, state, settings
 
 
 def _load_best(directory: RunDirectory, trainer: Trainer) -> RunState:
@@ -285,7 +357,7 @@ def train(
             )
         env, env_options = describe(env)
     chosen = make_trackers(trackers)
-    training = dict(training_options or {})
+    training = options_of("training", {} if training_options is None else training_options)
     if total_steps is not None:
         training["total_steps"] = total_steps
     settings = make_settings(
@@ -293,11 +365,16 @@ def train(
         env,
         seeds,
         seed,
-        {"training": training, "method": method_options or {}, "env": env_options or {}},
+        {
+            "training": training,
+            "method": {} if method_options is None else method_options,
+            "env": {} if env_options is None else env_options,
+        },
         preset=preset,
         init_from=None if init_from is None else str(init_from),
     )
     check_settings(settings)
+    progress = _display(progress)
     directory = None
     if out is not None:
         directory = RunDirectory.create(settings, environment_record(), out)
@@ -338,20 +415,39 @@ def run_training(
     resumed: bool = False,
     trackers: Sequence[Tracker] = (),
 ) -> TrainResult:
-    """The Python loop around `Trainer.train_chunk`: logs, draws, saves and stops."""
+    """The Python loop around `Trainer.train_chunk`: logs, draws, saves and stops.
+
+    Raises:
+        ConfigurationError: if another process writes to the folder, or it cannot be written any longer.
+    """
     use_compilation_cache()
     if resumed:
         # What they started from may be gone.
         check_settings(dataclasses.replace(settings, init_from=None))
-    if isinstance(progress, bool):
-        progress = default_progress() if progress else Silent()
+    progress = _display(progress)
     tracking = Trackers(trackers, progress.message)
     try:
-        with _stop_signals(progress) as stop:
+        locked = contextlib.nullcontext() if directory is None else directory.locked()
+        with locked, _stop_signals(progress) as stop:
             return _Loop(settings, directory, progress, stop, tracking).run(resumed)
     finally:
         tracking.close()
         progress.close()
+
+
+def _display(progress: Progress | bool) -> Progress:
+    """The display that a user asks for.
+
+    Raises:
+        ConfigurationError: if it is none.
+    """
+    if isinstance(progress, bool):
+        return default_progress() if progress else Silent()
+    if not isinstance(progress, Progress):
+        raise ConfigurationError(
+            f"progress is {shown(progress)}; it must be true, false or a display as in marl_jax.progress."
+        )
+    return progress
 
 
 class _Loop:
@@ -375,7 +471,7 @@ class _Loop:
         self.failures: dict[int, str] = {}
         self.chunks = 0
         self.seconds = 0.0
-        self.best: teams.Arrays | None = None
+        self.best: teams.Arrays = {}
         self.scores = np.full(settings.seeds, -np.inf)
         self.improved = np.zeros(settings.seeds, bool)
 
@@ -388,7 +484,7 @@ class _Loop:
             began, first_steps = time.monotonic(), steps
             while not self._finished(steps) and not self.stop.is_set():
                 chunk_began, active = time.monotonic(), self._active(steps)
-                state, metrics = train_chunk(state, active)
+                state, metrics = _beside(train_chunk, state, active)
                 steps = np.asarray(metrics.env_steps)
                 self.seconds += time.monotonic() - chunk_began
                 rows = self._record(jax.tree.map(np.asarray, metrics), active)
@@ -450,20 +546,26 @@ class _Loop:
 
     def _resume(self) -> RunState:
         assert self.directory is not None
-        step = self.directory.latest_checkpoint()
-        state = self.directory.checkpoints.restore(step, self.trainer.abstract_state())
+        say, newest = self.progress.message, self.directory.latest_checkpoint()
+        # What cannot be read is told before anything is written.
+        self.failures = self.directory.failures()
+        step, state = self.directory.checkpoints.restore_newest(self.trainer.abstract_state())
+        if step < newest:
+            say(f"checkpoint {newest} is damaged; going on from {step}, the newest that is whole")
         self.chunks = step
         steps = np.asarray(state.env_steps)
-        self.directory.keep_measurements({self._seed(i): int(n) for i, n in enumerate(steps)})
+        with self.directory.writing():
+            lost = self.directory.keep_measurements(
+                {self._seed(i): int(n) for i, n in enumerate(steps)}
+            )
+        if lost:
+            say(
+                f"{lost} evaluations before that checkpoint are missing in metrics.csv or results.json"
+            )
         self.rows = self.directory.rows()
-        self.failures = self.directory.failures()
-        self.seconds = max((row["train_seconds"] for row in self.rows), default=0.0)
-        if self.directory.best.is_file():
-            self.best = teams.read(self.directory.best)[0]
-            for row in self.rows:
-                index = int(row["seed"]) - self.settings.seed
-                self.scores[index] = max(self.scores[index], row[self._score_column])
-        self.progress.message(f"resuming {self.directory.path} after {steps.min():,} env steps")
+        self.seconds = max((row.get("train_seconds", 0.0) for row in self.rows), default=0.0)
+        self._resume_best()
+        say(f"resuming {self.directory.path} after {steps.min():,} env steps")
         return state
 
     def _compile(self, state: RunState) -> Any:
@@ -475,7 +577,7 @@ class _Loop:
         )
         self.progress.message("compiling ...")
         began = time.monotonic()
-        compiled = self.trainer.train_chunk.lower(state, self.trainer.everyone).compile()
+        compiled = _beside(self.trainer.train_chunk.lower(state, self.trainer.everyone).compile)
         seconds, use = time.monotonic() - began, compiled.memory_analysis()
         # Not where the backend does not say; it says for one device.
         gigabytes = 0.0 if use is None else self.trainer.mesh.size * _peak(use) / 1e9
@@ -522,11 +624,12 @@ class _Loop:
         self.failures |= new_failures
         self.rows += rows
         if self.directory is not None:
-            if rows:
-                self.directory.append(rows)
-                self.directory.add_results(results)
-            if new_failures:
-                self.directory.write_failures(self.failures)
+            with self.directory.writing():
+                if rows:
+                    self.directory.append(rows)
+                    self.directory.add_results(results)
+                if new_failures:
+                    self.directory.write_failures(self.failures)
         return rows
 
     def _find_failure(self, metrics: ChunkMetrics, index: int | np.integer[Any]) -> str | None:
@@ -553,20 +656,33 @@ class _Loop:
     def _save(self, state: RunState) -> None:
         if self.directory is None:
             return
-        keep_every = self.settings.training.keep_every
-        self.directory.checkpoints.save(self.chunks, state, keep_every)
-        if self.improved.any():
-            now = teams.arrays_of(
-                {"learner": teams.kept(state.method), "env_steps": state.env_steps}
-            )
-            before = now if self.best is None else self.best
-            for name, x in now.items():
-                kept = before[name].copy()
-                kept[self.improved] = x[self.improved]
-                before[name] = kept
-            self.best = before
-            self.improved[:] = False
-            self.directory.write_best(self.best)
+        with self.directory.writing():
+            keep_every = self.settings.training.keep_every
+            self.directory.checkpoints.save(self.chunks, state, keep_every)
+            if self.improved.any():
+                self._keep_best(state)
+                self.directory.write_best(self.best)
+
+    def _keep_best(self, state: RunState) -> None:
+        """Puts the seeds that have improved into `best` as they are now."""
+        learner = teams.kept(state.method)
+        now = teams.arrays_of({"learner": learner, "env_steps": state.env_steps})
+        before = self.best or now
+        better = {
+            name: np.where(self.improved.reshape(-1, *[1] * (x.ndim - 1)), x, before[name])
+            for name, x in now.items()
+        }
+        self.best = better
+        self.improved[:] = False
+
+    def _resume_best(self) -> None:
+        """Reads the best evaluations' teams, if they can be read; else they are kept anew."""
+        assert self.directory is not None
+        with contextlib.suppress(ConfigurationError):
+            self.best = teams.read(self.directory.best)[0]
+            for row in self.rows:
+                index = int(row["seed"]) - self.settings.seed
+                self.scores[index] = max(self.scores[index], row[self._score_column])
 
     def _report(
         self, steps: NDArray[np.int32], first_steps: NDArray[np.int32], seconds: float
@@ -606,16 +722,17 @@ class _Loop:
             evaluation = evaluate(trainer.env, trainer.method, state.method, key, episodes)
             return {name: evaluation[name] for name in self._final_names}
 
-        played = jax.jit(trainer.over_seeds(final))(state)
-        measured = {name: np.asarray(x) for name, x in played.items()}
+        play = _beside(jax.jit(trainer.over_seeds(final)).lower(state).compile)
+        measured = {name: np.asarray(x) for name, x in _beside(play, state).items()}
         healthy = np.flatnonzero(self._healthy)
         if self.directory is not None:
-            self.directory.finish_results(
-                {
-                    self._seed(i): self._episodes({name: x[i] for name, x in measured.items()})
-                    for i in healthy
-                }
-            )
+            with self.directory.writing():
+                self.directory.finish_results(
+                    {
+                        self._seed(i): self._episodes({name: x[i] for name, x in measured.items()})
+                        for i in healthy
+                    }
+                )
         return {
             name: measured[name][healthy].mean(axis=1, dtype=np.float64)
             for name in self._final_names
@@ -648,7 +765,8 @@ class _Loop:
             say(f"seed {seed} did not finish: {failure}")
         say(f"training took {duration(self.seconds)}, without compilation")
         if self.directory is not None:
-            picture = self.directory.draw()
+            with self.directory.writing():
+                picture = self.directory.draw()
             say(f"run: {self.directory.path}" + (f"  picture: {picture}" if picture else ""))
         if interrupted:
             say("stopped before the end, everything is saved" if self.directory else "stopped")
@@ -658,6 +776,23 @@ def _peak(use: Any) -> int:
     """Bytes that a compiled program needs: what it is given, what it makes of it elsewhere, and on the way."""
     made: int = use.output_size_in_bytes - use.alias_size_in_bytes
     return use.argument_size_in_bytes + made + use.temp_size_in_bytes
+
+
+def _beside(function: Callable[..., T], *arguments: Any) -> T:
+    """Calls a function in a thread of its own and waits: the main thread, in which signals arrive, stays awake.
+
+    Whoever interrupts the wait leaves the thread behind, to end when it is done.
+    """
+    done: Future[T] = Future()
+
+    def work() -> None:
+        try:
+            done.set_result(jax.block_until_ready(function(*arguments)))
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=work, name=BESIDE, daemon=True).start()
+    return done.result()
 
 
 @contextlib.contextmanager

@@ -1,9 +1,13 @@
 """Checkpoints of whole run states, by orbax, with a digest so that damage is always noticed."""
 
+import contextlib
+import errno
 import hashlib
 import json
+import logging
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +18,7 @@ from numpy.typing import NDArray
 
 from envs.configuration import ConfigurationError
 from marl_jax.replay import ReplayState
+from marl_jax.storage import replacing
 from marl_jax.training import RunState
 
 Counts = NDArray[np.integer[Any]]
@@ -24,6 +29,10 @@ INDEX_FILE = "replay_index.npz"
 KEPT = 2
 MOST_PARTS = 3
 """As many replays' worth of parts one checkpoint may need."""
+
+
+class DamagedError(ConfigurationError):
+    """Of a checkpoint something is gone or is not what was written."""
 
 
 class Checkpoints:
@@ -48,7 +57,13 @@ class Checkpoints:
         return _steps(self.directory)
 
     def save(self, step: int, state: RunState, keep_every: int = 0) -> None:
-        """Writes the whole state and forgets old ones, but for those whose step is a multiple of `keep_every`."""
+        """Writes the whole state and forgets old ones, but for those whose step is a multiple of `keep_every`.
+
+        Raises:
+            OSError: if it cannot be written; those before it stay.
+        """
+        # Not its parents: a run that was removed stays away.
+        self.directory.mkdir(exist_ok=True)
         added, index = np.zeros((0,), int), None
         if state.replay is not None:
             added = np.asarray(state.replay.added)
@@ -71,13 +86,12 @@ class Checkpoints:
                 replay, the saved one is not read.
 
         Raises:
-            ConfigurationError: if the checkpoint is damaged or belongs to another configuration.
+            DamagedError: if it is damaged.
+            ConfigurationError: if it belongs to another configuration.
         """
         folder = self.directory / str(step)
         if not _intact(folder):
-            raise ConfigurationError(
-                f"the checkpoint {folder} is damaged; delete that folder to resume from the one before it."
-            )
+            raise DamagedError(f"the checkpoint {folder} is damaged; it must be as it was written.")
         state: RunState = _read(folder, like._replace(replay=None))
         if like.replay is not None:
             if "num" not in _record(folder) or not (folder / INDEX_FILE).exists():
@@ -88,6 +102,30 @@ class Checkpoints:
             lambda x, template: jax.random.wrap_key_data(x) if _is_key(template) else x,
             state,
             like._replace(replay=state.replay),
+        )
+
+    def restore_newest(self, like: RunState) -> tuple[int, RunState]:
+        """Reads the newest checkpoint that is whole, and says its step; the run may go on writing meanwhile.
+
+        Args:
+            like: as for `restore`.
+
+        Raises:
+            DamagedError: if there are only damaged ones.
+            ConfigurationError: if there is none, or it belongs to another configuration.
+        """
+        tried: dict[int, DamagedError] = {}
+        # Anew each time: a run that goes on deletes old ones, and writes others.
+        while left := [step for step in self.steps() if step not in tried]:
+            try:
+                return left[-1], self.restore(left[-1], like)
+            except DamagedError as error:
+                tried[left[-1]] = error
+        if tried:
+            raise tried[max(tried)]
+        raise ConfigurationError(
+            f"{self.directory.parent} holds no complete checkpoint; only a run that has saved one can be loaded or "
+            "resumed."
         )
 
     def _save_replay(self, step: int, replay: ReplayState, added: Counts) -> None:
@@ -109,10 +147,9 @@ class Checkpoints:
         capacity = _capacity(like)
         parts, complete = self._needed(step, added, capacity)
         if not complete or not all(_intact(part.folder) for part in parts):
-            folder = self.directory / str(step)
-            raise ConfigurationError(
-                f"the checkpoint {folder} is damaged: {self.parts} lacks steps of its replay; delete that "
-                "folder to resume from the one before it. The policies can still be played and evaluated."
+            raise DamagedError(
+                f"the checkpoint {self.directory / str(step)} is damaged: {self.parts} lacks steps of its replay, "
+                "without which it can only be played and evaluated."
             )
         rows = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.rows)
         seeds = np.arange(len(added))[:, None]
@@ -203,7 +240,12 @@ def _capacity(replay: ReplayState) -> int:
 
 def _steps(directory: Path) -> list[int]:
     found = directory.glob(f"*/{DIGEST}")
-    return sorted(int(file.parent.name) for file in found if file.parent.name.isdigit())
+    return sorted(int(file.parent.name) for file in found if _is_step(file.parent))
+
+
+def _is_step(folder: Path) -> bool:
+    """Whether a folder is named as a checkpoint is."""
+    return folder.name.isascii() and folder.name.isdigit()
 
 
 def _write(
@@ -221,23 +263,54 @@ def _write(
         num: how many rows of the replay the tree holds of each seed.
         added: [S], the rows added to the replay so far.
         index: arrays that say which rows make up an episode.
+
+    Raises:
+        OSError: if it cannot be written; what there was of it is deleted.
+    """
+    # A run that was killed while it deleted leaves folders without a digest.
+    for other in folder.parent.glob("*"):
+        if _is_step(other) and not (other / DIGEST).exists():
+            shutil.rmtree(other, ignore_errors=True)
+    _delete(folder)
+    try:
+        _write_arrays(folder / "state", tree)
+        if index is not None:
+            np.savez(folder / INDEX_FILE, allow_pickle=False, **index)
+        record = {"files": _digests(folder), "num": num, "added": added.tolist()}
+        with replacing(folder / DIGEST) as file:
+            file.write_text(json.dumps(record))
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _write_arrays(folder: Path, tree: Any) -> None:
+    """Writes a tree of arrays by orbax.
+
+    Raises:
+        OSError: if it cannot be written.
     """
     import orbax.checkpoint as ocp
 
-    # A run that was killed while it deleted leaves folders without a digest.
-    for other in folder.parent.glob("*"):
-        if other.name.isdigit() and not (other / DIGEST).exists():
-            shutil.rmtree(other, ignore_errors=True)
-    _delete(folder)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(folder / "state", tree)
-        checkpointer.wait_until_finished()
-    if index is not None:
-        np.savez(folder / INDEX_FILE, allow_pickle=False, **index)
-    record = {"files": _digests(folder), "num": num, "added": added.tolist()}
-    temporary = folder / f"{DIGEST}.tmp"
-    temporary.write_text(json.dumps(record))
-    temporary.replace(folder / DIGEST)
+    try:
+        with _silent("absl"), ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(folder, tree)
+            checkpointer.wait_until_finished()
+    except ValueError as error:
+        # The library below says it in its own words.
+        code = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
+        raise OSError(code, os.strerror(code)) from error
+
+
+@contextlib.contextmanager
+def _silent(name: str) -> Iterator[None]:
+    """Keeps a logger from telling, with tracebacks, what is raised anyway."""
+    logger = logging.getLogger(name)
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def _delete(folder: Path) -> None:
@@ -247,16 +320,21 @@ def _delete(folder: Path) -> None:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    """What a digest says; nothing if it cannot be read."""
+    """What a digest says; nothing if it cannot be read or is not what one says."""
     try:
         record = json.loads((folder / DIGEST).read_text())
-    except (OSError, ValueError):
+        if "num" in record:
+            int(record["num"]), np.array(record["added"], int)
+    except (OSError, ValueError, TypeError, KeyError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
 def _intact(folder: Path) -> bool:
-    return _record(folder).get("files") == _digests(folder)
+    try:
+        return _record(folder).get("files") == _digests(folder)
+    except OSError:  # unreadable, or deleted meanwhile
+        return False
 
 
 def _counts(folder: Path) -> tuple[int, Counts]:
@@ -271,7 +349,10 @@ def _read(folder: Path, like: Any) -> Any:
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             return checkpointer.restore(folder / "state", _without_keys(like))
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OSError) as error:
+        if not _intact(folder):
+            # A run that goes on has just deleted it.
+            raise DamagedError(f"the checkpoint {folder} is gone.") from error
         raise _other_version(folder) from error
 
 

@@ -13,6 +13,8 @@ LINES = ("-", "--", ":")
 # Okabe-Ito, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
+ABOVE: Any = (0, (5, 5))
+"""The line style of what is drawn above another line, which shows in its gaps."""
 THIN: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 0.9}
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -28,6 +30,8 @@ def learning_curves(
     sampled: Mapping[str, Curve] | None = None,
 ) -> None:
     """Draws IQM over seeds with its 95% bootstrap interval, one line per entry, to a PNG.
+
+    A line that runs where an earlier one does is dashed, so that both show, and the legend says which it equals.
 
     Args:
         curves: by label, steps [K] and values [S, K].
@@ -45,16 +49,19 @@ def learning_curves(
     axes = figure.add_subplot()
     if logarithmic:
         axes.set_yscale("log", nonpositive="clip")
+    drawn: dict[str, Curve] = {}
     for i, (label, (steps, values)) in enumerate(curves.items()):
         colour = COLOURS[i % len(COLOURS)]
         interval = iqm_interval(values)
         seeds = values.shape[0]
+        same = next((name for name, x in drawn.items() if _same_line(x, (steps, values))), None)
+        drawn[label] = (steps, values)
         axes.plot(
             steps,
             interval.estimate,
             color=colour,
-            linestyle=LINES[i // len(COLOURS) % len(LINES)],
-            label=f"{label} ({seeds} seed{'s' * (seeds > 1)})",
+            linestyle=LINES[i // len(COLOURS) % len(LINES)] if same is None else ABOVE,
+            label=f"{label} ({seeds} seed{'s' * (seeds > 1)}{'' if same is None else f', as {same}'})",
             marker="o" if len(steps) == 1 else None,
         )
         axes.fill_between(steps, interval.low, interval.high, color=colour, alpha=0.2, linewidth=0)
@@ -70,6 +77,13 @@ def learning_curves(
     if curves:
         axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
+
+
+def _same_line(one: Curve, other: Curve) -> bool:
+    """Whether two curves look the same."""
+    if not np.array_equal(one[0], other[0]):
+        return False
+    return np.array_equal(interquartile_mean(one[1]), interquartile_mean(other[1]))
 
 
 def reward_histogram(rewards: Mapping[str, NDArray[np.float64]], path: Path, title: str) -> None:
@@ -251,9 +265,15 @@ def role_pictures(
         axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
         axes.set_zlim(low[2] - margin[2], high[2] + margin[2])
         axes.tick_params(labelsize=6)
+        axes.patch.set_alpha(0.0)  # the neighbour's labels reach below it
+        for number, name_axis in enumerate((axes.set_xlabel, axes.set_ylabel, axes.set_zlabel)):
+            name_axis(f"role[{number}]", fontsize=7, labelpad=-2)
         axes.set_title(cloud.title, fontsize=10)
     assert drawn is not None
-    figure.colorbar(drawn, ax=spaces, label=trait, shrink=0.7, pad=0.1)
+    bar = figure.colorbar(drawn, ax=spaces, shrink=0.7, pad=0.12)
+    bar.set_label(f"{trait}; the number at a point: its agent", fontsize=8)
+    if len(kinds := np.unique(colours)) <= 10:
+        bar.set_ticks(kinds.tolist())
     figure.savefig(path, dpi=120)
 
 
@@ -318,5 +338,8 @@ def individuality_pictures(
                 axes.scatter(x, y, c=team.probability[own], cmap=fade, vmin=0, vmax=1, s=8)
             axes.set_xticks([])
             axes.set_yticks([])
+            axes.set_xlabel("1st kernel component", fontsize=8)
+            axes.set_ylabel("2nd kernel component", fontsize=8)
             axes.set_title("observations; darker: p(i | o)", fontsize=10)
+    figure.supxlabel("cells of the map; darker: an agent spends more of its time there", fontsize=9)
     figure.savefig(path, dpi=120)

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from envs.base import MultiAgentEnv, Observation
+from envs.configuration import ConfigurationError, whole_number
 from marl_jax.lengths import of_all, scan_while
 from marl_jax.methods.base import Method
+from marl_jax.runtime import memory_size, seed_mesh
 from marl_jax.types import SEEN, EpisodeBatch, Metrics
 
 
@@ -58,6 +60,27 @@ def rollout(
     keys = jax.random.split(act_key, env.time_limit)
     (_, _, env_extras, _, _), batch = _until_over(step, carry, keys, env.ends_early)
     return _begin_with(first.observation, batch), env_extras
+
+
+def record_size(env: MultiAgentEnv[Any], num_episodes: int) -> int:
+    """Bytes that the record of so many episodes takes at least: what their agents see."""
+    return 4 * num_episodes * (env.time_limit + 1) * env.num_agents * env.agents_view_size
+
+
+def check_num_episodes(env: MultiAgentEnv[Any], name: str, num_episodes: Any) -> int:
+    """A number of episodes from the user, to be played side by side.
+
+    Raises:
+        ConfigurationError: if it is none, or their record is larger than the memory.
+    """
+    number, have = whole_number(name, num_episodes, 1), memory_size(seed_mesh(1))
+    need = record_size(env, number)
+    if have is not None and need > have:
+        raise ConfigurationError(
+            f"{name} is {number}; their record takes {need / 1e9:.3g} GB, and the memory has {have / 1e9:.3g} GB, "
+            f"enough for {have * number // need}."
+        )
+    return number
 
 
 class _Playing(NamedTuple):

@@ -7,26 +7,35 @@ curve.png       learning curve
 failures.json   seeds that met a NaN or an infinity, if any
 checkpoints/    the last two states, others if asked for (`keep_every`), the replay in parts, and best.npz: every seed
                 as it was at its best evaluation
+.lock           keeps a second process from writing here, too
+
+Each is replaced whole, but for metrics.csv, to which lines are added: a last one that is cut is passed over.
 """
 
+import contextlib
 import csv
 import datetime
+import io
 import json
+import operator
 import os
-from collections.abc import Collection, Mapping, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from envs.configuration import ConfigurationError
+from envs.configuration import ConfigurationError, shown
+from envs.files import user_path
 from envs.registry import world_class
 from marl_jax import teams
 from marl_jax.checkpointing import Checkpoints
 from marl_jax.evaluation import GREEDY, headline_of
 from marl_jax.plots import Curve, learning_curves
 from marl_jax.settings import RunSettings
+from marl_jax.storage import LOCK, only_writer, replacing
 
 Row = dict[str, float]
 
@@ -59,15 +68,15 @@ class RunDirectory:
         """
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
         names = [name.replace(":", ".") for name in (settings.env, settings.method)]
-        path = Path(out) if out else Path("runs", *names, stamp)
+        path = Path("runs", *names, stamp) if out is None else user_path("out", out)
         try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise ConfigurationError(
-                    f"{path} exists already; give --out a new or empty folder, or go on with --resume {path}."
-                )
+            _refuse_full(path)
             path.mkdir(parents=True, exist_ok=True)
             run = cls(path)
-            run._write_json("config.json", {**settings.to_json(), **record})
+            with only_writer(path):
+                # Another process may have been quicker.
+                _refuse_full(path)
+                run._write_json("config.json", {**settings.to_json(), **record})
         except OSError as error:
             raise ConfigurationError(
                 f"cannot write to {path} ({error.strerror}); give --out a folder that can be written."
@@ -75,13 +84,13 @@ class RunDirectory:
         return run
 
     @classmethod
-    def open(cls, path: str | Path) -> "RunDirectory":
+    def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
         """Opens an existing run.
 
         Raises:
             ConfigurationError: if the folder is not a run.
         """
-        path = Path(path)
+        path = user_path("the run", path)
         if not (path / "config.json").is_file():
             raise ConfigurationError(
                 f"{path} is not a run: it must be a folder that holds a config.json written by a training run."
@@ -120,6 +129,50 @@ class RunDirectory:
         self.best.parent.mkdir(exist_ok=True)
         teams.write(self.best, arrays, self.settings().to_json())
 
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Around what is written to the folder while a run goes on: what the system refuses becomes one sentence.
+
+        Raises:
+            ConfigurationError: if it cannot be written, as on a full disk. What was saved before is whole.
+        """
+        try:
+            yield
+        except (OSError, ConfigurationError) as error:
+            if not (self.path / "config.json").is_file():
+                raise ConfigurationError(
+                    f"{self.path} was removed while the run was writing to it; begin again with another folder."
+                ) from error
+            if isinstance(error, ConfigurationError):
+                raise
+            why = f"cannot write to {self.path} ({error.strerror or error})"
+            if self.checkpoints.steps():
+                way = f"what is saved there is whole: once it can be written, go on with: {self.resume_command()}"
+            else:
+                way = "nothing to go on from is saved there; begin again with a folder that can be written."
+            raise ConfigurationError(f"{why}; {way}") from error
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from writing here meanwhile.
+
+        Raises:
+            ConfigurationError: if another is writing, or nothing can be written.
+        """
+        with contextlib.ExitStack() as stack:
+            with self.writing():
+                stack.enter_context(only_writer(self.path))
+            yield
+
+    def resume_command(
+        self, total_steps: int | None = None, program: str = "python experiments/run.py"
+    ) -> str:
+        """The command that goes on with the run; with a new budget if there is one."""
+        more = ""
+        if total_steps is not None and total_steps != self.settings().training.total_steps:
+            more = f" --total-steps {total_steps}"
+        return f"{program} --resume {shlex.quote(str(self.path))}{more}"
+
     # Metrics.
 
     def append(self, rows: Sequence[Row]) -> None:
@@ -146,6 +199,8 @@ class RunDirectory:
     def rows(self) -> list[Row]:
         """All rows of metrics.csv; none if there is no such file yet.
 
+        A last line without its end is left out: it is being written, or was cut when the run was killed.
+
         Raises:
             ConfigurationError: if it cannot be read.
         """
@@ -154,34 +209,46 @@ class RunDirectory:
             return []
         try:
             with file.open(newline="") as stream:
-                return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(stream)]
-        except (OSError, ValueError, TypeError) as error:
+                lines, end, _ = stream.read().rpartition("\n")
+            table = csv.DictReader(io.StringIO(lines + end))
+            rows = [{k: float(v) for k, v in row.items()} for row in table]
+            for row in rows:
+                int(row["seed"]), int(row["env_steps"])
+        except (OSError, ValueError, TypeError, LookupError, OverflowError, csv.Error) as error:
             raise ConfigurationError(
                 f"{file} cannot be read; it must be the table of numbers that a training run wrote."
             ) from error
+        return rows
 
-    def keep_measurements(self, env_steps: Mapping[int, int]) -> None:
-        """Keeps what was measured up to so many steps of each seed; the rest a resumed run measures again."""
-        rows = [row for row in self.rows() if row["env_steps"] <= env_steps[int(row["seed"])]]
-        temporary = self.path / "metrics.csv.tmp"
-        if (self.path / "metrics.csv").exists():
-            with temporary.open("w", newline="") as stream:
-                if rows:
-                    writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-                    writer.writeheader()
-                    writer.writerows({k: _text(v) for k, v in row.items()} for row in rows)
-            if rows:
-                temporary.replace(self.path / "metrics.csv")
-            else:
-                temporary.unlink()
-                (self.path / "metrics.csv").unlink()
-        results = self.read_results()
+    def keep_measurements(self, env_steps: Mapping[int, int]) -> int:
+        """Keeps what was measured up to so many steps of each seed; the rest a resumed run measures again.
+
+        Returns:
+            How many evaluations up to there are only in one of metrics.csv and results.json, as after damage.
+        """
+        rows = [
+            row for row in self.rows() if row["env_steps"] <= env_steps.get(int(row["seed"]), -1)
+        ]
+        results, file = self.read_results(), self.path / "metrics.csv"
+        if rows:
+            with replacing(file) as temporary, temporary.open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+                writer.writeheader()
+                writer.writerows({k: _text(v) for k, v in row.items()} for row in rows)
+        else:
+            file.unlink(missing_ok=True)
         for seed, kept in env_steps.items():
             measured = results.get(f"seed_{seed}", {})
             for name in list(measured):
                 if name == "absolute_metrics" or measured[name]["step_count"] > kept:
                     del measured[name]
         self._write_results(results)
+        in_results = {
+            (seed, measured["step_count"])
+            for seed in env_steps
+            for measured in results.get(f"seed_{seed}", {}).values()
+        }
+        return len(in_results ^ {(int(row["seed"]), int(row["env_steps"])) for row in rows})
 
     def curve(self, column: str = "eval_return_mean") -> Curve:
         """Steps [K] and values [S, K] of a column, see `curve_of`.
@@ -217,11 +284,16 @@ class RunDirectory:
             settings = self.settings()
             try:
                 tree = json.loads(file.read_text())
-                self._results = tree["marl_jax"][settings.env][settings.method]
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                results = tree["marl_jax"][settings.env][settings.method]
+                for measured in results.values():
+                    for name, values in measured.items():
+                        if name != "absolute_metrics":
+                            operator.index(values["step_count"])
+            except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
                 raise ConfigurationError(
                     f"{file} cannot be read; it must be the JSON a training run wrote."
                 ) from error
+            self._results = results
         return self._results if self._results is not None else {}
 
     def finished(self) -> bool:
@@ -261,11 +333,20 @@ class RunDirectory:
     # Failures and pictures.
 
     def failures(self) -> dict[int, str]:
-        """What stopped each failed seed."""
+        """What stopped each failed seed.
+
+        Raises:
+            ConfigurationError: if it cannot be read.
+        """
         file = self.path / "failures.json"
         if not file.is_file():
             return {}
-        return {int(seed): text for seed, text in json.loads(file.read_text()).items()}
+        try:
+            return {int(seed): str(text) for seed, text in json.loads(file.read_text()).items()}
+        except (OSError, ValueError, AttributeError) as error:
+            raise ConfigurationError(
+                f"{file} cannot be read; it must be the JSON a training run wrote."
+            ) from error
 
     def write_failures(self, failures: Mapping[int, str]) -> None:
         """Records the failed seeds."""
@@ -279,13 +360,14 @@ class RunDirectory:
         method, path, sampled = settings.method, self.path / "curve.png", None
         if column == RETURN_COLUMN:
             sampled = self.sampled_curve()
-        learning_curves(
-            {method: self.curve(column)},
-            path,
-            f"{method} on {settings.env}",
-            column_label(column),
-            sampled={} if sampled is None else {method: sampled},
-        )
+        with replacing(path) as temporary:
+            learning_curves(
+                {method: self.curve(column)},
+                temporary,
+                f"{method} on {settings.env}",
+                column_label(column),
+                sampled={} if sampled is None else {method: sampled},
+            )
         return path
 
     def headline_column(self) -> str:
@@ -294,9 +376,20 @@ class RunDirectory:
         return RETURN_COLUMN if name is None else f"{name}_mean"
 
     def _write_json(self, name: str, value: Any, indent: int | None = 2) -> None:
-        temporary = self.path / f"{name}.tmp"
-        temporary.write_text(json.dumps(value, indent=indent))
-        os.replace(temporary, self.path / name)
+        with replacing(self.path / name) as temporary:
+            temporary.write_text(json.dumps(value, indent=indent))
+
+
+def _refuse_full(path: Path) -> None:
+    """Refuses a path that holds anything, but for a lock.
+
+    Raises:
+        ConfigurationError: if it does.
+    """
+    if path.exists() and (not path.is_dir() or any(f.name != LOCK for f in path.iterdir())):
+        raise ConfigurationError(
+            f"{path} exists already; give --out a new or empty folder, or go on with --resume {path}."
+        )
 
 
 def column_label(column: str) -> str:
@@ -330,9 +423,9 @@ def series_of(
     """
     if not rows:
         raise ConfigurationError(f"{run} holds no measurements yet.")
-    if column not in rows[0]:
+    if not isinstance(column, str) or column not in rows[0]:
         raise ConfigurationError(
-            f"{run} has no column {column!r}; choose from: {', '.join(rows[0])}."
+            f"{run} has no column {shown(column)}; choose from: {', '.join(rows[0])}."
         )
     by_seed: dict[int, list[Row]] = {}
     for row in rows:

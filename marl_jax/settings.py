@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from envs.configuration import Config, ConfigurationError, unknown_name
+from envs.configuration import Config, ConfigurationError, shown, unknown_name, whole_number
 from envs.registry import world_class
 from marl_jax.methods import backbone_of, recipe
 from marl_jax.methods import names as method_names
@@ -50,11 +50,9 @@ class RunSettings:
     init_from: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value, low in (("seeds", self.seeds, 1), ("seed", self.seed, 0)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < low:
-                raise ConfigurationError(
-                    f"{name} is {value!r}; it must be a whole number at least {low}."
-                )
+        for name, low in (("seeds", 1), ("seed", 0)):
+            value = whole_number(name, getattr(self, name), low, MAX_SEED)
+            object.__setattr__(self, name, value)
         if self.seed + self.seeds - 1 > MAX_SEED:
             raise ConfigurationError(
                 f"seed is {self.seed!r}; the last of {self.seeds} seeds must be at most {MAX_SEED}."
@@ -71,6 +69,10 @@ class RunSettings:
         Raises:
             ConfigurationError: if a key is missing or a value is not allowed.
         """
+        if not isinstance(record, Mapping):
+            raise ConfigurationError(
+                f"the configuration is {shown(record)}; it must be a table of values by name."
+            )
         needed = [f.name for f in dataclasses.fields(cls) if f.default is dataclasses.MISSING]
         missing = [name for name in needed if name not in record]
         if missing:
@@ -118,9 +120,10 @@ def make_settings(
     # A wrong name of a method or task is told before one of a preset.
     recipe(method)
     env_config, options = world_class(env).Config, options or {}
-    for section in options:
+    for section, values in options.items():
         if section not in SECTIONS:
             raise unknown_name("section", section, SECTIONS)
+        options_of(section, values)
     chosen = Preset(method, {}) if preset is None else read_preset(preset, method)
     method = chosen.learner
     task = read_task_defaults(method, env, own_preset=preset is None) if task_defaults else {}
@@ -135,6 +138,19 @@ def make_settings(
         env_config.from_mapping(merged["env"], env),
         init_from,
     )
+
+
+def options_of(section: str, values: Any) -> dict[str, Any]:
+    """The options of a section, by name.
+
+    Raises:
+        ConfigurationError: if they are none.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(
+            f"the options of {section} are {shown(values)}; they must be a table of values by name."
+        )
+    return dict(values)
 
 
 def read_task_defaults(method: str, env: str, own_preset: bool = True) -> dict[str, dict[str, Any]]:
@@ -202,7 +218,7 @@ def read_preset(name: str, method: str) -> Preset:
     Raises:
         ConfigurationError: if there is no such preset, or it is not for this method.
     """
-    if name not in presets():
+    if not isinstance(name, str) or name not in presets():
         raise unknown_name("preset", name, presets())
     file = _preset_file(name)
     table: dict[str, Any] = tomllib.loads(file.read_text())

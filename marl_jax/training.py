@@ -110,6 +110,10 @@ class Trainer:
     num_seeds: int
     first_seed: int = 0
 
+    def __repr__(self) -> str:
+        method = type(self.method).__name__
+        return f"Trainer({method} on {self.env}, {self.num_seeds} seeds from {self.first_seed}, {self.config})"
+
     @functools.cached_property
     def mesh(self) -> jax.sharding.Mesh:
         """The devices that share the seeds."""
@@ -238,6 +242,11 @@ class Trainer:
         if self.config.seed_batching == "auto":
             return self.mesh.devices.flat[0].platform == "cpu"
         return self.config.seed_batching == "map"
+
+    @property
+    def seeds_at_once(self) -> int:
+        """How many seeds run at the same time, on all devices together."""
+        return self.mesh.size if self._one_by_one else self.num_seeds
 
     def over_seeds(self, function: Any) -> Any:
         """Runs a function of one seed on all seeds, spread over the devices; its arguments have a leading axis S."""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from envs.configuration import ConfigurationError
-from marl_jax.checkpointing import Checkpoints
+from marl_jax import checkpointing
+from marl_jax.checkpointing import Checkpoints, DamagedError
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.training import RunState
 from tests.methods.learners import make_batch
@@ -181,11 +182,72 @@ def test_a_damaged_replay_is_refused_and_the_learner_is_read_without_it(
         gone = {"first gone": ["1"], "last gone": ["2"], "all gone": ["1", "2"]}[damage]
         for part in gone:
             shutil.rmtree(saved.parts / part)
-    with pytest.raises(ConfigurationError, match="lacks steps of its replay; delete that folder"):
+    with pytest.raises(DamagedError, match="lacks steps of its replay, without which"):
         saved.restore(2, like(state))
     restored = saved.restore(2, like(state)._replace(replay=None))
     assert restored.replay is None
     np.testing.assert_array_equal(restored.method["w"], state.method["w"])
+
+
+DIGESTS = ["", "{", "3", "[]", '{"files": 3}', '{"files": {}, "num": "x", "added": [[0], 1]}']
+
+
+@pytest.mark.parametrize("text", DIGESTS)
+def test_the_newest_that_is_whole_is_read(saved: Checkpoints, text: str) -> None:
+    for step, added in ((1, 2), (2, 4)):
+        saved.save(step, filled(added)._replace(replay=None))
+    (saved.directory / "2" / "digest.json").write_text(text)
+    expected = filled(2)._replace(replay=None)
+    step, state = saved.restore_newest(like(expected))
+    assert step == 1
+    np.testing.assert_array_equal(state.method["w"], expected.method["w"])
+    with pytest.raises(DamagedError, match="is damaged; it must be as it was written"):
+        saved.restore(2, like(expected))
+    (saved.directory / "1" / "digest.json").write_text(text)
+    with pytest.raises(DamagedError, match="checkpoints/2 is damaged"):
+        saved.restore_newest(like(expected))
+    with pytest.raises(ConfigurationError, match="holds no complete checkpoint"):
+        Checkpoints(saved.directory / "none").restore_newest(like(expected))
+
+
+def test_a_run_goes_on_while_it_is_read(
+    saved: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The checkpoint that is read is deleted, since two newer ones have been written."""
+    states = {step: filled(step)._replace(replay=None) for step in (1, 2, 3)}
+    saved.save(1, states[1])
+    read = checkpointing._read
+
+    def slow(folder: Path, wanted: Any) -> Any:
+        monkeypatch.setattr(checkpointing, "_read", read)
+        for step in (2, 3):
+            saved.save(step, states[step])
+        return read(folder, wanted)
+
+    monkeypatch.setattr(checkpointing, "_read", slow)
+    step, state = saved.restore_newest(like(states[1]))
+    assert step == 3
+    np.testing.assert_array_equal(state.method["w"], states[3].method["w"])
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    saved: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved.save(1, filled(2))
+    full = OSError(28, "No space left on device")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise full
+
+    for module, name in ((np, "savez"), (checkpointing, "_digests")):
+        monkeypatch.setattr(module, name, refuse)
+        with pytest.raises(OSError, match="No space left"):
+            saved.save(2, filled(4))
+        monkeypatch.undo()
+    assert not (saved.directory / "2").exists()
+    assert saved.restore_newest(like(filled(2)))[0] == 1
+    saved.save(2, filled(4))
+    check(saved, 2, filled(4))
 
 
 def test_what_a_killed_run_left_behind_is_swept_up(saved: Checkpoints) -> None:

@@ -1,5 +1,6 @@
 """The command lines: what good and bad input get."""
 
+import csv
 import os
 import re
 import signal
@@ -31,6 +32,7 @@ from marl_jax import settings as settings_module
 from marl_jax.api import make_trainer
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, make_settings, presets
+from marl_jax.storage import only_writer
 from tests import tiny
 from tests.methods.learners import make_batch
 from tests.test_runs import rows_of
@@ -124,7 +126,11 @@ def test_resume_refuses_another_configuration(
 def test_resume_refuses_a_broken_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for text, sentence in (("{", "cannot be read"), ("{}", "lacks method"), ("[]", "lacks")):
+    for text, sentence in (
+        ("{", "cannot be read"),
+        ("{}", "lacks method"),
+        ("[]", "must be a table"),
+    ):
         (tmp_path / "config.json").write_text(text)
         assert call(run.main, ["--resume", str(tmp_path)], monkeypatch) == 2
         assert sentence in capsys.readouterr().err
@@ -406,7 +412,7 @@ def test_a_sweep_tries_every_choice_once(
     table = [
         line.split(",") for line in (tmp_path / "sweep" / "table.csv").read_text().splitlines()
     ]
-    assert table[0][:6] == ["run", "return", "low", "high", "seeds", "sampled"]
+    assert table[0][:7] == ["run", "return", "low", "high", "seeds", "sampled", "failed"]
     rows = RunDirectory(tmp_path / "sweep" / table[1][0]).rows()
     assert float(table[1][5]) == pytest.approx(
         np.mean([row["eval_sampled_return_mean"] for row in rows]), rel=1e-3
@@ -432,6 +438,44 @@ def test_a_sweep_tries_every_choice_once(
     assert call(sweep.main, [*start, "--out", str(tmp_path / "large"), *large], monkeypatch) == 2
     assert "GB, enough for 0." in capsys.readouterr().err
     assert not (tmp_path / "large").exists()
+
+
+def test_a_sweep_goes_on_after_choices_that_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One raises, one loses a seed, one both of them before anything was measured."""
+
+    def train(settings: RunSettings, run: RunDirectory, resumed: bool = False) -> SimpleNamespace:
+        number = run.path.name
+        if number == "000":
+            raise RuntimeError("RESOURCE_EXHAUSTED:\n out of memory")
+        failed = {"001": {}, "002": {1: "loss became nan"}, "003": {0: "inf", 1: "inf"}}[number]
+        row = {"env_steps": 20, "eval_return_mean": 2.0, "eval_sampled_return_mean": 1.0}
+        healthy = [{"seed": seed, **row} for seed in (0, 1) if seed not in failed]
+        if healthy:
+            run.append(healthy)
+        if failed:
+            run.write_failures(failed)
+        return SimpleNamespace(interrupted=False)
+
+    monkeypatch.setattr(sweep, "run_training", train)
+    out = tmp_path / "sweep"
+    arguments = ["--method", "iac", "--env", "turn", "--seeds", "2", "--out", str(out)]
+    grid = ["--grid", "gamma=0.6,0.7,0.8,0.9"]
+    assert call(sweep.main, [*arguments, *grid], monkeypatch) == 1
+    text = capsys.readouterr().out
+    assert "choice 1 failed: RuntimeError: RESOURCE_EXHAUSTED: out of memory\n" in text
+    assert "choice 3 failed: seed 1: loss became nan\n" in text
+    assert "3 of 4 choices failed; the table says how\n" in text
+    with (out / "table.csv").open(newline="") as stream:
+        table = {row["run"]: row for row in csv.DictReader(stream)}
+    assert list(table) == ["001", "002", "000", "003"]
+    assert [row["return"] for row in table.values()] == ["2", "2", "", ""]
+    assert table["001"]["failed"] == ""
+    assert table["003"]["failed"] == "seed 0: inf; seed 1: inf"
+    with only_writer(out):
+        assert call(sweep.main, [*arguments, *grid], monkeypatch) == 2
+    assert "is being written by another process" in capsys.readouterr().err
 
 
 @pytest.mark.slow

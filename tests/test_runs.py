@@ -1,7 +1,10 @@
 """Runs on disk: exact resume, damage, failures, files."""
 
+import csv
+import errno
 import json
 import math
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +16,7 @@ import pytest
 
 import marl_jax
 from envs import registry
+from marl_jax import checkpointing
 from marl_jax.checkpointing import Checkpoints
 from marl_jax.runs import RunDirectory, curve_of, summary
 from tests import tiny
@@ -41,6 +45,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_files_of_a_run(finished: Path) -> None:
     assert {file.name for file in finished.iterdir()} == {
+        ".lock",
         "checkpoints",
         "config.json",
         "curve.png",
@@ -134,16 +139,127 @@ def test_incomplete_checkpoint_is_passed_over(finished: Path, tmp_path: Path) ->
     assert Checkpoints(run / "checkpoints").steps() == [3]
 
 
-def test_damaged_checkpoint_is_refused(finished: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def cut(file: Path, by: int = 10) -> None:
+    file.write_bytes(file.read_bytes()[:-by])
+
+
+def damage(run: Path, step: int) -> None:
+    files = [f for f in (run / "checkpoints" / str(step) / "state").rglob("*") if f.is_file()]
+    cut(max(files, key=lambda f: f.stat().st_size))
+
+
+def test_a_run_goes_on_from_the_newest_checkpoint_that_is_whole(
+    finished: Path, tmp_path: Path
+) -> None:
+    """And from metrics whose last line is cut: both are computed again."""
+    run, display = tmp_path / "run", Told()
     shutil.copytree(finished, run)
-    files = [f for f in (run / "checkpoints" / "4" / "state").rglob("*") if f.is_file()]
-    largest = max(files, key=lambda f: f.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[:-10])
+    damage(run, 4)
+    cut(run / "metrics.csv")
+    with pytest.warns(UserWarning, match="checkpoint 4 of .* is damaged; this is 3, the newest"):
+        assert marl_jax.load_policy(run).env_steps == 60
+    with pytest.raises(marl_jax.ConfigurationError, match=r"checkpoints/4 is damaged; it must be"):
+        marl_jax.load(run, checkpoint=4)
+    result = marl_jax.resume(run, progress=display)
+    assert "checkpoint 4 is damaged; going on from 3, the newest that is whole" in display.messages
+    assert rows_of(run) == rows_of(finished)
+    assert (run / "results.json").read_text() == (finished / "results.json").read_text()
+    # With nothing whole nothing is touched.
+    for step in (3, 4):
+        damage(run, step)
     before = (run / "metrics.csv").read_text()
-    with pytest.raises(marl_jax.ConfigurationError, match="damaged; delete that folder"):
+    with pytest.raises(marl_jax.ConfigurationError, match=r"checkpoints/4 is damaged"):
         marl_jax.resume(run, progress=False)
     assert (run / "metrics.csv").read_text() == before
+    assert not result.interrupted
+
+
+def test_lost_measurements_are_counted(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    kept = dict.fromkeys((0, 1, 2), 60)
+    lines = (run.path / "metrics.csv").read_text().splitlines(keepends=True)
+    (run.path / "metrics.csv").write_text("".join(lines[:5]) + lines[5][:9])
+    # Of 3 seeds x 3 evaluations 4 are left.
+    assert run.keep_measurements(kept) == 5
+    assert len(run.rows()) == 4
+    assert (run.path / "metrics.csv").read_text().endswith("\n")
+    (run.path / "results.json").unlink()
+    assert RunDirectory(run.path).keep_measurements(kept) == 4
+
+
+def test_a_folder_has_one_writer(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    with (
+        RunDirectory(run).locked(),
+        pytest.raises(marl_jax.ConfigurationError, match="is being written by another process"),
+    ):
+        marl_jax.resume(run, progress=False)
+    assert marl_jax.resume(run, progress=False).final_returns.shape == (3,)
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise FULL
+
+
+def test_a_full_disk_gets_a_sentence_and_the_command_to_go_on(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "checkpoints" / "4")
+    monkeypatch.setattr(checkpointing, "_write_arrays", refuse)
+    sentence = (
+        rf"cannot write to {run} \(No space left on device\); what is saved there is whole: once it can be written, "
+        rf"go on with: python experiments/run.py --resume {run}$"
+    )
+    with pytest.raises(marl_jax.ConfigurationError, match=sentence):
+        marl_jax.resume(run, progress=False)
+    monkeypatch.undo()
+    assert RunDirectory(run).checkpoints.steps() == [3]
+    marl_jax.resume(run, progress=False)
+    assert rows_of(run) == rows_of(finished)
+
+
+def test_a_full_disk_leaves_every_file_as_it_was(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    directory = RunDirectory(run)
+    rows, results = directory.rows(), directory.read_results()
+    before = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
+    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(csv.DictWriter, "writerows", refuse)
+    for write in (
+        lambda: directory.append(rows[:1]),
+        lambda: directory.keep_measurements({0: 40, 1: 40, 2: 40}),
+        lambda: directory.add_results({0: results["seed_0"]}),
+        lambda: directory.write_failures({1: "nan"}),
+        lambda: directory.draw(),
+    ):
+        with pytest.raises(marl_jax.ConfigurationError, match="No space left"), directory.writing():
+            write()
+        assert {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()} == before
+
+
+def test_a_folder_that_is_removed_stays_away(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    state = marl_jax.load(run)[1]
+    shutil.rmtree(run)
+    directory = RunDirectory(run)
+    for write in (
+        lambda: directory.checkpoints.save(5, state),
+        lambda: directory.append([{"seed": 0, "env_steps": 100}]),
+    ):
+        with pytest.raises(marl_jax.ConfigurationError, match="was removed"), directory.writing():
+            write()
+    assert not run.exists()
 
 
 def test_a_failed_seed_does_not_take_its_neighbours_along(finished: Path, tmp_path: Path) -> None:
@@ -327,6 +443,18 @@ def test_policy_of_a_run(finished: Path) -> None:
     assert len(policy.episode(jax.random.key(0)).states) == 6
     with pytest.raises(marl_jax.ConfigurationError, match="one of 0 to 2"):
         marl_jax.load_policy(finished, seed=3)
+    with pytest.raises(marl_jax.ConfigurationError, match=r"agents_view .* must be \[environments"):
+        policy(timestep.observation, memory)
+    with pytest.raises(marl_jax.ConfigurationError, match="the memory is not that of 1 env"):
+        policy(observation, policy.initial_memory(2))
+    # A seed is as good as a key, typed or raw.
+    for key in (0, np.int64(0), jax.random.PRNGKey(0)):
+        same, _ = policy.play(key, np.int32(3))
+        np.testing.assert_array_equal(same.action, batch.action)
+    again = pickle.loads(pickle.dumps(policy))
+    np.testing.assert_array_equal(again(observation, memory)[0], policy(observation, memory)[0])
+    assert repr(policy).startswith("Policy(")
+    assert len(repr(policy)) < 200
 
 
 def test_train_without_a_folder_writes_nothing(
@@ -342,6 +470,8 @@ def test_train_without_a_folder_writes_nothing(
     assert result.curve("eval_sampled_return_mean")[1].tolist() == [[last[0]], [last[1]]]
     with pytest.raises(marl_jax.ConfigurationError, match=r"no column 'profit'; choose from: seed"):
         result.curve("profit")
+    assert "2 seeds, final returns [" in repr(result)
+    assert all(len(repr(x)) < 400 for x in (result, result.trainer))
     assert result.policy(1).initial_memory(4).last_action.shape == (4, 2, 6)
 
 

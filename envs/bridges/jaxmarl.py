@@ -540,7 +540,7 @@ class SimpleSpreadConfig(MPEConfig):
             distance to the landmarks. [R: 0.5]
     """
 
-    num_agents: Annotated[int, Range(minimum=1)] = 3
+    num_agents: Annotated[int, Range(minimum=1, maximum=1000)] = 3
     local_ratio: Annotated[float, Range(minimum=0.0, maximum=1.0)] = 0.5
 
 
@@ -706,7 +706,7 @@ class SimpleAdversaryConfig(MPEConfig):
         num_good_agents: how many good agents; there are as many landmarks. [R: 2]
     """
 
-    num_good_agents: Annotated[int, Range(minimum=1)] = 2
+    num_good_agents: Annotated[int, Range(minimum=1, maximum=1000)] = 2
 
 
 class SimpleAdversary(MPE):

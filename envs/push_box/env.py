@@ -51,7 +51,7 @@ class PushBoxConfig(Config):
     """
 
     variant: Literal["edti", "cmae"] = "edti"
-    size: Annotated[int, Range(minimum=9)] = 15
+    size: Annotated[int, Range(minimum=9, maximum=1000)] = 15
     time_limit: Annotated[int, Range(minimum=1)] = 300
     terminate_on_success: bool = True
     success_reward: Annotated[float, Range(above=0.0)] | None = None

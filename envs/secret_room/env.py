@@ -49,7 +49,7 @@ class SecretRoomConfig(Config):
     """
 
     variant: Literal["edti", "cmae"] = "edti"
-    size: Annotated[int, Range(minimum=1)] = 25
+    size: Annotated[int, Range(minimum=1, maximum=1000)] = 25
     time_limit: Annotated[int, Range(minimum=1)] = 300
     door_open_steps: Annotated[int, Range(minimum=0)] = 0
     doors_observed: bool = True

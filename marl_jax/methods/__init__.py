@@ -4,7 +4,7 @@ from typing import Any
 
 from envs import own_classes
 from envs.base import MultiAgentEnv
-from envs.configuration import ConfigurationError, unknown_name
+from envs.configuration import ConfigurationError, shown, unknown_name
 from marl_jax.methods.alita import ALITA
 from marl_jax.methods.base import Method, Sizes
 from marl_jax.methods.cds import Heads, Predictors
@@ -178,6 +178,8 @@ def recipe(name: str) -> Recipe:
     Raises:
         ConfigurationError: if there is no such method, or the pair makes no sense.
     """
+    if not isinstance(name, str):
+        raise ConfigurationError(f"method is {shown(name)}; it must be the name of a method.")
     if "@" in name:
         return compose(name, _PARTS, {one: _METHODS[one] for one in BACKBONES})
     if own_classes.is_own(name):

@@ -78,9 +78,28 @@ def _with_options(
     hints = typing.get_type_hints(plain, include_extras=True)
     fields = [(name, hints[name], dataclasses.field(default=value)) for name, value in defaults]
     name = "".join(kind.__name__ for kind in (*mixins, base))
-    made: Any = dataclasses.make_dataclass(name, fields, bases=(plain,), frozen=True)
+
+    def reduce(config: TeamConfig) -> tuple[Any, ...]:
+        """How to pickle it: the class has no module to be found in."""
+        values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+        return _again, (base, mixins, defaults, values)
+
+    namespace = {"__reduce__": reduce}
+    made: Any = dataclasses.make_dataclass(
+        name, fields, bases=(plain,), namespace=namespace, frozen=True
+    )
     made.__doc__ = base.__doc__
     return made
+
+
+def _again(
+    base: type[TeamConfig],
+    mixins: tuple[type[Config], ...],
+    defaults: tuple[tuple[str, Any], ...],
+    values: Mapping[str, Any],
+) -> TeamConfig:
+    """Options of a backbone and its parts, out of a pickle."""
+    return _with_options(base, mixins, defaults)(**values)
 
 
 def compose(

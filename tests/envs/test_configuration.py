@@ -1,11 +1,14 @@
 """Every sentence that a wrong option can earn."""
 
 import dataclasses
+import json
 from typing import Annotated, Literal
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from envs.configuration import Config, ConfigurationError, Range, unknown_name
+from envs.configuration import Config, ConfigurationError, Range, shown, unknown_name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,11 @@ def test_defaults_and_good_values_are_accepted() -> None:
         ({"rate": float("nan")}, "rate is nan; it must be above 0 and at most 1."),
         ({"rate": "x"}, "rate is 'x'; it must be a number above 0 and at most 1."),
         ({"plain": None}, "plain is None; it must be a number."),
+        ({"plain": float("nan")}, "plain is nan; it must be a number."),
+        ({"plain": 1e39}, "plain is 1e+39; it must be at most 3.4e+38."),
+        ({"plain": 10**5000}, "plain is a int; it must be at most 3.4e+38."),
+        ({"limit": 2**31}, "limit is 2147483648; it must be at least 1 and at most 2147483647."),
+        ({"limit": np.float32(2)}, "limit is 2.0; it must be a whole number at least 1."),
         ({"plain": False}, "plain is False; it must be a number."),
         ({"name": 3}, "name is 3; it must be text."),
         ({"kind": "sfot"}, "kind is 'sfot'; it must be one of: soft, hard."),
@@ -71,6 +79,26 @@ def test_wrong_options_are_refused_with_a_sentence(options: dict, sentence: str)
     with pytest.raises(ConfigurationError) as caught:
         Example.from_mapping(options, "Example")
     assert str(caught.value) == sentence
+
+
+def test_numbers_of_numpy_and_jax_become_pythons() -> None:
+    made = Example(
+        flag=np.bool_(True),
+        count=np.int64(9),
+        rate=np.float32(0.25),
+        plain=jnp.float32(2),
+        name=np.str_("b"),
+        sizes=np.array([8, 4]),
+        limit=jnp.int32(5),
+    )
+    assert made == Example(count=9, rate=0.25, plain=2.0, name="b", sizes=(8, 4), limit=5)
+    assert json.loads(json.dumps(dataclasses.asdict(made)))["sizes"] == [8, 4]
+
+
+def test_what_a_sentence_shows_is_short() -> None:
+    assert shown(np.zeros((2, 2))) == "array([[0., 0.], [0., 0.]])"
+    assert shown("x" * 1000) == "a str"
+    assert shown(10**5000) == "a int"
 
 
 def test_the_constructor_checks_as_well() -> None:

@@ -233,8 +233,9 @@ def test_an_animation(name: str, tmp_path: pathlib.Path) -> None:
 def test_what_cannot_be_drawn_is_refused(name: str, tmp_path: pathlib.Path) -> None:
     env = envs.make(name)
     state, _ = env.reset(jax.random.PRNGKey(0))
-    with pytest.raises(OSError, match="missing"):
-        env.animate([state], str(tmp_path / "missing" / "episode.gif"))
+    for wrong in ("missing/episode.gif", "episode.mp4"):
+        with pytest.raises(envs.ConfigurationError, match=r"a \.gif file in a folder"):
+            env.animate([state], str(tmp_path / wrong))
     with pytest.raises(ValueError, match="states is empty"):
         env.animate([], str(tmp_path / "episode.gif"))
     with pytest.raises(ValueError, match="must be above 0"):
