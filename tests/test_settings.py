@@ -89,6 +89,7 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         "eoi_released",
         "gre",
         "iql",
+        "kaleidoscope",
         "maven",
         "ow_qmix",
         "qmix",
@@ -101,7 +102,7 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         "vdn",
     )
     # Their agents share parameters.
-    shared = {"cds", "maven", "roma", "roma_qplex", "roma_vdn", "scds"}
+    shared = {"cds", "kaleidoscope", "maven", "roma", "roma_qplex", "roma_vdn", "scds"}
     of_preset = {
         "authors": ("liir", "liir_paper", "roma"),
         "battles": fitting,
