@@ -684,7 +684,8 @@ class QPLEXConfig(ValueConfig):
     weighted_head: bool = False
     """Whether each head has a weight that depends on the state."""
     attention_weight: Annotated[float, NotNegative] = 1e-3
-    """Weight of the attention's squared logits in the loss."""
+    """Weight of the attention's squared logits in the loss: of their mean over the episodes' steps. Authors: also over
+    the padding behind them."""
 
 
 @dataclasses.dataclass(frozen=True)
