@@ -670,7 +670,8 @@ class QPLEXConfig(ValueConfig):
     """Hyper-parameters of QPLEX; the authors' `qplex_qatten_sc2.yaml`, with CIA's one step an episode."""
 
     unit_dim: Annotated[int, Range(minimum=0)] = 0
-    """Features of one agent at the front of the state; 0 gives every agent the whole state (CIA's is_token)."""
+    """Features of one agent at the front of the state, 10 in SMAX; 0 gives every agent the whole state (CIA's
+    is_token)."""
     agent_index: bool = False
     """Whether the attention also sees which agent it weighs (ours; without it and unit_dim all weigh the same)."""
     num_heads: Annotated[int, Range(minimum=1)] = 4
