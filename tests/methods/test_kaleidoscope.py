@@ -18,11 +18,18 @@ from marl_jax.methods.kaleidoscope import (
     mask_distance,
     masked_weights,
 )
-from tests.methods.learners import SIZES, differing, drawn_state, fast_jit, make_batch
+from tests.methods.learners import (
+    SIZES,
+    differing,
+    drawn_state,
+    fast_jit,
+    greedy_returns,
+    make_batch,
+)
 from tests.methods.ppo_learners import KEY, episodes, update
 from tests.methods.ppo_learners import drawn_state as drawn_ppo_state
 from tests.methods.ppo_learners import make as make_ppo
-from tests.probes import AGENTS, LIMIT
+from tests.probes import AGENTS, LIMIT, Roles
 
 SMALL: dict[str, Any] = {
     "hidden_size": 5,
@@ -251,3 +258,15 @@ def test_where_agents_share_no_weights_it_is_refused() -> None:
         make(sharing="independent")
     with pytest.raises(ConfigurationError, match="kaleidoscope cannot stand on happo"):
         methods.recipe("kaleidoscope@happo")
+
+
+@pytest.mark.slow
+def test_agents_with_masks_take_roles() -> None:
+    """With resets on the way; they see who they are, as the authors' do."""
+    options = {
+        **{"hidden_size": 16, "head_sizes": (16,), "num_envs": 8, "update_interval": 8},
+        **{"batch_size": 32, "epsilon_anneal_steps": 800, "target_update_interval": 16},
+        **{"lr": 5e-3, "reset_interval": 300, "reset_until": 900},
+    }
+    returns = greedy_returns("kaleidoscope", Roles(), 200, 4, options)
+    assert (returns == 1.0).all()
