@@ -259,8 +259,12 @@ class Masks(Part):
         c, slot = self.core.config, state.steps % HISTORY
         agents, value_loss = self.names
         due = (env_steps - state.reset_at >= c.reset_interval) & (env_steps <= c.reset_until)
-        reset = self.agents.reset(params[agents], c.reset_ratio, key)
-        kept = jax.tree.map(lambda new, old: jnp.where(due, new, old), reset, params[agents])
+
+        def reset(own: Params) -> Params:
+            return self.agents.reset(own, c.reset_ratio, key)
+
+        # Without the work where nothing is due, if seeds run one after the other.
+        kept = jax.lax.cond(due, reset, lambda own: own, params[agents])
         after = MaskState(
             state.value_losses.at[slot].set(metrics[value_loss]),
             state.diversities.at[slot].set(metrics["diversity"]),
