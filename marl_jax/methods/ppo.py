@@ -50,7 +50,7 @@ from marl_jax.networks import (
     init_per_agent,
 )
 from marl_jax.networks.agents import apply_per_agent
-from marl_jax.optimizers import clip_by_global_norm
+from marl_jax.optimizers import clip_by_global_norm, for_each
 from marl_jax.replay import ReplayState
 from marl_jax.rows import Rows, in_rows
 from marl_jax.schedules import linear
@@ -531,8 +531,8 @@ class PPO(TeamMethod):
         one, critic = self.one_optimizer, self.critic
         names = jax.eval_shape(self._own_params, jax.random.key(0))
         return {
-            "actor": _for_each(one, int(self.config.sharing == "independent")),
-            "critic": _for_each(one, critic.separate + critic.independent),
+            "actor": for_each(one, int(self.config.sharing == "independent")),
+            "critic": for_each(one, critic.separate + critic.independent),
             **dict.fromkeys(names, one),
         }
 
@@ -973,17 +973,6 @@ def only_ppo(backbone: type) -> str | None:
     if issubclass(backbone, PPO):
         return None
     return "it is paid to the PPO core: ippo, mappo or happo"
-
-
-def _for_each(
-    optimizer: optax.GradientTransformation, leading_axes: int
-) -> optax.GradientTransformation:
-    """The optimiser of parameters with so many leading axes, one by one."""
-    for _ in range(leading_axes):
-        optimizer = optax.GradientTransformation(
-            jax.vmap(optimizer.init), jax.vmap(optimizer.update)
-        )
-    return optimizer
 
 
 class Divisible(Protocol):
