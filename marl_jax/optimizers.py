@@ -42,6 +42,17 @@ def make_optimizer(
     return optimizer
 
 
+def for_each(
+    optimizer: optax.GradientTransformation, leading_axes: int = 1
+) -> optax.GradientTransformation:
+    """The optimiser of parameters with so many leading axes, one by one: each has its own gradient's norm."""
+    for _ in range(leading_axes):
+        optimizer = optax.GradientTransformation(
+            jax.vmap(optimizer.init), jax.vmap(optimizer.update)
+        )
+    return optimizer
+
+
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
     """As optax's, but with a slope of its own where all gradients are 0, for gradients through learning steps.
 

@@ -108,6 +108,31 @@ class _Playing(NamedTuple):
     begin: Int[Array, " B"]
     going: Bool[Array, " W"]
 
+    @classmethod
+    def begin_with(
+        cls, start: tuple[Any, Observation, Any], lanes: Int[Array, " W"], num_episodes: int
+    ) -> "_Playing":
+        """Environments, each at the start of the episode of its number."""
+        num_envs = len(lanes)
+        return cls(
+            *start,
+            episode=lanes,
+            over=jnp.zeros((num_envs,), bool),
+            begun=jnp.array(num_envs, jnp.int32),
+            lane=jnp.arange(num_episodes) % num_envs,
+            begin=jnp.zeros((num_episodes,), jnp.int32),
+            going=lanes < num_episodes,
+        )
+
+
+def _most_steps(env: MultiAgentEnv[Any], num_envs: int, num_episodes: int) -> int:
+    """Entries that W environments need at most for B episodes, one after the other."""
+    size = env.time_limit + 1
+    if not env.ends_early:
+        return -(-num_episodes // num_envs) * size
+    # The last episode begins at the latest when all others, as long as they can be, are shared out evenly.
+    return (num_episodes - 1) * size // num_envs + size
+
 
 def rollout_in_turn(
     env: MultiAgentEnv[Any],
@@ -130,13 +155,9 @@ def rollout_in_turn(
         num_episodes: B.
         explore: whether to act as in training; otherwise greedily.
     """
-    num_envs, size = min(method.num_envs, num_episodes), env.time_limit + 1
+    num_envs = min(method.num_envs, num_episodes)
     reset_key, memory_key, act_key = jax.random.split(key, 3)
     starts, first = _reset(env, reset_key, num_episodes)
-    # The last episode begins at the latest when all others, as long as they can be, are shared out evenly.
-    most = (num_episodes - 1) * size // num_envs + size
-    if not env.ends_early:
-        most = -(-num_episodes // num_envs) * size
     lanes = jnp.arange(num_envs)
 
     def at_start(episode: jax.Array, time: jax.Array) -> tuple[Any, Observation, Any]:
@@ -167,15 +188,9 @@ def rollout_in_turn(
         going = episode < num_episodes
         return _Playing(*carried, episode, over, begun, lane, begin, going), record  # type: ignore[call-arg]
 
-    now = _Playing(
-        *at_start(lanes, jnp.zeros((), jnp.int32)),
-        episode=lanes,
-        over=jnp.zeros((num_envs,), bool),
-        begun=jnp.array(num_envs, jnp.int32),
-        lane=jnp.arange(num_episodes) % num_envs,
-        begin=jnp.zeros((num_episodes,), jnp.int32),
-        going=lanes < num_episodes,
-    )
+    start = at_start(lanes, jnp.zeros((), jnp.int32))
+    now = _Playing.begin_with(start, lanes, num_episodes)
+    most = _most_steps(env, num_envs, num_episodes)
     now, played = _until_over(step, now, jnp.arange(most), env.ends_early)
     return _by_episode(played, now.lane, now.begin, env.time_limit)
 

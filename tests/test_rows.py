@@ -172,6 +172,7 @@ QUICK = ("cia", "maven")
         for name, options in (
             *((n, {}) for n in ("iql", "vdn", "qmix", "qplex", "qtran", "ow_qmix", "cw_qmix")),
             *((n, {}) for n in ("cia", "cia_qplex", "gre", "maven", "cds", "scds", "roma")),
+            ("kaleidoscope", {}),
             ("roma", {"role_loss_steps": "all"}),
             ("eoi", {}),
             ("eoi", {"classifier": "gru"}),

@@ -6,6 +6,9 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import envs
@@ -15,6 +18,7 @@ from envs.registry import world_class
 from marl_jax import methods
 from marl_jax import settings as settings_module
 from marl_jax.methods import recipe
+from marl_jax.networks import QPLEX, MixerInputs
 from marl_jax.settings import RunSettings, environment_record, make_settings
 from marl_jax.training import TrainingConfig
 
@@ -89,6 +93,7 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         "eoi_released",
         "gre",
         "iql",
+        "kaleidoscope",
         "maven",
         "ow_qmix",
         "qmix",
@@ -101,7 +106,7 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
         "vdn",
     )
     # Their agents share parameters.
-    shared = {"cds", "maven", "roma", "roma_qplex", "roma_vdn", "scds"}
+    shared = {"cds", "kaleidoscope", "maven", "roma", "roma_qplex", "roma_vdn", "scds"}
     of_preset = {
         "authors": ("liir", "liir_paper", "roma"),
         "battles": fitting,
@@ -182,6 +187,29 @@ JAXMARL = {
     "huber_delta": 0.0,
     "mask_dead_values": False,
 }
+
+
+@pytest.mark.parametrize("name", ["qplex", "cia_qplex", "roma_qplex", "gre@qplex"])
+def test_qplex_knows_on_smax_where_an_allys_features_stand(name: str) -> None:
+    """Before those of the enemies, and as many as the state has for each unit but for its team."""
+    world = envs.make("smax/2s3z")
+    settings = make_settings(name, "smax/2s3z", 1, 0)
+    method: Any = methods.recipe(name)(settings.method_options, methods.Sizes.of(world))
+    assert method.mixer.unit_dim == world.global_state_size // 10 - 1
+
+
+def test_qplexs_credits_differ_on_smax() -> None:
+    """Those of allies that differ; without their features all have one credit."""
+    mixer = QPLEX(unit_dim=make_settings("qplex", "smax/3m", 1, 0).method_options.unit_dim)
+    state = jax.random.uniform(jax.random.key(0), (66,))
+    inputs = MixerInputs(jnp.ones(3), jnp.ones(3), jnp.zeros((3, 8)), state)
+
+    @jax.jit
+    def credits(key: jax.Array) -> jax.Array:
+        params = mixer.init(key, inputs)
+        return jax.grad(lambda q: mixer.apply(params, inputs._replace(q=q)).q_tot)(inputs.q)
+
+    assert np.ptp(credits(jax.random.key(1))) > 1e-2
 
 
 @pytest.mark.parametrize(

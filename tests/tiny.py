@@ -19,6 +19,7 @@ METHOD: dict[str, Any] = {
     "hidden_size": 4,
     "critic_hidden": (4,),
     "agent": "mlp",
+    "head_sizes": (),
     "epsilon_anneal_steps": 50,
     "batch_size": 2,
     "replay_capacity": 20,

@@ -17,6 +17,7 @@ from marl_jax.methods.hypermarl import Hypernetworks
 from marl_jax.methods.iac import IAC
 from marl_jax.methods.influence import DecisionInfluence, InfluenceConfig, TransitionInfluence
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
+from marl_jax.methods.kaleidoscope import Masks
 from marl_jax.methods.liir import LearnedReward
 from marl_jax.methods.liir_paper import LIIRPaper
 from marl_jax.methods.maac import MAAC
@@ -87,6 +88,11 @@ _METHODS: dict[str, Recipe] = {
     "iac": Recipe(IAC),
     "ippo": Recipe(IPPO),
     "iql": Recipe(IQL),
+    "kaleidoscope": Recipe(
+        QMIXMethod,
+        (Masks,),
+        summary="Kaleidoscope (Li et al. 2024) on QMIX: every agent learns a mask of the weights that all share.",
+    ),
     "liir": Recipe(
         MAPPO,
         (LearnedReward,),
@@ -141,6 +147,7 @@ _PARTS: dict[str, tuple[type[Part], ...]] = {
     "eoi_released": (IntrinsicExploration,),
     "gre": (UnequalCredits,),
     "hypermarl": (Hypernetworks,),
+    "kaleidoscope": (Masks,),
     "liir": (LearnedReward,),
     "maven": (Latent,),
     "roma": (Roles,),

@@ -5,6 +5,7 @@ it is public. Where the paper does not say enough, the choice is a field of `ALI
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -27,7 +28,7 @@ from marl_jax.methods.maddpg import MADDPG, MADDPGConfig, Transitions
 from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Initialization, Params
-from marl_jax.optimizers import make_optimizer
+from marl_jax.optimizers import for_each, make_optimizer
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -183,21 +184,17 @@ class ALITA(MADDPG):
 
     @property
     def _optimizers(self) -> dict[str, optax.GradientTransformation]:
-        c = self.config
-
-        def each(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-            """Of every influencer's part by itself."""
-            return optax.GradientTransformation(
-                jax.vmap(optimizer.init), jax.vmap(optimizer.update)
-            )
-
-        parts = super()._optimizers
+        """Of every influencer's part by itself."""
+        c, parts = self.config, super()._optimizers
         if c.intrinsic:
-            parts["autoencoder"] = each(make_optimizer("adam", c.autoencoder_lr, c.max_grad_norm))
+            one = make_optimizer("adam", c.autoencoder_lr, c.max_grad_norm)
+            parts["autoencoder"] = for_each(one)
         if c.influence_weight:
             one = make_optimizer("adam", c.critic_lr, c.max_grad_norm)
             # Copies of the critics are clipped as the critics are: by agent, for each influencer.
-            parts["estimator"] = each(self._per_agent(one) if c.estimator == "multiple" else one)
+            parts["estimator"] = for_each(
+                self._per_agent(one) if c.estimator == "multiple" else one
+            )
         return parts
 
     def _init_params(self, key: jax.Array) -> dict[str, Params]:
@@ -333,37 +330,54 @@ class ALITA(MADDPG):
         recent = self._transitions(state, steps, target_key)
         if c.intrinsic:
             data = batch if c.autoencoder_data == "replay" else recent
-
-            def mean_novelty(params: Params) -> jax.Array:
-                return jnp.sum(
-                    jnp.mean(self._novelty(params, data.inputs[0], data.vectors), axis=1)
-                )
-
-            loss, grads = jax.value_and_grad(mean_novelty)(state.params["autoencoder"])
-            state = self._apply(state, "autoencoder", grads)
-            metrics["novelty"] = loss / len(c.influencers)
+            state, metrics["novelty"] = self._learn_novelty(state, data)
         if c.influence_weight:
             data, weight = batch, jnp.ones((len(c.influencers), c.batch_size))
             if c.matching == "exact":
-                here = self._behaviour(recent.steps, recent.inputs)
-                there = self._behaviour(batch.steps, batch.inputs)
-                same = jnp.any(there[:, None] == here, axis=1).T.astype(float)
-                metrics["matching"] = same.mean()
-                most = min(c.matching_steps, c.batch_size)
-                _, matched = jax.lax.top_k(jnp.max(same, axis=0), most)
-                data = _join(recent, batch, matched)
-                certain = jnp.ones((len(same), c.matching_steps))
-                weight = jnp.concatenate([certain, same[:, matched]], axis=1)
-
-            def once(state: OffPolicyState, _: None) -> tuple[OffPolicyState, jax.Array]:
-                grads, loss = jax.grad(self._estimator_loss, has_aux=True)(
-                    state.params["estimator"], data, weight
-                )
-                return self._apply(state, "estimator", grads), loss
-
-            state, losses = jax.lax.scan(once, state, length=c.estimator_steps)
-            metrics["estimator_loss"] = losses[-1].mean()
+                data, weight, metrics["matching"] = self._matching(recent, batch)
+            state, metrics["estimator_loss"] = self._learn_estimators(state, data, weight)
         return state, context, metrics
+
+    def _learn_novelty(
+        self, state: OffPolicyState, data: Transitions
+    ) -> tuple[OffPolicyState, Float[Array, ""]]:
+        """A step of the autoencoders; the mean novelty."""
+
+        def mean_novelty(params: Params) -> jax.Array:
+            return jnp.sum(jnp.mean(self._novelty(params, data.inputs[0], data.vectors), axis=1))
+
+        loss, grads = jax.value_and_grad(mean_novelty)(state.params["autoencoder"])
+        state = self._apply(state, "autoencoder", grads)
+        return state, loss / len(self.config.influencers)
+
+    def _matching(
+        self, recent: Transitions, batch: Transitions
+    ) -> tuple[Transitions, Float[Array, "I B"], Float[Array, ""]]:
+        """Recent steps and those of the batch at which influencers did the same, their weights, and the share of it."""
+        c = self.config
+        here = self._behaviour(recent.steps, recent.inputs)
+        there = self._behaviour(batch.steps, batch.inputs)
+        same = jnp.any(there[:, None] == here, axis=1).T.astype(float)
+        share = same.mean()
+        most = min(c.matching_steps, c.batch_size)
+        _, matched = jax.lax.top_k(jnp.max(same, axis=0), most)
+        data = _join(recent, batch, matched)
+        certain = jnp.ones((len(same), c.matching_steps))
+        return data, jnp.concatenate([certain, same[:, matched]], axis=1), share
+
+    def _learn_estimators(
+        self, state: OffPolicyState, data: Transitions, weight: Float[Array, "I B"]
+    ) -> tuple[OffPolicyState, Float[Array, ""]]:
+        """All steps of the estimators; the last one's mean loss."""
+
+        def once(state: OffPolicyState, _: None) -> tuple[OffPolicyState, jax.Array]:
+            grads, loss = jax.grad(self._estimator_loss, has_aux=True)(
+                state.params["estimator"], data, weight
+            )
+            return self._apply(state, "estimator", grads), loss
+
+        state, losses = jax.lax.scan(once, state, length=self.config.estimator_steps)
+        return state, losses[-1].mean()
 
     def _best_values(
         self, state: OffPolicyState, steps: EpisodeBatch, inputs: Float[Array, "2 B N I"]
@@ -382,7 +396,7 @@ class ALITA(MADDPG):
         inputs: Float[Array, "2 B N I"],
     ) -> Float[Array, "B U"]:
         """What the best joint action is worth to some agents."""
-        c, team = self.config, self._team
+        c = self.config
         when = 1 if c.target_state == "next" else 0
         x, mask = inputs[when], steps.action_mask[when]
         # What is seen at an episode's end may allow nothing; its value has weight 0, and must still be a number.
@@ -395,25 +409,45 @@ class ALITA(MADDPG):
 
         if self.sizes.continuous:
             return value(jnp.tanh(outputs)[:, None])
-        a = self.sizes.num_actions
         start = self.one_hot(greedy_action(outputs, mask))
         if c.joint_maximum == "policy":
             return value(start[:, None])
-        options = jnp.eye(a)
         if c.joint_maximum == "enumerate":
-            grid = jnp.meshgrid(*[jnp.arange(a)] * len(team), indexing="ij")
-            joint = jnp.stack(grid, -1).reshape(-1, len(team))
-            may = mask[None, :, jnp.array(team)]
-            legal = jnp.all(jnp.take_along_axis(may, joint[:, None, :, None], -1), (2, 3))
+            return self._best_of_all(value, start, mask)
+        return self._best_by_turns(value, start, mask, len(agents))
 
-            def of_joint(action: jax.Array) -> jax.Array:
-                return value(start.at[:, jnp.array(team)].set(options[action])[:, None])
+    def _best_of_all(
+        self,
+        value: Callable[[jax.Array], jax.Array],
+        start: Float[Array, "B N A"],
+        mask: Bool[Array, "B N A"],
+    ) -> Float[Array, "B U"]:
+        """The largest value of any joint action of the team."""
+        team, a = self._team, self.sizes.num_actions
+        options = jnp.eye(a)
+        grid = jnp.meshgrid(*[jnp.arange(a)] * len(team), indexing="ij")
+        joint = jnp.stack(grid, -1).reshape(-1, len(team))
+        may = mask[None, :, jnp.array(team)]
+        legal = jnp.all(jnp.take_along_axis(may, joint[:, None, :, None], -1), (2, 3))
 
-            values = jax.lax.map(of_joint, joint)
-            return jnp.max(jnp.where(legal[..., None], values, -jnp.inf), axis=0)
+        def of_joint(action: jax.Array) -> jax.Array:
+            return value(start.at[:, jnp.array(team)].set(options[action])[:, None])
+
+        values = jax.lax.map(of_joint, joint)
+        return jnp.max(jnp.where(legal[..., None], values, -jnp.inf), axis=0)
+
+    def _best_by_turns(
+        self,
+        value: Callable[[jax.Array], jax.Array],
+        start: Float[Array, "B N A"],
+        mask: Bool[Array, "B N A"],
+        critics: int,
+    ) -> Float[Array, "B U"]:
+        """The value once each of the team in turn has taken what is best beside the others' actions."""
+        options = jnp.eye(self.sizes.num_actions)
         # Every critic has a joint action of its own: [B, U critics, N agents, A].
-        best = jnp.repeat(start[:, None], len(agents), axis=1)
-        for agent in team:
+        best = jnp.repeat(start[:, None], critics, axis=1)
+        for agent in self._team:
             tries = jax.vmap(lambda option, i=agent, best=best: best.at[:, :, i].set(option))(
                 options
             )

@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jaxtyping import Array, Float
 
 from envs.configuration import Config, ConfigurationError, Range
@@ -24,7 +25,7 @@ from marl_jax.methods.q_learner import (
     refuse_separate_agents,
 )
 from marl_jax.methods.team import NotNegative, Positive
-from marl_jax.networks import MLP, Linear, Params, apply_per_agent, init_per_agent
+from marl_jax.networks import Linear, Params, apply_per_agent, init_per_agent
 from marl_jax.optimizers import make_optimizer
 from marl_jax.types import Metrics
 
@@ -76,6 +77,29 @@ def policy_divergence(
     return jnp.sum(jnp.exp(log_policy) * (log_policy - log_mean), axis=-1)
 
 
+class Predictor(nn.Module):
+    """Dense layers with ReLUs between them; the first two also see an agent's identity (authors: `predict_net.py`).
+
+    Weights start uniform as Xavier's, biases at 0. In StarCraft the authors also normalise the first layer's outputs.
+
+    Attributes:
+        features: units of each layer.
+    """
+
+    features: tuple[int, ...]
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "*batch I"], identity: Float[Array, "*batch K"]
+    ) -> Float[Array, "*batch O"]:
+        """Maps [..., I] to [..., features[-1]]; K is 0 for one that does not know the identity."""
+        for i, size in enumerate(self.features):
+            x = nn.relu(x) if i else x
+            x = jnp.concatenate([x, identity], axis=-1) if i < 2 else x
+            x = Linear(size, initialization="glorot")(x)
+        return x
+
+
 @dataclasses.dataclass(frozen=True)
 class Predictors(Part):
     """SCDS: two predictors of what an agent sees next, of which one knows who it is, and what they pay the team.
@@ -112,9 +136,9 @@ class Predictors(Part):
             )
 
     @property
-    def predictor(self) -> MLP:
+    def predictor(self) -> Predictor:
         """From an agent's past hidden state, observation and action, and perhaps its number, to what it sees next."""
-        return MLP((*self.core.config.predictor_hidden, self.core.sizes.observation))
+        return Predictor((*self.core.config.predictor_hidden, self.core.sizes.observation))
 
     @property
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
@@ -126,11 +150,11 @@ class Predictors(Part):
         """The predictors."""
         _, key, identity_key = jax.random.split(key, 3)
         sizes = self.core.sizes
-        size = self.core.config.hidden_size + sizes.observation + sizes.num_actions
+        seen = jnp.zeros((self.core.config.hidden_size + sizes.observation + sizes.num_actions,))
         return {
-            "predictor": self.predictor.init(key, jnp.zeros((size,))),
+            "predictor": self.predictor.init(key, seen, seen[:0]),
             "identity_predictor": self.predictor.init(
-                identity_key, jnp.zeros((size + sizes.num_agents,))
+                identity_key, seen, jnp.zeros((sizes.num_agents,))
             ),
         }
 
@@ -145,13 +169,14 @@ class Predictors(Part):
             self.core.one_hot(batch.action),
         ]
         seen = jnp.concatenate(parts, axis=-1)
-        identified = jnp.concatenate([seen, self.core.identities(seen.shape[:-2])], axis=-1)
+        identity = self.core.identities(seen.shape[:-2])
 
-        def log_density(name: str, x: jax.Array) -> jax.Array:
-            expected: Any = self.predictor.apply(params[name], x)
+        def log_density(name: str, identity: jax.Array) -> jax.Array:
+            expected: Any = self.predictor.apply(params[name], seen, identity)
             return -jnp.sum((expected - batch.observation[1:]) ** 2, axis=-1)
 
-        return log_density("predictor", seen), log_density("identity_predictor", identified)
+        known = log_density("identity_predictor", identity)
+        return log_density("predictor", identity[..., :0]), known
 
     def log_mean_policies(self, learning: Learning) -> Float[Array, "T B #N A"]:
         """The policies that each agent's is compared with."""

@@ -8,7 +8,7 @@ leaves alone does nothing:
 - `bonus`: what the team is paid besides the task's reward.
 - `rewards`, `values`: the same on the PPO core, where a critic may learn further values.
 - `loss`: what is added to the backbone's loss.
-- `start`, `watch`, `learn`: what it learns and counts by itself.
+- `start`, `watch`, `learn`, `settle`: what it learns and counts by itself.
 - `explore`: what its agents do besides the backbone's exploration.
 
 The backbone's state holds what a part learns.
@@ -239,6 +239,7 @@ class Steps(NamedTuple):
         before: their hidden states before each step; constant.
         mask: 1 on the steps of episodes.
         normal: normal numbers of a shape [T, B, ...]; on a policy's backbone those that the agents acted with.
+        parts: what each part learns and counts by itself; on a policy's backbone as it was before the iteration.
     """
 
     params: dict[str, Params]
@@ -247,6 +248,7 @@ class Steps(NamedTuple):
     before: Float[Array, "T B N H"]
     mask: Float[Array, "T B"]
     normal: Callable[[tuple[int, ...]], jax.Array]
+    parts: tuple[Any, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -359,6 +361,29 @@ class Part:
         del lesson
         return state, {}
 
+    def settle(
+        self,
+        state: Any,
+        params: dict[str, Params],
+        metrics: Metrics,
+        env_steps: Int[Array, ""],
+        key: jax.Array,
+    ) -> tuple[Any, dict[str, Params]]:
+        """What it makes of a gradient step of the Q-learner, or of an iteration's on the PPO core.
+
+        Args:
+            state: its own.
+            params: the backbone's, after the step.
+            metrics: what was logged of it; of several the means.
+            env_steps: environment steps learned from so far.
+            key: random key.
+
+        Returns:
+            Its state after it, and the parameters, which it may change.
+        """
+        del metrics, env_steps, key
+        return state, params
+
     def loss(self, learning: Any) -> tuple[jax.Array, Metrics]:
         """What is added to the loss, and what to log."""
         del learning
@@ -396,6 +421,23 @@ class Part:
         """The agents' credits, if it sees others than the mixer's exact ones."""
         del params, taken
         return None
+
+
+def settle(
+    parts: tuple[Part, ...],
+    states: tuple[Any, ...],
+    params: dict[str, Params],
+    metrics: Metrics,
+    env_steps: Int[Array, ""],
+    key: jax.Array,
+) -> tuple[tuple[Any, ...], dict[str, Params]]:
+    """What all parts make of a gradient step, one after the other: their states, and the parameters."""
+    after = []
+    for k, (part, own) in enumerate(zip(parts, states, strict=True)):
+        part_key = jax.random.fold_in(key, OWN + k)
+        own, params = part.settle(own, params, metrics, env_steps, part_key)
+        after.append(own)
+    return tuple(after), params
 
 
 PartT = TypeVar("PartT", bound=Part)

@@ -30,7 +30,7 @@ from marl_jax.losses import (
     normalise,
 )
 from marl_jax.methods.diagnostics import critic_fit
-from marl_jax.methods.part import OWN, Agents, Part, PlainAgents, Steps, history
+from marl_jax.methods.part import OWN, Agents, Part, PlainAgents, Steps, history, settle
 from marl_jax.methods.team import (
     AgentMemory,
     NotNegative,
@@ -50,7 +50,7 @@ from marl_jax.networks import (
     init_per_agent,
 )
 from marl_jax.networks.agents import apply_per_agent
-from marl_jax.optimizers import clip_by_global_norm
+from marl_jax.optimizers import clip_by_global_norm, for_each
 from marl_jax.replay import ReplayState
 from marl_jax.rows import Rows, in_rows
 from marl_jax.schedules import linear
@@ -247,15 +247,17 @@ class PolicyLearning(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """What follows a schedule.
+    """What is the same in all gradient steps of an iteration.
 
     Attributes:
         lr: learning rate.
         entropy_weight: weight of the policies' entropy.
+        parts: what each part learns and counts by itself, as it was before the iteration.
     """
 
     lr: Float[Array, ""]
     entropy_weight: Float[Array, ""]
+    parts: tuple[Any, ...] = ()
 
 
 class Learner(NamedTuple):
@@ -529,8 +531,8 @@ class PPO(TeamMethod):
         one, critic = self.one_optimizer, self.critic
         names = jax.eval_shape(self._own_params, jax.random.key(0))
         return {
-            "actor": _for_each(one, int(self.config.sharing == "independent")),
-            "critic": _for_each(one, critic.separate + critic.independent),
+            "actor": for_each(one, int(self.config.sharing == "independent")),
+            "critic": for_each(one, critic.separate + critic.independent),
             **dict.fromkeys(names, one),
         }
 
@@ -608,23 +610,25 @@ class PPO(TeamMethod):
         if self.config.value_normalisation:
             value_norm = value_norm.update(returns, value_mask, self.config.value_norm_decay)
         lessons = self._lessons(experience, returns, state.value_norm, value_norm, value_mask)
-        rates = self.rates(state.env_steps)
+        rates = self.rates(state.env_steps)._replace(parts=parts)
         before = Learner(state.params, state.optimizer)
         after, learned = self.learn(before, lessons, rates, key)
         lesson = Lesson(experience, lessons, before, rates, key)
         with jax.named_scope("part"):
             both = zip(self.parts, parts, strict=True)
             taught = [part.learn(own, lesson) for part, own in both]
+        parts = tuple(part for part, _ in taught)
         env_steps = state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32)
         metrics = {
             **learned,
             **self._diagnostics(experience, returns, value_mask),
-            **rates._asdict(),
+            "lr": rates.lr,
+            "entropy_weight": rates.entropy_weight,
             **paid,
             **{name: x for _, said in taught for name, x in said.items()},
         }
-        parts = tuple(part for part, _ in taught)
-        return PPOState(*after, value_norm, parts, env_steps), metrics
+        parts, params = settle(self.parts, parts, after.params, learned, env_steps, key)
+        return PPOState(params, after.optimizer, value_norm, parts, env_steps), metrics
 
     # What an iteration learns from.
 
@@ -899,6 +903,7 @@ class PPO(TeamMethod):
             history(hidden, lessons.rows),
             jnp.max(lessons.value_mask, axis=-1),
             lambda shape: jnp.broadcast_to(lessons.noise, shape),
+            rates.parts,
         )
         for part in self.parts:
             added, said = part.loss(PolicyLearning(lessons, steps))
@@ -968,17 +973,6 @@ def only_ppo(backbone: type) -> str | None:
     if issubclass(backbone, PPO):
         return None
     return "it is paid to the PPO core: ippo, mappo or happo"
-
-
-def _for_each(
-    optimizer: optax.GradientTransformation, leading_axes: int
-) -> optax.GradientTransformation:
-    """The optimiser of parameters with so many leading axes, one by one."""
-    for _ in range(leading_axes):
-        optimizer = optax.GradientTransformation(
-            jax.vmap(optimizer.init), jax.vmap(optimizer.update)
-        )
-    return optimizer
 
 
 class Divisible(Protocol):

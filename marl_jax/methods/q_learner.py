@@ -27,7 +27,7 @@ from marl_jax.losses import (
     masked_mean,
     td_loss,
 )
-from marl_jax.methods.part import OWN, Agents, Part, PlainAgents, Steps, history
+from marl_jax.methods.part import OWN, Agents, Part, PlainAgents, Steps, history, settle
 from marl_jax.methods.team import (
     AgentMemory,
     EpsilonConfig,
@@ -302,7 +302,7 @@ class QLearner(TeamMethod):
         taken = self.in_order(self.taken(values, batch), order_key)
         mixed = self.mix(params, taken)
         ahead = self.mix(state.target, self.in_order(self.next_taken(values, batch), order_key))
-        steps = self.steps(params, batch, values, part_key)
+        steps = self.steps(params, batch, values, part_key)._replace(parts=state.parts)
         learning = Learning(params, state, batch, values, taken, mixed, part_key, steps)
         y = self.targets(batch, ahead.q_tot, self.bonus(learning))
         mask = batch.valid.astype(y.dtype)
@@ -421,7 +421,8 @@ class QLearner(TeamMethod):
             updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
             params = optax.apply_updates(state.params, updates)
         metrics["grad_norm"] = optax.tree.norm(grads)
-        return state._replace(params=params, optimizer=optimizer), metrics
+        parts, params = settle(self.parts, state.parts, params, metrics, state.env_steps, key)
+        return state._replace(params=params, optimizer=optimizer, parts=parts), metrics
 
     # Steps of an update.
 
@@ -669,7 +670,8 @@ class QPLEXConfig(ValueConfig):
     """Hyper-parameters of QPLEX; the authors' `qplex_qatten_sc2.yaml`, with CIA's one step an episode."""
 
     unit_dim: Annotated[int, Range(minimum=0)] = 0
-    """Features of one agent at the front of the state; 0 gives every agent the whole state (CIA's is_token)."""
+    """Features of one agent at the front of the state, 10 in SMAX; 0 gives every agent the whole state (CIA's
+    is_token)."""
     agent_index: bool = False
     """Whether the attention also sees which agent it weighs (ours; without it and unit_dim all weigh the same)."""
     num_heads: Annotated[int, Range(minimum=1)] = 4
@@ -683,7 +685,8 @@ class QPLEXConfig(ValueConfig):
     weighted_head: bool = False
     """Whether each head has a weight that depends on the state."""
     attention_weight: Annotated[float, NotNegative] = 1e-3
-    """Weight of the attention's squared logits in the loss."""
+    """Weight of the attention's squared logits in the loss: of their mean over the episodes' steps. Authors: also over
+    the padding behind them."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ from envs.base import Observation
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.base import Sizes
 from marl_jax.networks import GRUAgent, MLPAgent, Params, Sharing, TeamAgent, init_per_agent
+from marl_jax.optimizers import for_each
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
@@ -248,6 +249,4 @@ class SingleStepMethod(TeamMethod):
 
     def _per_agent(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
         """The optimiser of a part with parameters for each agent, whose gradient is clipped by its own norm."""
-        if self.config.sharing == "shared":
-            return optimizer
-        return optax.GradientTransformation(jax.vmap(optimizer.init), jax.vmap(optimizer.update))
+        return for_each(optimizer, int(self.config.sharing == "independent"))

@@ -157,12 +157,15 @@ def init_per_agent(
 
 
 def apply_per_agent(
-    apply: Callable[..., Any], params: Params, *arrays: jax.Array, sharing: Sharing
+    apply: Callable[..., Any], params: Params, *arrays: jax.Array, sharing: Sharing, axes: Any = 0
 ) -> Any:
-    """Applies a network of one agent to every agent; N is the last axis but one of all arrays, in and out."""
+    """Applies a network of one agent to every agent; N is the last axis but one of all arrays, in and out.
+
+    Under "independent" `axes` says which parameters have an agent axis, as `in_axes` of `jax.vmap` does.
+    """
     if sharing == "shared":
         return apply(params, *arrays)
-    return jax.vmap(apply, in_axes=(0,) + (-2,) * len(arrays), out_axes=-2)(params, *arrays)
+    return jax.vmap(apply, in_axes=(axes,) + (-2,) * len(arrays), out_axes=-2)(params, *arrays)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,11 +176,14 @@ class TeamAgent:
         network: the network of one agent.
         num_agents: N.
         sharing: "shared", one set of parameters for all; or "independent", one set per agent.
+        axes: under "independent", which parameters have an agent axis: 0 for all; or a tree like theirs with 0 where
+            there is one and None where there is none.
     """
 
     network: GRUAgent | MLPAgent
     num_agents: int
     sharing: Sharing = "shared"
+    axes: Any = 0
 
     def init(self, key: jax.Array, input_size: int) -> Params:
         """Draws the parameters."""
@@ -194,7 +200,7 @@ class TeamAgent:
         self, params: Params, memory: Float[Array, "B N H"], x: Float[Array, "B N I"]
     ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
         """One step of every agent in every environment."""
-        return apply_per_agent(self.network.apply, params, memory, x, sharing=self.sharing)
+        return self._apply(self.network.apply, params, memory, x)
 
     def unroll(
         self, params: Params, xs: Float[Array, "T B N I"], rows: Rows | None = None
@@ -211,4 +217,7 @@ class TeamAgent:
         if rows is not None:
             keep = 1.0 - rows.start[: len(xs), :, None, None].astype(xs.dtype)
             arrays.append(jnp.broadcast_to(keep, (*xs.shape[:-1], 1)))
-        return apply_per_agent(unroll, params, *arrays, sharing=self.sharing)
+        return self._apply(unroll, params, *arrays)
+
+    def _apply(self, apply: Callable[..., Any], params: Params, *arrays: jax.Array) -> Any:
+        return apply_per_agent(apply, params, *arrays, sharing=self.sharing, axes=self.axes)

@@ -172,6 +172,26 @@ def gru(
     return jax.lax.scan(step, memory, (inputs, keep))[1]
 
 
+def _with_gates(
+    memory: Float[Array, "R H"],
+    kernel: Float[Array, "H 3H"],
+    bias: Float[Array, " H"],
+    inputs: ByGate,
+    keep: Float[Array, "T R 1"] | None,
+) -> tuple[Float[Array, "T R H"], _Gates]:
+    """The hidden states of `gru`, and the gates of every step."""
+
+    def step(h: jax.Array, now: Any) -> tuple[jax.Array, tuple[jax.Array, _Gates]]:
+        x, kept = now
+        h = h if kept is None else kept * h
+        gates = _gates(h, kernel, bias, x)
+        h = _next(h, gates)
+        return h, (h, gates)
+
+    both: tuple[jax.Array, _Gates] = jax.lax.scan(step, memory, (inputs, keep))[1]
+    return both
+
+
 @gru.defjvp
 def _gru_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     """The hidden states h_t, and their change d_t = z_t d_(t-1) + s_t (U d_(t-1)) + what changes at t itself.
@@ -179,17 +199,9 @@ def _gru_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
     That is a linear system in d. Stated as one, it comes with its solution, which forward mode runs, and with the
     solution of its transpose, which is the gradient's loop.
     """
-    memory, kernel, bias, inputs, keep = primals
+    memory, kernel, _, _, keep = primals
     memory_dot, kernel_dot, bias_dot, inputs_dot, _ = tangents
-
-    def keep_gates(h: jax.Array, now: Any) -> tuple[jax.Array, tuple[jax.Array, _Gates]]:
-        x, kept = now
-        h = h if kept is None else kept * h
-        gates = _gates(h, kernel, bias, x)
-        h = _next(h, gates)
-        return h, (h, gates)
-
-    hidden, gates = jax.lax.scan(keep_gates, memory, (inputs, keep))[1]
+    hidden, gates = _with_gates(*primals)
     before = jnp.concatenate([memory[None], hidden[:-1]])
     before = before if keep is None else keep * before
     by_new, at_once = _slopes(before, gates)

@@ -118,11 +118,12 @@ def dense(layer: Any, x: np.ndarray) -> np.ndarray:
     return x @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
 
 
-def mlp(params: Any, x: np.ndarray) -> np.ndarray:
-    """An MLP of Dense layers with ReLU between them."""
+def mlp(params: Any, x: np.ndarray, code: Any = ()) -> np.ndarray:
+    """An MLP of Dense layers with ReLU between them, of which the first two also see a code."""
     layers = params["params"]
     for i in range(len(layers)):
-        x = dense(layers[f"Linear_{i}"]["Dense_0"], x if i == 0 else np.maximum(x, 0))
+        x = np.append(x if i == 0 else np.maximum(x, 0), code if i < 2 else ())
+        x = dense(layers[f"Linear_{i}"]["Dense_0"], x)
     return x
 
 
@@ -373,10 +374,10 @@ def squared_errors(s: Setting, params: Any) -> tuple[np.ndarray, np.ndarray]:
         action = np.eye(ACTIONS)[batch.action[t, b, i]]
         seen = np.concatenate([before, batch.observation[t, b, i], action])
         then = np.asarray(batch.observation[t + 1, b, i])
-        for k, (name, x) in enumerate(
-            [("predictor", seen), ("identity_predictor", np.append(seen, np.eye(AGENTS)[i]))]
+        for k, (name, code) in enumerate(
+            [("predictor", ()), ("identity_predictor", np.eye(AGENTS)[i])]
         ):
-            errors[k, t, b, i] = ((mlp(params[name], x) - then) ** 2).sum()
+            errors[k, t, b, i] = ((mlp(params[name], seen, code) - then) ** 2).sum()
     return errors[0], errors[1]
 
 
@@ -461,6 +462,20 @@ def test_the_predictors_loss_reaches_only_the_predictors(name: str) -> None:
     own = sum(float(metrics[name]) for name in metrics if name.endswith("predictor_loss"))
     own += 0.6 * float(metrics.get("individual_values", 0.0))
     np.testing.assert_allclose(loss - metrics["td_loss"], own, rtol=1e-3)
+
+
+def test_the_predictors_start_as_the_authors_do() -> None:
+    """Xavier's uniform weights, +-sqrt(6 / (inputs + outputs)), and no biases; one knows the identity, twice."""
+    drawn = fast_jit(setting("scds", predictor_hidden=(64, 48)).method.parts[0].init)(KEY)
+    seen = 6 + FEATURES + ACTIONS
+    for name, known in (("predictor", 0), ("identity_predictor", AGENTS)):
+        layers = drawn[name]["params"]
+        for i, shape in enumerate([(seen + known, 64), (64 + known, 48), (48, FEATURES)]):
+            layer = layers[f"Linear_{i}"]["Dense_0"]
+            assert layer["kernel"].shape == shape
+            bound = np.sqrt(6.0 / sum(shape))
+            assert 0.9 * bound < np.abs(layer["kernel"]).max() <= bound
+            assert not np.any(layer["bias"])
 
 
 def test_the_reward_is_a_constant() -> None:
