@@ -5,6 +5,7 @@
 The names are known without JaxMARL; it is imported when one of them is asked for.
 """
 
+import dataclasses
 import functools
 import importlib
 import io
@@ -81,8 +82,15 @@ def bridged_class(name: str) -> type[MultiAgentEnv[Any]]:
         "__doc__": f"{summary(name)}\n\n{worlds.SMAX.__doc__}",
         "__module__": worlds.__name__,
         "scenario": task,
+        # The class cannot be found by pickle.
+        "__reduce__": lambda env: (_again, (name, dataclasses.asdict(env.config))),
     }
     return type(f"SMAX_{task}", (worlds.SMAX,), details)
+
+
+def _again(name: str, options: dict[str, Any]) -> MultiAgentEnv[Any]:
+    """A world out of a pickle."""
+    return bridged_class(name)(**options)
 
 
 def require_jaxmarl() -> None:
