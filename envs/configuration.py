@@ -104,7 +104,7 @@ class Config:
     """
 
     def __post_init__(self) -> None:
-        hints = _hints(type(self))
+        hints = _hints(type(self))  # type: ignore[arg-type]  # a class can be hashed
         for field in dataclasses.fields(self):
             value = plain(getattr(self, field.name))
             _check(field.name, value, hints[field.name])
@@ -129,7 +129,7 @@ class Config:
 
 
 @functools.cache
-def _hints(config: type[Config]) -> dict[str, Any]:
+def _hints(config: Any) -> dict[str, Any]:
     """The annotations of a configuration, by field."""
     return typing.get_type_hints(config, include_extras=True)
 

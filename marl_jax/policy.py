@@ -14,6 +14,7 @@ import numpy as np
 from envs import registry
 from envs.base import MultiAgentEnv, Observation
 from envs.configuration import ConfigurationError, plain, shown, whole_number
+from envs.cpu import refuse_forked_process
 from envs.files import gif_path, user_path
 from marl_jax import methods, teams
 from marl_jax.methods.base import Method
@@ -252,8 +253,9 @@ def random_key(key: Key) -> jax.Array:
     """A user's random key, typed or raw, as a typed one; a seed or None makes one.
 
     Raises:
-        ConfigurationError: if it is neither.
+        ConfigurationError: if it is neither, or nothing can be computed in this process.
     """
+    refuse_forked_process()
     if key is None:
         key = 0
     if isinstance(key, jax.Array):

@@ -5,6 +5,7 @@
 The names are known without the libraries; one is imported when a world of it is asked for.
 """
 
+import dataclasses
 import functools
 import importlib
 import io
@@ -112,7 +113,12 @@ def bridged_class(name: str) -> type[MultiAgentEnv[Any]]:
 def _named(kind: type, name: str, **details: Any) -> type[MultiAgentEnv[Any]]:
     """A class for one task of a family."""
     _, task = _split(name)
-    details |= {"__doc__": f"{summary(name)}\n\n{kind.__doc__}", "__module__": kind.__module__}
+    details |= {
+        "__doc__": f"{summary(name)}\n\n{kind.__doc__}",
+        "__module__": kind.__module__,
+        # The class cannot be found by pickle.
+        "__reduce__": lambda env: (_again, (name, dataclasses.asdict(env.config))),
+    }
     return type(f"{kind.__name__}_{task.replace('-', '_')}", (kind,), details)
 
 
@@ -128,6 +134,11 @@ def _require_gymnax() -> None:
         raise ConfigurationError(
             "this task needs gymnax; install it with: pip install gymnax."
         ) from error
+
+
+def _again(name: str, options: dict[str, Any]) -> MultiAgentEnv[Any]:
+    """A world out of a pickle."""
+    return bridged_class(name)(**options)
 
 
 def require_jaxmarl() -> None:

@@ -93,7 +93,7 @@ def _with_options(
 
 
 def _again(
-    base: type[TeamConfig],
+    base: Any,
     mixins: tuple[type[Config], ...],
     defaults: tuple[tuple[str, Any], ...],
     values: Mapping[str, Any],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -837,6 +838,14 @@ def test_more_worlds_of_ours_can_be_played_in_jaxmarls_hands(name: str) -> None:
 
 
 @needs_jaxmarl
+@pytest.mark.parametrize("name", ["mpe/simple_spread", "smax/3m"])
+def test_a_world_can_be_pickled(name: str) -> None:
+    env = make(name, time_limit=16)
+    again = pickle.loads(pickle.dumps(env))
+    assert type(again) is type(env)
+    assert again.config == env.config
+
+
 @pytest.mark.parametrize("name", ["mpe/simple_speaker_listener", "smax/3m"])
 @pytest.mark.slow
 def test_jumanjis_wrappers_take_a_bridged_world(name: str) -> None:
