@@ -14,7 +14,7 @@ import numpy as np
 
 from experiments import command
 from marl_jax import ConfigurationError, methods
-from marl_jax.api import make_trainer
+from marl_jax.loading import make_trainer
 from marl_jax.settings import make_settings
 
 # Small, and with every network that a method has.

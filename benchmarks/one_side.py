@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 import envs  # noqa: F401  before the backend starts
-from marl_jax.api import make_trainer
+from marl_jax.loading import make_trainer
 from marl_jax.settings import make_settings
 
 

@@ -18,7 +18,7 @@ import jax
 
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.api import make_trainer
+from marl_jax.loading import make_trainer
 from marl_jax.methods.ppo import PPO
 from marl_jax.methods.q_learner import QLearner
 from marl_jax.settings import make_settings

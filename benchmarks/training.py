@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import envs
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.api import make_trainer
+from marl_jax.loading import make_trainer
 from marl_jax.rollout import rollout
 from marl_jax.settings import make_settings
 from marl_jax.training import RunState, Trainer

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from envs.files import user_path
 from experiments import startup
 from marl_jax import ConfigurationError, teams
-from marl_jax.api import BESIDE, Checkpoint, load, load_team, policy_of
+from marl_jax.interrupts import BESIDE
+from marl_jax.loading import Checkpoint, load, load_team, policy_of
 from marl_jax.policy import Policy
 from marl_jax.settings import SECTIONS, RunSettings
 from marl_jax.types import EpisodeBatch

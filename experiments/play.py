@@ -20,7 +20,7 @@ from envs.base import MultiAgentEnv
 from envs.files import gif_path, user_path
 from experiments import command
 from marl_jax import ConfigurationError, teams
-from marl_jax.api import load_policy, load_team
+from marl_jax.loading import load_policy, load_team
 from marl_jax.policy import Episode, play_episode
 from marl_jax.settings import MAX_SEED
 

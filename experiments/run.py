@@ -15,7 +15,8 @@ import envs
 from envs.registry import summary
 from experiments import command
 from marl_jax import ConfigurationError, methods
-from marl_jax.api import check_settings, run_training
+from marl_jax.limits import check_settings
+from marl_jax.loop import run_training
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, environment_record, make_settings, preset_descriptions
 from marl_jax.trackers import make_trackers

@@ -22,7 +22,8 @@ import numpy as np
 from envs.files import user_path
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.api import check_settings, run_training
+from marl_jax.limits import check_settings
+from marl_jax.loop import run_training
 from marl_jax.plots import COLOURS, learning_curves
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, environment_record, make_settings

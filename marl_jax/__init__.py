@@ -10,7 +10,9 @@ from marl_jax.neighbours import refuse_strangers
 refuse_strangers()
 
 from envs.configuration import ConfigurationError
-from marl_jax.api import TrainResult, load, load_policy, load_team, resume, train
+from marl_jax.api import resume, train
+from marl_jax.loading import load, load_policy, load_team
+from marl_jax.loop import TrainResult
 from marl_jax.policy import Policy
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 `Trainer.train_chunk` takes the run state of all seeds through some iterations (rollout, update) and one evaluation,
 and leaves those as they are that have had their budget.
-The Python loop around it lives in `marl_jax.api`.
+The Python loop around it lives in `marl_jax.loop`.
 """
 
 import dataclasses

@@ -24,7 +24,7 @@ import envs
 import marl_jax
 from envs.configuration import Config, ConfigurationError, Range, shown
 from experiments import command, run
-from marl_jax import api, methods
+from marl_jax import loading, methods
 from marl_jax.runs import RunDirectory
 from marl_jax.training import RunState, TrainingConfig
 from tests import tiny
@@ -199,7 +199,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def like(whole: Path) -> RunState:
-    return api.make_trainer(RunDirectory(whole).settings()).abstract_state()
+    return loading.make_trainer(RunDirectory(whole).settings()).abstract_state()
 
 
 def damages(content: bytes) -> dict[str, bytes | None]:
@@ -396,7 +396,7 @@ def test_every_parameter_of_environments(answers: Answers) -> None:
 
 def test_every_parameter_of_policies(answers: Answers, whole: Path) -> None:
     team = marl_jax.load(whole)
-    policy = api.policy_of(*team)
+    policy = loading.policy_of(*team)
     _, first = policy.env.reset(jax.random.key(0))
     seen = jax.tree.map(lambda x: x[None], first.observation)
     memory = policy.initial_memory()
@@ -415,7 +415,7 @@ def test_every_parameter_of_policies(answers: Answers, whole: Path) -> None:
         "states, key": (nonsense(), lambda x: policy.states(x, policy.play(0, 1)[0])),
         "states, batch": (nonsense(), lambda x: policy.states(0, x)),
         "render, path": ([*nonsense(), "a.mp4"], policy.render),
-        "policy, seed": ([*nonsense(), 2], lambda x: api.policy_of(*team, x)),
+        "policy, seed": ([*nonsense(), 2], lambda x: loading.policy_of(*team, x)),
         "load_policy, checkpoint": (
             [*nonsense(), 7],
             lambda x: marl_jax.load_policy(whole, checkpoint=x),

@@ -29,7 +29,7 @@ from experiments import (
     sweep,
 )
 from marl_jax import settings as settings_module
-from marl_jax.api import make_trainer
+from marl_jax.loading import make_trainer
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, make_settings, presets
 from marl_jax.storage import only_writer

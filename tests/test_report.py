@@ -15,7 +15,7 @@ import pytest
 
 from experiments import report, run
 from marl_jax import ConfigurationError
-from marl_jax.api import make_trainer
+from marl_jax.loading import make_trainer
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import make_settings
 from tests import tiny

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from marl_jax import api, neighbours
+from marl_jax import interrupts, loading, neighbours
 from marl_jax.progress import Silent
 
 ROOT = Path(__file__).parent.parent
@@ -82,7 +82,7 @@ def test_a_second_interrupt_does_not_wait_for_the_chunk() -> None:
     """A chunk is in compiled code, where Python hears of no signal."""
     chunk_may_end = threading.Event()
 
-    with api._stop_signals(Silent()) as stop:
+    with interrupts.stop_signals(Silent()) as stop:
 
         def interrupt() -> None:
             time.sleep(0.05)
@@ -93,12 +93,12 @@ def test_a_second_interrupt_does_not_wait_for_the_chunk() -> None:
 
         threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
-            api._beside(chunk_may_end.wait)
+            interrupts.beside(chunk_may_end.wait)
         assert stop.is_set()
     chunk_may_end.set()
     with pytest.raises(ZeroDivisionError):
-        api._beside(lambda: 1 / 0)
-    assert api._beside(lambda x: x + 1, 2) == 3
+        interrupts.beside(lambda: 1 / 0)
+    assert interrupts.beside(lambda x: x + 1, 2) == 3
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
@@ -144,4 +144,4 @@ def test_an_interrupted_chunk_of_a_command_ends_at_once(tmp_path: Path) -> None:
     assert run.communicate(timeout=60)[1] == "interrupted\n"
     assert run.returncode == 130
     assert time.monotonic() - began < 20
-    assert api.load_policy(out).env_steps == 0
+    assert loading.load_policy(out).env_steps == 0

@@ -10,7 +10,8 @@ import tiny
 import envs
 import marl_jax
 from marl_jax import methods, teams
-from marl_jax.api import load, make_trainer
+from marl_jax.loading import load, make_trainer
+from marl_jax.runs import RunDirectory
 from marl_jax.settings import make_settings
 
 
@@ -73,7 +74,7 @@ def test_an_unknown_team_gets_a_sentence() -> None:
 
 
 def test_the_best_of_each_seed_is_kept(run: Path) -> None:
-    rows = marl_jax.api.RunDirectory.open(run).rows()
+    rows = RunDirectory.open(run).rows()
     trainer, best, _ = load(run, "best")
     for seed in range(2):
         own = [row for row in rows if row["seed"] == seed]

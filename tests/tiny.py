@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from marl_jax.api import make_trainer
+from marl_jax.loading import make_trainer
 from marl_jax.methods import recipe
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import make_settings
