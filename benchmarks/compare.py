@@ -218,7 +218,7 @@ def draw(ratios: Mapping[str, Ratio], title: str, path: Path) -> None:
         axes.plot([low, high], [i, i], color=colour)
         axes.plot(median, i, "o", color=colour)
     axes.set_yticks(range(len(ratios)), list(ratios))
-    axes.invert_yaxis()
+    axes.set_ylim(len(ratios) - 0.5, -0.5)
     axes.set_xlabel("new speed / old speed, median and 95% interval")
     axes.set_title(title, fontsize=11)
     figure.savefig(path, dpi=120)

@@ -58,7 +58,7 @@ def method(name: str, env: str, seeds: int, steps: int) -> Callable[[], dict[str
 
     Returns:
         What measures: `speed` in environment steps a second, all seeds together, and `returns` [S], the mean greedy
-        return of each at the end of the chunk.
+        return of each in its last evaluation; NaN before the first.
     """
     trainer = make_trainer(
         make_settings(name, env, seeds, 0, {"training": {"eval_interval": steps}})
@@ -66,14 +66,16 @@ def method(name: str, env: str, seeds: int, steps: int) -> Callable[[], dict[str
     state = trainer.init()
     train_chunk = trainer.train_chunk.lower(state, trainer.everyone).compile()
     state, _ = train_chunk(state, trainer.everyone)
+    returns = np.full(seeds, np.nan)
 
     def measure() -> dict[str, Any]:
-        nonlocal state
+        nonlocal state, returns
         before = int(state.env_steps.sum())
         began = time.perf_counter()
         state, metrics = jax.block_until_ready(train_chunk(state, trainer.everyone))
         speed = (int(metrics.env_steps.sum()) - before) / (time.perf_counter() - began)
-        returns = np.asarray(metrics.evaluation["eval_return"], float).mean(axis=1)
+        latest = np.asarray(metrics.evaluation["eval_return"], float).mean(axis=1)
+        returns = np.where(metrics.evaluated, latest, returns)
         return {"speed": speed, "returns": returns.tolist()}
 
     return measure
