@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's own environment and part: its text followed word for word beside a copy of the code."""
+"""The own environment and part of the docs: their text followed word for word beside a copy of the code."""
 
 import os
 import re
@@ -12,10 +12,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-def blocks(section: str, language: str) -> list[str]:
-    """The code blocks of a section, without their indentation."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    text = text.split(f"## {section}\n")[1].split("\n## ")[0]
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page's list, without their indentation."""
+    text = (ROOT / "docs" / "howto" / f"{page}.md").read_text()
     found = re.findall(rf"^   ```{language}\n(.*?)^   ```", text, re.DOTALL | re.MULTILINE)
     return [re.sub(r"^   ", "", block, flags=re.MULTILINE) for block in found]
 
@@ -46,12 +45,11 @@ def run(commands: str, folder: Path) -> list[str]:
 
 @pytest.mark.slow
 def test_add_your_own_environment(tmp_path: Path) -> None:
-    section = "Add your own environment"
-    (world,) = blocks(section, "python")
+    (world,) = blocks("own_task", "python")
     assert len(world.splitlines()) < 60
     copy_to(tmp_path)
     (tmp_path / "meeting.py").write_text(world)
-    (commands,) = blocks(section, "bash")
+    (commands,) = blocks("own_task", "bash")
     outputs = run(commands, tmp_path)
     assert "10 steps, return" in outputs[1]
     assert (tmp_path / "first" / "curve.png").exists()
@@ -60,11 +58,11 @@ def test_add_your_own_environment(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_add_a_part(tmp_path: Path) -> None:
-    (part,) = blocks("Add a method", "python")
+    (part,) = blocks("own_method", "python")
     assert len(part.splitlines()) < 60
     copy_to(tmp_path)
     (tmp_path / "apart.py").write_text(part)
-    (commands,) = blocks("Add a method", "bash")
+    (commands,) = blocks("own_method", "bash")
     first, second = run(commands, tmp_path)
     assert "apart:Apart@qplex on turn" in first
     assert "apart:Apart+gre@qmix on turn" in second

@@ -1,11 +1,18 @@
-"""README and docs: their length, their links, and that what they tell to type works."""
+"""README and docs: their length, their links, and that what they tell to type and to expect is so."""
 
+import ast
+import importlib
+import importlib.util
 import re
 import shlex
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import pytest
 
 import envs
@@ -13,8 +20,8 @@ from experiments import run
 from marl_jax import methods
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings
+from tests.documented import ROOT, explained_columns, tables
 
-ROOT = Path(__file__).parent.parent
 PROGRAM = "python experiments/run.py"
 README = (ROOT / "README.md").read_text()
 PAGES = [
@@ -23,14 +30,9 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "experiments" / "results").rglob("README.md")),
 ]
-WITH_COMMANDS = [
-    ROOT / "README.md",
-    ROOT / "docs" / "usage.md",
-    *(
-        ROOT / "docs" / "results" / f"{page}.md"
-        for page in ("cia", "eoi", "roma", "alita", "liir", "ppo")
-    ),
-]
+WRITTEN = [page for page in PAGES if "experiments" not in page.relative_to(ROOT).parts]
+"""Of which every sentence and block is held to the rules; the others keep a record of what was run."""
+MOST_WORDS = 30
 
 
 def name(path: Path) -> str:
@@ -66,14 +68,46 @@ def python_blocks(page: Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
+def own_task() -> str:
+    """The module that docs/howto/own_task.md tells to save as meeting.py."""
+    text = (ROOT / "docs" / "howto" / "own_task.md").read_text()
+    (block,) = re.findall(r"^   ```python\n(.*?)^   ```", text, re.DOTALL | re.MULTILINE)
+    return textwrap.dedent(block)
+
+
 def training_commands(page: Path) -> list[str]:
     """What `run.py` is given in the page's indented lines; not where a shell's variables or a run are part of it."""
     blocks = "\n".join(re.findall(r"^    (.*)$", page.read_text(), re.MULTILINE))
-    found = re.findall(r"python experiments/run\.py (--method .*)", blocks)
+    found = re.findall(r"(?:python experiments/run\.py|marl-jax train) (--method .*)", blocks)
     return [line for line in found if "$" not in line and "--help" not in line]
 
 
-COMMANDS = [(page, line) for page in WITH_COMMANDS for line in training_commands(page)]
+COMMANDS = sorted({(line, page) for page in WRITTEN for line in training_commands(page)})
+
+
+def prose(text: str) -> list[str]:
+    """The sentences of a page, without headings, code and tables; a name between backticks is one word."""
+    text = re.sub(r"^ *```.*?^ *```$", "\n", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^\$\$.*?\$\$$", "\n", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^(    .*|#.*|\|.*|.* \| .*|<.*|!\[.*)$", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^ *([-*]|\d+\.) ", "\n\n", text, flags=re.MULTILINE)
+    text = re.sub(r"`[^`]*`|\$[^$]*\$", "code", text)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    paragraphs = re.split(r"\n\s*\n", text)
+    return [s for p in paragraphs for s in re.split(r"(?<=[.!?])[*_)\"]*\s+", p.strip()) if s]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name)
+def test_sentences_are_short(page: Path) -> None:
+    counted = {
+        sentence: len(re.findall(r"\S*\w\S*", sentence)) for sentence in prose(page.read_text())
+    }
+    assert not {sentence for sentence, words in counted.items() if words > MOST_WORDS}
+
+
+def test_what_a_sentence_is() -> None:
+    text = "# A b\n\nOne `x y` [two three](z.md). Four\nfive\n\n    code here\n\n| a | b |\n\n- Six. **Seven.** Eight"
+    assert prose(text) == ["One code two three.", "Four\nfive", "Six.", "**Seven.", "Eight"]
 
 
 def test_readme_has_the_two_commands() -> None:
@@ -85,12 +119,12 @@ def test_readme_has_the_two_commands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "line"),
+    ("line", "page"),
     COMMANDS,
     ids=lambda value: value.name if isinstance(value, Path) else value[:50],
 )
 def test_training_commands_parse(
-    page: Path, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    line: str, page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Up to where training would begin: names, options and values are all allowed."""
     begun = []
@@ -106,10 +140,51 @@ def test_training_commands_parse(
     assert len(begun) == 1
 
 
+def other_commands(page: Path) -> list[tuple[str, str]]:
+    """By line, the program of `experiments` besides `run.py` and what it is given."""
+    lines = re.findall(r"^    (python experiments/.*)$", page.read_text(), re.MULTILINE)
+    found = [re.findall(r"experiments/(\w+)\.py ([^#]*)", line) for line in lines]
+    return [(program, given) for parts in found for program, given in parts if program != "run"]
+
+
+@pytest.mark.parametrize("page", [page for page in WRITTEN if other_commands(page)], ids=name)
+def test_other_commands_have_these_options(page: Path) -> None:
+    for program, given in other_commands(page):
+        tree = ast.parse((ROOT / "experiments" / f"{program}.py").read_text())
+        fields = [node.target for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)]
+        known = {field.id.replace("_", "-") for field in fields if isinstance(field, ast.Name)}
+        flags = re.findall(r"--(?:no-)?([\w-]+)(?![\w.-])", given)
+        assert set(flags) <= known, (program, given)
+
+
+def test_scripts_of_the_shell_parse() -> None:
+    text = (ROOT / "docs" / "howto" / "clusters.md").read_text()
+    (script,) = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    checked = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
+    assert checked.returncode == 0, checked.stderr
+
+
 def test_readme_names_what_there_is() -> None:
     table = set(re.findall(r"`([\w/]+)`", README))
     assert set(methods.names()) - {"liir_paper"} <= table
     assert set(envs.own_names()) <= table
+
+
+@pytest.mark.parametrize("page", [page for page in WRITTEN if python_blocks(page)], ids=name)
+def test_python_blocks_compile_and_import(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meeting.py").write_text(own_task())
+    monkeypatch.syspath_prepend(tmp_path)
+    for block in python_blocks(page):
+        tree = ast.parse(block, str(page))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                for module in node.names:
+                    importlib.import_module(module.name)
+            elif isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, imported.name) for imported in node.names)
 
 
 def test_the_world_of_the_docs_steps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -118,11 +193,103 @@ def test_the_world_of_the_docs_steps(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().out.startswith("[")
 
 
+OPTION = re.compile(r"`([\w/@]+)` option")
+
+
+def config_of(name: str) -> Any:
+    """The options of a world or a method."""
+    return (
+        envs.world_class(name).Config() if name in envs.names() else methods.recipe(name).Config()
+    )
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs").glob("[mw]*/*.md")), ids=lambda page: page.stem
+)
+def test_options_have_these_defaults(page: Path) -> None:
+    """Of the tables whose first column is called "`NAME` option"."""
+    found = [table for table in tables(page) if OPTION.fullmatch(table[0][0])]
+    assert found
+    for head, _, *rows in found:
+        config = config_of(OPTION.fullmatch(head[0])[1])
+        for option, default, *_ in rows:
+            assert str(getattr(config, option.strip("`"))) == default, option
+
+
+def sizes_of(world: str) -> list[str]:
+    env = envs.make(world)
+    sizes = (env.num_agents, env.num_actions, env.time_limit)
+    return [str(size) for size in (*sizes, env.agents_view_size, env.global_state_size)]
+
+
+def documented_sizes() -> dict[str, list[str]]:
+    """By world, the numbers of its row in the first table of its page."""
+    pages = [tables(page)[0] for page in sorted((ROOT / "docs" / "worlds").glob("*.md"))]
+    assert all(
+        head[1:] == ["agents", "actions", "time limit", "view", "global state"]
+        for head, *_ in pages
+    )
+    return {world.strip("`"): numbers for _, _, *rows in pages for world, *numbers in rows}
+
+
+def test_worlds_have_these_sizes() -> None:
+    sizes = documented_sizes()
+    assert {world: sizes[world] for world in envs.own_names()} == {
+        world: sizes_of(world) for world in envs.own_names()
+    }
+
+
+@pytest.mark.slow
+def test_bridged_worlds_have_these_sizes() -> None:
+    sizes = documented_sizes()
+    bridged = set(sizes) - set(envs.own_names())
+    assert len(bridged) == 8
+    assert all(sizes[world] == sizes_of(world) for world in bridged)
+
+
+def test_every_method_has_a_page() -> None:
+    text = "".join(page.read_text() for page in (ROOT / "docs" / "methods").glob("*.md"))
+    assert not [method for method in methods.names() if f"`{method}`" not in text]
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        *envs.own_names(),
+        "jumanji/lbf",
+        pytest.param("mpe/simple_spread", marks=pytest.mark.slow),
+        pytest.param("mpe/simple_adversary", marks=pytest.mark.slow),
+    ],
+)
+def test_columns_of_the_worlds_are_explained(env: str) -> None:
+    """Those of methods, and of the other bridged worlds, are checked where they are traced: `test_all_pairs.py`."""
+    timestep = jax.eval_shape(envs.make(env).reset, jax.random.key(0))[1]
+    assert {f"eval_{extra}_mean" for extra in timestep.extras} <= explained_columns()
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    if importlib.util.find_spec("sphinx") is None:
+        pytest.skip('the site is built with Sphinx: pip install -e ".[docs]"')
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (command,) = re.findall(r"^    pip install .* && (sphinx-build .*)$", text, re.MULTILINE)
+    arguments = shlex.split(command)[1:-1]
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", *arguments, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert built.returncode == 0, built.stderr
+    page = (tmp_path / "docs" / "api" / "marl_jax.html").read_text()
+    assert "Trains <code" in page
+
+
 @pytest.mark.slow
 def test_readme_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Word for word, but with one seed and a small budget."""
     (block,) = python_blocks(ROOT / "README.md")
-    assert block in python_blocks(ROOT / "docs" / "usage.md")
+    assert block in python_blocks(ROOT / "docs" / "howto" / "python.md")
     small = block.replace("seeds=4, total_steps=200_000", "seeds=1, total_steps=100")
     small = small.replace("num_episodes=100", "num_episodes=2")
     assert small.count("=1, ") == small.count("=2)") == 1
@@ -130,6 +297,7 @@ def test_readme_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     names: dict[str, Any] = {}
     exec(compile(small, "README.md", "exec"), names)
     assert names["returns"].shape[0] == 1
+    assert set(names["result"].rows[0]) <= explained_columns()
     assert (tmp_path / "episode.gif").read_bytes().startswith(b"GIF")
     assert (tmp_path / "runs" / "first" / "curve.png").exists()
 
