@@ -11,6 +11,7 @@ import marl_jax
 from marl_jax import methods
 from marl_jax.training import Trainer, TrainingConfig
 from tests import tiny
+from tests.documented import explained_columns
 
 # The quickest to compile; the others are traced, and trained on the probes.
 RUN_EVERYWHERE = "iac"
@@ -46,6 +47,8 @@ def test_pair_fits(method: str, env: str) -> None:
     after, metrics = jax.eval_shape(trainer.train_chunk, before, trainer.everyone)
     assert form(after) == form(before)
     assert metrics.evaluation["eval_return"].shape == (2, 2)
+    evaluated = {f"{name}_mean" for name in metrics.evaluation}
+    assert set(metrics.training) | evaluated <= explained_columns()
 
 
 def form(tree: Any) -> Any:
