@@ -49,7 +49,7 @@ def short(method: str = "iac") -> dict:
 
 def test_an_environment_is_trained_and_found_again(tmp_path: Path) -> None:
     out = tmp_path / "own"
-    result = marl_jax.train("iac", Quiet(time_limit=5), 2, out=str(out), **short())
+    result = marl_jax.train("iac", Quiet(time_limit=5), 1, out=str(out), **short())
     assert result.settings.env == f"{THIS}:Quiet"
     assert result.settings.env_options.time_limit == 5
     policy = marl_jax.load_policy(out)

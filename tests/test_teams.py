@@ -1,5 +1,6 @@
 """Teams in files: saved and loaded, the best of a run, and teams that start from others."""
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ import tiny
 import envs
 import marl_jax
 from marl_jax import methods, teams
-from marl_jax.loading import load, make_trainer
+from marl_jax.loading import load, make_trainer, start_from
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import make_settings
 
@@ -88,13 +89,11 @@ def test_the_best_of_each_seed_is_kept(run: Path) -> None:
         load(run, 7)
 
 
-def test_the_best_survives_a_resume(tmp_path: Path) -> None:
-    options = tiny.options(3)
-    whole, parted = (str(tmp_path / name) for name in ("whole", "parted"))
-    marl_jax.train("iac", "turn", 2, out=whole, **options)
-    marl_jax.train("iac", "turn", 2, out=parted, **{**options, "total_steps": 20})
+def test_the_best_survives_a_resume(run: Path, tmp_path: Path) -> None:
+    parted = tmp_path / "parted"
+    marl_jax.train("iac", "turn", 2, out=str(parted), **tiny.options(1))
     marl_jax.resume(parted, total_steps=60, progress=False)
-    first, second = (load(folder, "best")[1] for folder in (whole, parted))
+    first, second = (load(folder, "best")[1] for folder in (run, parted))
     assert same(first.method.params, second.method.params)
     assert same(first.env_steps, second.env_steps)
 
@@ -104,15 +103,26 @@ def test_teams_start_from_trained_ones(run: Path, tmp_path: Path) -> None:
     options = {**tiny.options(1), "init_from": run}
     options["training_options"] = {**tiny.TRAINING, "keep_every": 1}
     out = str(tmp_path / "next")
-    marl_jax.train("iac", "turn", 4, seed=5, out=out, **options)
+    marl_jax.train("iac", "turn", 2, seed=5, out=out, **options)
     first = load(out, 0)[1].method
-    for index in range(4):
-        given = jax.tree.map(lambda x, i=index % 2: x[i], trained.params)
-        assert same(jax.tree.map(lambda x, i=index: x[i], first.params), given)
+    assert same(first.params, trained.params)
     assert same(first.target_critic, first.params["critic"])
     assert not np.any(first.env_steps)
     assert marl_jax.load_policy(out).settings.init_from == str(run)
-    # What they started from may go.
+
+
+def test_more_seeds_than_teams_take_them_again_from_the_first(run: Path) -> None:
+    _, state, settings = load(run)
+    more = make_trainer(dataclasses.replace(settings, seeds=5))
+    found = start_from(str(run), more)
+    again = jax.tree.map(lambda x: x[np.array([0, 1, 0, 1, 0])], state.method.params)
+    assert same(found["params"], again)
+
+
+@pytest.mark.slow
+def test_what_teams_started_from_may_go(run: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "next")
+    marl_jax.train("iac", "turn", 1, out=out, **{**tiny.options(1), "init_from": run})
     run.rename(tmp_path / "gone")
     try:
         marl_jax.resume(out, total_steps=40, progress=False)
