@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,15 +69,15 @@ def put(state: Any, found: Mapping[str, Any]) -> Any:
         lambda x: np.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x, state
     )
     if not hasattr(state, "_fields"):
-        return found["state"]
+        return jax.tree.map(jnp.array, found["state"])
     state = state._replace(**found)
     copies = {}
     if "target" in state._fields:
         copies["target"] = {name: state.params[name] for name in state.target}
     if "target_critic" in state._fields:
         copies["target_critic"] = state.params["critic"]
-    # Not the same buffers: the training loop donates all.
-    return state._replace(**jax.tree.map(lambda x: np.array(x), copies))
+    # Copies: the training loop donates all buffers, and no two may be the same.
+    return jax.tree.map(jnp.array, state._replace(**copies))
 
 
 def write(path: Path, arrays: Arrays, record: Mapping[str, Any]) -> None:

@@ -1,31 +1,83 @@
-"""The notebook, run from top to bottom by a real kernel."""
+"""The notebooks, run from top to bottom by a real kernel."""
 
+import re
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import nbclient
 import nbformat
 import pytest
+from test_contributing import blocks
+
+from marl_jax import teams
 
 ROOT = Path(__file__).parent.parent
-NOTEBOOKS = sorted((ROOT / "experiments" / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = ROOT / "experiments" / "notebooks"
+BUDGET = {"STEPS": "6400", "SEEDS": "2", "EPISODES": "4"}
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The executed notebook, and the kinds of its outputs."""
     # What the kernel inherits: no backend of these tests, so that it chooses its own.
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("MARL_JAX_NOTEBOOK_STEPS", "6400")
+    for budget, value in BUDGET.items():
+        monkeypatch.setenv(f"MARL_JAX_NOTEBOOK_{budget}", value)
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.delenv("MPLBACKEND", raising=False)
-    notebook = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "outputs are not committed"
 
     where = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=200, kernel_name="python3", resources=where).execute()
+    nbclient.NotebookClient(notebook, timeout=250, kernel_name="python3", resources=where).execute()
 
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    pictures = {kind for output in outputs for kind in output.get("data", {})}
-    assert {"image/png", "image/gif"} <= pictures
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+    return outputs, [kind for output in outputs for kind in output.get("data", {})]
+
+
+def test_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, kinds = run("quickstart", tmp_path, monkeypatch)
+    assert kinds.count("image/gif") == 2
+    assert "image/png" in kinds
     assert "Did you mean 'gamma'?" in outputs[-1].text
     assert len(list(tmp_path.glob("runs/quickstart/*/metrics.csv"))) == 1
+
+
+@pytest.mark.slow
+def test_own_task_and_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs, kinds = run("own_task_and_part", tmp_path, monkeypatch)
+    assert {"image/png", "image/gif"} <= set(kinds)
+    assert "cannot stand on mappo" in outputs[-1].text
+
+
+@pytest.mark.slow
+def test_five_ideas(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, kinds = run("five_ideas", tmp_path, monkeypatch)
+    assert kinds.count("image/png") == 5
+
+
+def sources(name: str) -> list[str]:
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    return [cell.source for cell in notebook.cells]
+
+
+def test_cells_are_those_of_the_docs() -> None:
+    cells = sources("own_task_and_part")
+    for page in ("own_task", "own_method"):
+        assert blocks(page, "python")[0].strip() in cells
+
+
+def test_notebooks_agree_on_what_must_be_filled_in() -> None:
+    """All install from the address that pyproject.toml has, and load teams that there are."""
+    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
+    installs = set()
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        text = "\n".join(sources(path.stem))
+        installs.add(sources(path.stem)[1])
+        assert re.findall(r'^REPOSITORY = "(.*)"$', text, re.MULTILINE) == [urls["Repository"]]
+        named = re.findall(r'load_team\("([\w/]+)"\)', text) + re.findall(
+            r'main\(\["([\w/]+)"', text
+        )
+        assert set(named) <= set(teams.names())
+    assert len(installs) == 1

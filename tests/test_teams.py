@@ -37,6 +37,7 @@ def test_a_saved_team_plays_as_before(run: Path, tmp_path: Path) -> None:
     played = [p.play(jax.random.key(3), 4, explore=True)[0] for p in (policy, again)]
     assert same(*played)
     assert again.state.env_steps == policy.state.env_steps
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(again.state))
 
 
 def test_files_hold_no_optimiser(run: Path, tmp_path: Path) -> None:
