@@ -125,6 +125,12 @@ class Config:
         for name in options:
             if name not in allowed:
                 raise unknown_name(f"option of {what}", name, allowed)
+        for field in dataclasses.fields(cls):
+            has_default = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
+            if field.name not in options and not has_default:
+                raise ConfigurationError(
+                    f"option {field.name} of {what} has no default; every field of a Config must have one."
+                )
         return cls(**options)
 
 
@@ -169,6 +175,10 @@ def _check_one(name: str, value: Any, hint: Any, bounds: Range | None) -> None:
         float: isinstance(value, int | float) and not isinstance(value, bool),
         str: isinstance(value, str),
     }
+    if hint not in fits:
+        raise ConfigurationError(
+            f"option {name} has the type {hint}; it must be a truth value, a number, text, a Literal or a tuple of one."
+        )
     if not fits[hint] or (bounds is None and value != value):
         kind = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[hint]
         raise ConfigurationError(f"{name} is {shown(value)}; it must be {kind}{allowed}.")

@@ -3,6 +3,7 @@
 >>> env = make("turn", time_limit=50)
 """
 
+import contextlib
 import dataclasses
 import importlib
 from collections.abc import Mapping
@@ -109,7 +110,12 @@ def describe(env: MultiAgentEnv[Any]) -> tuple[str, Mapping[str, Any]]:
 def _is_class_of(kind: type, name: str) -> bool:
     """Whether a registered name stands for a class, without importing another library for it."""
     if name in bridges.names():
-        return kind.__module__.startswith("envs.bridges.") and bridges.bridged_class(name) is kind
+        # What is not installed cannot be its class.
+        with contextlib.suppress(ConfigurationError):
+            return (
+                kind.__module__.startswith("envs.bridges.") and bridges.bridged_class(name) is kind
+            )
+        return False
     module, attribute, _ = _WORLDS[name]
     return kind.__module__.startswith(module) and kind.__name__ == attribute
 

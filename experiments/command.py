@@ -166,7 +166,8 @@ def policies(
     Raises:
         ConfigurationError: if there is no such run or team, or it lacks the seed or checkpoint.
     """
-    if not Path(name).is_dir() and (name in teams.names() or Path(name).is_file()):
+    path = user_path("run", name)
+    if not path.is_dir() and (name in teams.names() or path.is_file()):
         team = load_team(name)
         own = team.settings.seed
         if seed not in (None, own) or checkpoint is not None:

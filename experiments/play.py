@@ -20,7 +20,6 @@ from envs.base import MultiAgentEnv
 from envs.files import gif_path, user_path
 from experiments import command
 from marl_jax import ConfigurationError, teams
-from marl_jax.loading import load_policy, load_team
 from marl_jax.policy import Episode, play_episode
 from marl_jax.settings import MAX_SEED
 
@@ -115,8 +114,7 @@ def _episode(args: Any) -> tuple[MultiAgentEnv[Any], Episode]:
                 f"--env is given with --policy {args.policy}; a run plays its own environment, "
                 "only random and scripted need one."
             )
-        in_run = named.is_dir()
-        policy = load_policy(args.policy, args.run_seed) if in_run else load_team(args.policy)
+        policy = next(iter(command.policies(args.policy, args.run_seed).values()))
         return policy.env, policy.episode(key)
     if args.env is None:
         raise ConfigurationError(f"--env is missing; choose from: {', '.join(envs.names())}.")

@@ -5,12 +5,14 @@ reached and by which seed, the options, an episode of the first run's team, the 
 they are cheap to make, and what a reader needs to make the runs again.
 """
 
+from experiments import startup  # noqa: F401  (before what takes seconds to import)
+
+# isort: split
 import contextlib
 import dataclasses
 import datetime
 import io
 import json
-import os
 import re
 import shlex
 import tempfile
@@ -30,6 +32,7 @@ from marl_jax.progress import duration
 from marl_jax.runs import RETURN_COLUMN, Row, RunDirectory, column_label
 from marl_jax.settings import RunSettings, make_settings
 from marl_jax.statistics import iqm_interval
+from marl_jax.storage import replacing
 
 NONE = "-"
 """What stands where a table has nothing to say."""
@@ -156,15 +159,8 @@ def _target(args: Arguments) -> Path:
 
 def _write(target: Path, text: str) -> None:
     """All of it or nothing."""
-    temporary = target.with_name(f"{target.name}.tmp")
-    with command.writing(target, "--out"):
-        try:
-            temporary.write_text(text, encoding="utf-8")
-            os.replace(temporary, target)
-        except OSError:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
+    with command.writing(target, "--out"), replacing(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _load(folders: Sequence[str]) -> list[Run]:

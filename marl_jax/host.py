@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.base import Observation
-from envs.configuration import ConfigurationError
+from envs.configuration import ConfigurationError, whole_number
 from marl_jax.policy import Policy
 
 
@@ -56,7 +56,7 @@ def play_parallel(
         raise ConfigurationError(
             f"the environment has {len(agents)} agents; it must have {policy.env.num_agents}, as the team."
         )
-    returns = np.zeros((episodes, len(agents)))
+    returns = np.zeros((whole_number("episodes", episodes, 1), len(agents)))
     for episode in range(episodes):
         seen, _ = env.reset(seed=seed + episode)
         key, memory_key = jax.random.split(jax.random.key(seed + episode))
@@ -85,7 +85,11 @@ def _observation(
             continue
         own = seen[agent]
         if isinstance(own, Mapping):
-            own_mask = np.asarray(own["action_mask"], bool)
+            own_mask = np.ravel(np.asarray(own["action_mask"], bool))
+            if own_mask.size > env.num_actions:
+                raise ConfigurationError(
+                    f"agent {agent} has {own_mask.size} actions; it must be at most {env.num_actions}, as in training."
+                )
             mask[index] = np.arange(env.num_actions) < own_mask.size
             mask[index, : own_mask.size] &= own_mask
             own = own["observation"]

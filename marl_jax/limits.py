@@ -21,8 +21,6 @@ def check_settings(settings: RunSettings) -> None:
             be counted, or what the seeds keep or play is more than the memory (to train them takes somewhat more).
     """
     trainer = make_trainer(settings)
-    if settings.init_from is not None:
-        start_from(settings.init_from, trainer)
     have = memory_size(trainer.mesh)
     if have is not None:
         _check_episodes(trainer, have)
@@ -34,6 +32,8 @@ def check_settings(settings: RunSettings) -> None:
             f"seeds is {settings.seeds}; each keeps {each / 1e9:.3g} GB of parameters, replay and tables, and the "
             f"memory has {have / 1e9:.3g} GB, enough for {int(have / each)}."
         )
+    if settings.init_from is not None:
+        start_from(settings.init_from, trainer)
 
 
 def _check_steps(trainer: Trainer) -> None:

@@ -127,7 +127,7 @@ def load_policy(run: str | Path, seed: int | None = None, checkpoint: Checkpoint
 
 
 def start_from(source: str, trainer: Trainer) -> dict[str, Any]:
-    """What all seeds' learners take over from trained teams: the k-th from the k-th, or over again from the first.
+    """What all seeds' learners take over from trained teams: seed s from team s modulo the number of teams.
 
     Args:
         source: a run, whose failed seeds are left out, or a team's file or name.
@@ -155,5 +155,7 @@ def start_from(source: str, trainer: Trainer) -> dict[str, Any]:
             f"init_from is {source}; it needs a method whose state has a field params, as all registered ones have."
         )
     template = {name: x for name, x in teams.kept(like).items() if name in teams.LEARNED}
-    rows = healthy[np.arange(trainer.num_seeds) % healthy.size]
+    # By its number, not its place: a seed must not depend on its neighbours.
+    numbers = trainer.first_seed + np.arange(trainer.num_seeds)
+    rows = healthy[numbers % healthy.size]
     return teams.like(template, arrays, f"init_from {source}", rows)

@@ -244,7 +244,7 @@ class _Loop:
             )
         self.rows = self.directory.rows()
         self.seconds = max((row.get("train_seconds", 0.0) for row in self.rows), default=0.0)
-        self._resume_best()
+        self._resume_best(state)
         say(f"resuming {self.directory.path} after {steps.min():,} env steps")
         return state
 
@@ -355,14 +355,28 @@ class _Loop:
         self.best = better
         self.improved[:] = False
 
-    def _resume_best(self) -> None:
-        """Reads the best evaluations' teams, if they can be read; else they are kept anew."""
+    def _resume_best(self, state: RunState) -> None:
+        """Takes up the best evaluations' teams: those on disk, and of an evaluation that was not written there any more
+        those of now."""
         assert self.directory is not None
+        like, held = self.trainer.abstract_state(), np.full(self.settings.seeds, -1)
         with contextlib.suppress(ConfigurationError):
-            self.best = teams.read(self.directory.best)[0]
-            for row in self.rows:
-                index = int(row["seed"]) - self.settings.seed
-                self.scores[index] = max(self.scores[index], row[self._score_column])
+            best, file = teams.read(self.directory.best)[0], str(self.directory.best)
+            teams.like(
+                {"learner": teams.kept(like.method), "env_steps": like.env_steps}, best, file
+            )
+            self.best, held = best, best["['env_steps']"]
+        now = np.asarray(state.env_steps)
+        for row in self.rows:
+            index, score = int(row["seed"]) - self.settings.seed, row[self._score_column]
+            known = row["env_steps"] <= held[index] or row["env_steps"] == now[index]
+            if score > self.scores[index] and known:
+                self.scores[index] = score
+                self.improved[index] = row["env_steps"] > held[index]
+        if self.improved.any():
+            self._keep_best(state)
+            with self.directory.writing():
+                self.directory.write_best(self.best)
 
     def _report(
         self, steps: NDArray[np.int32], first_steps: NDArray[np.int32], seconds: float

@@ -111,6 +111,8 @@ class Policy:
     def load(cls, path: str | Path) -> Self:
         """The team that `save` has written, here or on another machine.
 
+        A file that names an own class, `module:Class`, has that module imported: read only whose you trust.
+
         Raises:
             ConfigurationError: if it is no such file, is damaged, or belongs to another version.
         """
@@ -121,7 +123,8 @@ class Policy:
         method = methods.make(settings.method, env, **options)
         state = jax.eval_shape(method.init, jax.random.key(0))
         state = teams.put(state, teams.like(teams.kept(state), arrays, str(path)))
-        return cls(env, method, state, record["env_steps"], settings)
+        steps = whole_number("env_steps", record.get("env_steps"), 0)
+        return cls(env, method, state, steps, settings)
 
     def __repr__(self) -> str:
         return f"Policy({type(self.method).__name__} on {self.env}, after {self.env_steps:,} env steps)"

@@ -165,7 +165,7 @@ class RunDirectory:
             yield
 
     def resume_command(
-        self, total_steps: int | None = None, program: str = "python experiments/run.py"
+        self, total_steps: int | None = None, program: str = "marl-jax train"
     ) -> str:
         """The command that goes on with the run; with a new budget if there is one."""
         more = ""
@@ -248,7 +248,9 @@ class RunDirectory:
             for seed in env_steps
             for measured in results.get(f"seed_{seed}", {}).values()
         }
-        return len(in_results ^ {(int(row["seed"]), int(row["env_steps"])) for row in rows})
+        differing = in_results ^ {(int(row["seed"]), int(row["env_steps"])) for row in rows}
+        # A finished run has no results of seeds that failed.
+        return len([seed for seed, _ in differing if seed not in self.failures()])
 
     def curve(self, column: str = "eval_return_mean") -> Curve:
         """Steps [K] and values [S, K] of a column, see `curve_of`.

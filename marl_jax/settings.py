@@ -304,10 +304,11 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of this checkout, with a plus sign if files differ from it."""
+    """The commit of this checkout, with a plus sign if files differ from it; None where it is no checkout."""
     root = Path(__file__).parent.parent
     try:
-        commit, status = (
+        # Not that of a user's repository, in which this is installed.
+        _, commit, status = (
             subprocess.run(
                 ["git", "-C", str(root), *arguments],
                 capture_output=True,
@@ -316,6 +317,7 @@ def _commit() -> str | None:
                 timeout=10,
             ).stdout.strip()
             for arguments in (
+                ("ls-files", "--error-unmatch", str(Path(__file__))),
                 ("rev-parse", "--short=12", "HEAD"),
                 ("status", "--porcelain", "--untracked-files=no"),
             )

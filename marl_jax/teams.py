@@ -5,9 +5,7 @@ each leaf by its path, and what the team was made with as JSON.
 """
 
 import importlib.resources
-import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from envs.configuration import ConfigurationError, unknown_name
+from envs.files import user_path
+from marl_jax.storage import replacing
 
 RECORD = "record"
 LEFT_OUT = ("optimizer", "target", "target_critic")
-"""Fields of a learner's state that acting does not need."""
+"""Fields of a learner's state that acting does not need. Of a part's own state only `params` is kept, if it has them:
+its optimiser and its counts do not act."""
 LEARNED = ("params", "parts", "value_norm")
-"""Fields that a team that starts from another takes over; it counts and schedules anew."""
+"""Fields that a team that starts from another takes over; its optimisers, schedules and counts begin anew."""
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -32,7 +33,8 @@ Arrays = dict[str, NDArray[Any]]
 def names() -> tuple[str, ...]:
     """Names of the teams that come with the library, "ENV/METHOD", sorted."""
     folder = _library()
-    return tuple(sorted(str(f.relative_to(folder).with_suffix("")) for f in folder.rglob("*.npz")))
+    files = (file.relative_to(folder).with_suffix("") for file in folder.rglob("*.npz"))
+    return tuple(sorted(file.as_posix() for file in files))
 
 
 def file_of(team: str | Path) -> Path:
@@ -43,7 +45,7 @@ def file_of(team: str | Path) -> Path:
     """
     if str(team) in names():
         return _library() / f"{team}.npz"
-    path = Path(team).expanduser()
+    path = user_path("team", team)
     if not path.is_file():
         raise unknown_name("team", str(team), names())
     return path
@@ -57,7 +59,10 @@ def kept(state: Any) -> dict[str, Any]:
     """Of a learner's state, what a file holds."""
     if not hasattr(state, "_fields"):
         return {"state": state}
-    return {name: getattr(state, name) for name in state._fields if name not in LEFT_OUT}
+    fields = {name: getattr(state, name) for name in state._fields if name not in LEFT_OUT}
+    if "parts" in fields:
+        fields["parts"] = tuple(getattr(part, "params", ()) for part in state.parts)
+    return fields
 
 
 def put(state: Any, found: Mapping[str, Any]) -> Any:
@@ -70,6 +75,12 @@ def put(state: Any, found: Mapping[str, Any]) -> Any:
     )
     if not hasattr(state, "_fields"):
         return jax.tree.map(jnp.array, found["state"])
+    found = dict(found)
+    if "parts" in found:
+        found["parts"] = tuple(
+            part._replace(params=params) if hasattr(part, "params") else part
+            for part, params in zip(state.parts, found["parts"], strict=True)
+        )
     state = state._replace(**found)
     copies = {}
     if "target" in state._fields:
@@ -86,11 +97,8 @@ def write(path: Path, arrays: Arrays, record: Mapping[str, Any]) -> None:
     Raises:
         OSError: if the file cannot be written.
     """
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **{RECORD: json.dumps(record)}, **arrays)
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **{RECORD: json.dumps(record)}, **arrays)
 
 
 def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
@@ -103,7 +111,7 @@ def read(path: Path) -> tuple[Arrays, dict[str, Any]]:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             record = json.loads(str(file[RECORD]))
             return {name: file[name] for name in file.files if name != RECORD}, record
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise ConfigurationError(
             f"{path} cannot be read; it must be a team's file that this library wrote."
         ) from error

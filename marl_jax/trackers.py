@@ -37,7 +37,7 @@ class Tracker(Protocol):
         ...
 
     def log(self, seed: int, env_steps: int, numbers: Mapping[str, float]) -> None:
-        """A seed was evaluated.
+        """A seed was evaluated. What was measured just before a run was killed may be told to no tracker.
 
         Args:
             seed: which.

@@ -67,6 +67,34 @@ def test_names_of_environments() -> None:
     assert repr(envs.make(name, **options)) == repr(envs.make("mpe/simple_spread"))
 
 
+def test_a_world_needs_only_its_own_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = envs.make("jumanji/lbf")
+
+    def missing() -> None:
+        raise envs.ConfigurationError("not installed")
+
+    monkeypatch.setattr(envs.bridges, "_require_gymnax", missing)
+    monkeypatch.setattr(envs.bridges, "require_jaxmarl", missing)
+    envs.bridges.bridged_class.cache_clear()
+    assert envs.registry.describe(env)[0] == "jumanji/lbf"
+    envs.bridges.bridged_class.cache_clear()
+
+
+def test_options_without_a_default_or_of_another_type_get_a_sentence() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Needs(envs.Config):
+        size: int
+
+    @dataclasses.dataclass(frozen=True)
+    class Lists(envs.Config):
+        sizes: list[int] = dataclasses.field(default_factory=list)
+
+    with pytest.raises(envs.ConfigurationError, match="option size of Needs has no default"):
+        Needs.from_mapping({}, "Needs")
+    with pytest.raises(envs.ConfigurationError, match="option sizes has the type list"):
+        Lists()
+
+
 def test_an_environment_that_cannot_be_found_again_is_refused() -> None:
     class Local(Turn):
         """Within a function."""

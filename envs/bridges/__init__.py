@@ -116,8 +116,12 @@ def _named(kind: type, name: str, **details: Any) -> type[MultiAgentEnv[Any]]:
     details |= {
         "__doc__": f"{summary(name)}\n\n{kind.__doc__}",
         "__module__": kind.__module__,
-        # The class cannot be found by pickle.
-        "__reduce__": lambda env: (_again, (name, dataclasses.asdict(env.config))),
+        # The class cannot be found by pickle; a user's own that derives from it can.
+        "__reduce__": lambda env: (
+            (_again, (name, dataclasses.asdict(env.config)))
+            if type(env) is bridged_class(name)
+            else object.__reduce_ex__(env, 2)
+        ),
     }
     return type(f"{kind.__name__}_{task.replace('-', '_')}", (kind,), details)
 

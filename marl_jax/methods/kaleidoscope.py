@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxtyping import Array, Float, Int
 
 from envs.configuration import Config, Range
+from marl_jax.lengths import of_all
 from marl_jax.methods.part import Part, PlainAgents
 from marl_jax.methods.ppo import PPO
 from marl_jax.methods.q_learner import only_q_learner, refuse_separate_agents
@@ -261,10 +262,12 @@ class Masks(Part):
         due = (env_steps - state.reset_at >= c.reset_interval) & (env_steps <= c.reset_until)
 
         def reset(own: Params) -> Params:
-            return self.agents.reset(own, c.reset_ratio, key)
+            new = self.agents.reset(own, c.reset_ratio, key)
+            return jax.tree.map(lambda x, old: jnp.where(due, x, old), new, own)
 
-        # Without the work where nothing is due, if seeds run one after the other.
-        kept = jax.lax.cond(due, reset, lambda own: own, params[agents])
+        # Without the work where no seed's is due.
+        anyone = of_all(due.astype(jnp.int32)) > 0
+        kept = jax.lax.cond(anyone, reset, lambda own: own, params[agents])
         after = MaskState(
             state.value_losses.at[slot].set(metrics[value_loss]),
             state.diversities.at[slot].set(metrics["diversity"]),
