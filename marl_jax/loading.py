@@ -63,7 +63,7 @@ def load(run: str | Path, checkpoint: Checkpoint = None) -> tuple[Trainer, RunSt
     """
     directory = RunDirectory.open(run)
     settings = directory.settings()
-    if checkpoint == BEST:
+    if isinstance(checkpoint, str) and checkpoint == BEST:
         trainer = make_trainer(settings)
         return trainer, _load_best(directory, trainer), settings
     newest = directory.latest_checkpoint()

@@ -43,11 +43,11 @@ def file_of(team: str | Path) -> Path:
     Raises:
         ConfigurationError: if there is none.
     """
-    if str(team) in names():
+    if isinstance(team, str) and team in names():
         return _library() / f"{team}.npz"
     path = user_path("team", team)
     if not path.is_file():
-        raise unknown_name("team", str(team), names())
+        raise unknown_name("team", str(path), names())
     return path
 
 

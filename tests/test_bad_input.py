@@ -24,7 +24,7 @@ import envs
 import marl_jax
 from envs.configuration import Config, ConfigurationError, Range, shown
 from experiments import command, run
-from marl_jax import loading, methods
+from marl_jax import api, loading, methods
 from marl_jax.runs import RunDirectory
 from marl_jax.training import RunState, TrainingConfig
 from tests import tiny
@@ -367,7 +367,7 @@ def test_every_parameter_of_training(
     assert not (tmp_path / "run").exists()
     for value in [*nonsense("x"), "x"]:
         answers.ask("parameter of resume", f"run = {shown(value)}", lambda: marl_jax.resume(value))
-        for of_run in (marl_jax.load, marl_jax.load_policy):
+        for of_run in (marl_jax.load, marl_jax.load_policy, marl_jax.load_team):
             answers.ask("parameter of load", f"run = {shown(value)}", lambda: of_run(value))
         if not isinstance(value, str):
             answers.ask(

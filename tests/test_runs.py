@@ -215,7 +215,7 @@ def test_a_full_disk_gets_a_sentence_and_the_command_to_go_on(
     monkeypatch.setattr(checkpointing, "_write_arrays", refuse)
     sentence = (
         rf"cannot write to {run} \(No space left on device\); what is saved there is whole: once it can be written, "
-        rf"go on with: python experiments/run.py --resume {run}$"
+        rf"go on with: marl-jax train --resume {run}$"
     )
     with pytest.raises(marl_jax.ConfigurationError, match=sentence):
         marl_jax.resume(run, progress=False)
