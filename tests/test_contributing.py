@@ -59,7 +59,7 @@ def test_add_your_own_environment(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_add_a_part(tmp_path: Path) -> None:
     (part,) = blocks("own_method", "python")
-    assert len(part.splitlines()) < 60
+    assert len(part.splitlines()) <= 40
     copy_to(tmp_path)
     (tmp_path / "apart.py").write_text(part)
     (commands,) = blocks("own_method", "bash")

@@ -27,6 +27,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "experiments" / "results").rglob("README.md")),
 ]
@@ -86,13 +87,15 @@ COMMANDS = sorted({(line, page) for page in WRITTEN for line in training_command
 
 
 def prose(text: str) -> list[str]:
-    """The sentences of a page, without headings, code and tables; a name between backticks is one word."""
+    """The sentences of a page and its tables, without headings and code; a name between backticks is one word."""
     text = re.sub(r"^ *```.*?^ *```$", "\n", text, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"^\$\$.*?\$\$$", "\n", text, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"^(    .*|#.*|\|.*|.* \| .*|<.*|!\[.*)$", "\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^(    .*|#.*|<.*|!\[.*|[-|]+)$", "\n", text, flags=re.MULTILINE)
     text = re.sub(r"^ *([-*]|\d+\.) ", "\n\n", text, flags=re.MULTILINE)
     text = re.sub(r"`[^`]*`|\$[^$]*\$", "code", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    rows = re.compile(r"^(\|.*|.* \| .*)$", re.MULTILINE)
+    text = rows.sub(lambda row: f"\n\n{row[0]}\n\n".replace("|", "\n\n"), text)
     paragraphs = re.split(r"\n\s*\n", text)
     return [s for p in paragraphs for s in re.split(r"(?<=[.!?])[*_)\"]*\s+", p.strip()) if s]
 
@@ -106,8 +109,10 @@ def test_sentences_are_short(page: Path) -> None:
 
 
 def test_what_a_sentence_is() -> None:
-    text = "# A b\n\nOne `x y` [two three](z.md). Four\nfive\n\n    code here\n\n| a | b |\n\n- Six. **Seven.** Eight"
+    text = "# A b\n\nOne `x y` [two three](z.md). Four\nfive\n\n    code here\n\n- Six. **Seven.** Eight"
     assert prose(text) == ["One code two three.", "Four\nfive", "Six.", "**Seven.", "Eight"]
+    table = "one | two\n---|---\n`1 | 2` | Three. Four\n\n| five |\n|---|\n| six | | seven |"
+    assert prose(table) == ["one", "two", "code", "Three.", "Four", "five", "six", "seven"]
 
 
 def test_readme_has_the_two_commands() -> None:
@@ -300,6 +305,20 @@ def test_readme_from_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert set(names["result"].rows[0]) <= explained_columns()
     assert (tmp_path / "episode.gif").read_bytes().startswith(b"GIF")
     assert (tmp_path / "runs" / "first" / "curve.png").exists()
+
+
+@pytest.mark.slow
+def test_the_trackers_from_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Word for word, but with one seed and a small budget."""
+    (block,) = python_blocks(ROOT / "docs" / "howto" / "trackers.md")
+    small = block.replace('"turn", ', '"turn", seeds=1, total_steps=100, ')
+    assert small != block
+    monkeypatch.chdir(tmp_path)
+    exec(compile(small, "trackers.md", "exec"), {})
+    assert re.search(r"^0 \d+ -?\d", capsys.readouterr().out, re.MULTILINE)
+    assert list(tmp_path.glob("runs/tracked/tensorboard/seed_0/*"))
 
 
 def test_the_table_of_pairs_is_todays() -> None:

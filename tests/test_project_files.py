@@ -1,5 +1,6 @@
 """What GitHub and PyPI read: workflows, citation, the project's address, what a wheel holds."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -75,6 +76,53 @@ def test_only_the_job_that_uploads_may_speak_for_the_project() -> None:
     assert (upload["needs"], upload["environment"]) == ("build", "pypi")
 
 
+def test_the_site_is_published_from_main_alone() -> None:
+    build, pages = (workflow("docs.yml")["jobs"][job] for job in ("docs", "pages"))
+    assert "permissions" not in build
+    assert pages["permissions"] == {"pages": "write", "id-token": "write"}
+    assert (pages["needs"], pages["if"]) == ("docs", "github.ref == 'refs/heads/main'")
+    built = build["steps"][-2]["run"].split()[-1]
+    assert build["steps"][-1]["with"]["path"] == built
+
+
+def step_of_publishing(name: str, folder: Path) -> int:
+    """The exit status of a step of the job that builds, run in a folder, as GitHub runs it."""
+    steps = workflow("publish.yml")["jobs"]["build"]["steps"]
+    (command,) = [step["run"] for step in steps if step.get("name") == name]
+    tag = {"GITHUB_REPOSITORY": "owner/name", "GITHUB_REF_NAME": "v1.2.3"}
+    return subprocess.run(
+        ["bash", "-e", "-c", command], cwd=folder, env={**os.environ, **tag}, capture_output=True
+    ).returncode
+
+
+def test_nothing_is_published_before_the_address_is_filled_in(tmp_path: Path) -> None:
+    check = "The address must be filled in"
+    (tmp_path / "experiments" / "notebooks").mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "CITATION.cff", "experiments/notebooks/a.ipynb"):
+        (tmp_path / name).write_text("https://github.com/owner/name")
+    assert step_of_publishing(check, tmp_path) == 0
+    (tmp_path / "experiments/notebooks/a.ipynb").write_text("https://github.com/TO_BE_FILLED_IN")
+    assert step_of_publishing(check, tmp_path) == 1
+
+
+def test_links_of_the_page_on_pypi_lead_to_the_tag(tmp_path: Path) -> None:
+    before = (ROOT / "README.md").read_text()
+    (tmp_path / "README.md").write_text(before)
+    assert step_of_publishing("The page's links must lead to the repository", tmp_path) == 0
+    after = (tmp_path / "README.md").read_text()
+    links = [re.findall(r"\]\(([^)]+)\)", text) for text in (before, after)]
+    assert len(links[0]) == len(links[1])
+    for was, now in zip(*links, strict=True):
+        kind = "raw" if was.endswith((".gif", ".png")) else "blob"
+        absolute = was if "://" in was else f"https://github.com/owner/name/{kind}/v1.2.3/{was}"
+        assert now == absolute
+
+
+def test_the_weekly_tests_install_what_others_skip_without() -> None:
+    (installed,) = re.findall(r"\[([\w,]+)\]", (ROOT / ".ci" / "slow").read_text())
+    assert set(installed.split(",")) == {"test", "docs", "wandb"}
+
+
 def test_citation_names_this_version_and_the_five_papers() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
@@ -115,5 +163,7 @@ def test_a_wheel_holds_types_and_task_files(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     held = set(zipfile.ZipFile(wheel).namelist())
     assert {"envs/py.typed", "marl_jax/py.typed"} <= held
-    configs = (ROOT / "experiments").rglob("configs/**/*.toml")
-    assert {str(path.relative_to(ROOT)) for path in configs} <= held
+    for files in ("configs/**/*.toml", "teams/**/*.npz"):
+        needed = {str(path.relative_to(ROOT)) for path in (ROOT / "experiments").glob(files)}
+        assert needed
+        assert needed <= held
