@@ -16,7 +16,7 @@ import jax
 import pytest
 
 import envs
-from experiments import run
+from experiments import play, run
 from marl_jax import methods
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings
@@ -100,12 +100,14 @@ def prose(text: str) -> list[str]:
     return [s for p in paragraphs for s in re.split(r"(?<=[.!?])[*_)\"]*\s+", p.strip()) if s]
 
 
+def too_long(text: str) -> list[str]:
+    """The sentences of a page that have more words than one can follow."""
+    return [s for s in prose(text) if len(re.findall(r"\S*\w\S*", s)) > MOST_WORDS]
+
+
 @pytest.mark.parametrize("page", WRITTEN, ids=name)
 def test_sentences_are_short(page: Path) -> None:
-    counted = {
-        sentence: len(re.findall(r"\S*\w\S*", sentence)) for sentence in prose(page.read_text())
-    }
-    assert not {sentence for sentence, words in counted.items() if words > MOST_WORDS}
+    assert not too_long(page.read_text())
 
 
 def test_what_a_sentence_is() -> None:
@@ -288,6 +290,38 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert built.returncode == 0, built.stderr
     page = (tmp_path / "docs" / "api" / "marl_jax.html").read_text()
     assert "Trains <code" in page
+
+
+def test_readme_shows_a_trained_team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With three pictures, which take most of the time."""
+    (command,) = [
+        given for program, given in other_commands(ROOT / "README.md") if program == "play"
+    ]
+    animate = envs.MultiAgentEnv.animate
+
+    def animate_the_first(env: Any, states: list[Any], *given: Any) -> None:
+        assert len(states) > 3
+        animate(env, states[:3], *given)
+
+    monkeypatch.setattr(envs.MultiAgentEnv, "animate", animate_the_first)
+    monkeypatch.chdir(tmp_path)
+    assert play.main(shlex.split(command)) == 0
+    assert (tmp_path / "episode.gif").read_bytes().startswith(b"GIF")
+
+
+@pytest.mark.slow
+def test_readme_starts_from_a_trained_team(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With one seed and a small budget."""
+    (given,) = re.findall(r"`(--init-from [^`]+)`", README)
+    (line,) = training_commands(ROOT / "README.md")
+    monkeypatch.chdir(tmp_path)
+    small = f"{line.replace('--seeds 16', '--seeds 1')} --total-steps 100 --eval-episodes 2 {given}"
+    assert run.main(shlex.split(small)) == 0
+    assert "final return" in capsys.readouterr().out
+    (metrics,) = tmp_path.glob("runs/turn/liir/*/metrics.csv")
+    assert float(RunDirectory.open(metrics.parent).rows()[0]["eval_return_mean"]) > 20
 
 
 @pytest.mark.slow

@@ -9,11 +9,13 @@ import nbclient
 import nbformat
 import pytest
 from test_contributing import blocks
+from test_documentation import anchors, too_long
 
 from marl_jax import teams
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = ROOT / "experiments" / "notebooks"
+URL = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Repository"]
 BUDGET = {"STEPS": "6400", "SEEDS": "2", "EPISODES": "4"}
 
 
@@ -70,14 +72,25 @@ def test_cells_are_those_of_the_docs() -> None:
 
 def test_notebooks_agree_on_what_must_be_filled_in() -> None:
     """All install from the address that pyproject.toml has, and load teams that there are."""
-    urls = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]
     installs = set()
     for path in NOTEBOOKS.glob("*.ipynb"):
         text = "\n".join(sources(path.stem))
         installs.add(sources(path.stem)[1])
-        assert re.findall(r'^REPOSITORY = "(.*)"$', text, re.MULTILINE) == [urls["Repository"]]
-        named = re.findall(r'load_team\("([\w/]+)"\)', text) + re.findall(
-            r'main\(\["([\w/]+)"', text
-        )
-        assert set(named) <= set(teams.names())
+        assert re.findall(r'^REPOSITORY = "(.*)"$', text, re.MULTILINE) == [URL]
+        named = set(re.findall(r'"((?:turn|pac_men|pursuit_1d)/\w+)"', text))
+        chosen = re.findall(r'^METHOD, ENV = "(\w+)", "(\w+)"', text, re.MULTILINE)
+        named |= {f"{env}/{method}" for method, env in chosen}
+        assert named <= set(teams.names())
     assert len(installs) == 1
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_each_notebook_opens_on_colab_and_links_to_pages_that_there_are(path: Path) -> None:
+    """And its sentences are as short as the documentation's."""
+    texts = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
+    colab = URL.replace("github.com", "colab.research.google.com/github")
+    assert f"]({colab}/blob/main/{path.relative_to(ROOT)})" in texts[0]
+    pages = re.findall(rf"\({URL}/blob/main/([\w/.]+)#?([\w-]*)\)", "".join(texts))
+    for page, anchor in pages:
+        assert anchor in {"", *anchors((ROOT / page).read_text())}
+    assert not [sentence for text in texts for sentence in too_long(text)]

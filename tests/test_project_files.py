@@ -95,13 +95,16 @@ def step_of_publishing(name: str, folder: Path) -> int:
     ).returncode
 
 
-def test_nothing_is_published_before_the_address_is_filled_in(tmp_path: Path) -> None:
-    check = "The address must be filled in"
-    (tmp_path / "experiments" / "notebooks").mkdir(parents=True)
-    for name in ("pyproject.toml", "README.md", "CITATION.cff", "experiments/notebooks/a.ipynb"):
-        (tmp_path / name).write_text("https://github.com/owner/name")
+@pytest.mark.parametrize(
+    "name",
+    ["pyproject.toml", "README.md", "CITATION.cff", "docs/a.md", "experiments/notebooks/a.ipynb"],
+)
+def test_nothing_is_published_before_the_address_is_filled_in(tmp_path: Path, name: str) -> None:
+    check, file = "The address must be filled in", tmp_path / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("https://github.com/owner/name")
     assert step_of_publishing(check, tmp_path) == 0
-    (tmp_path / "experiments/notebooks/a.ipynb").write_text("https://github.com/TO_BE_FILLED_IN")
+    file.write_text("https://github.com/TO_BE_FILLED_IN/name")
     assert step_of_publishing(check, tmp_path) == 1
 
 
