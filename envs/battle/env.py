@@ -21,8 +21,9 @@ from envs.battle.state import State
 from envs.configuration import Config, ConfigurationError, Range
 from envs.viewer import Viewer
 
-HIT_REWARD, KILL_REWARD, DEATH_REWARD = 1.0, 10.0, -2.0
-MAGENT_REWARDS = {"step": -0.005, "attack": -0.1, "hit": 0.2, "kill": 5.0, "death": -0.1}
+# In thousandths.
+HIT_REWARD, KILL_REWARD, DEATH_REWARD = 1000, 10_000, -2000
+MAGENT_REWARDS = {"step": -5, "attack": -100, "hit": 200, "kill": 5000, "death": -100}
 _GAP = 3  # cells between the middle of MAgent's map and either team
 
 
@@ -160,7 +161,7 @@ class Battle(MultiAgentEnv[State]):
         self._blue_type = rules.MAGENT if magent else rules.ENEMY
         self._start = magent_start(size) if magent else None
         red, blue = map(len, self._start) if magent else (options.num_agents, options.num_enemies)
-        self._is_red = np.arange(red + blue) < red
+        self._num_red, self._is_red = red, np.arange(red + blue) < red
         self._most = np.where(self._is_red, self._red_type.health, self._blue_type.health)
         self._recovery = np.where(self._is_red, self._red_type.recovery, self._blue_type.recovery)
         self.ends_early = not options.respawn
@@ -196,10 +197,10 @@ class Battle(MultiAgentEnv[State]):
             enemies=cells[self.num_agents :],
             health=jnp.asarray(self._most, jnp.int32),
             hit=jnp.zeros((units,), bool),
-            lots=jnp.zeros((4, units)),
+            lots=jnp.zeros((3, units)),
             kills=jnp.zeros((), jnp.int32),
             deaths=jnp.zeros((), jnp.int32),
-            team_return=jnp.zeros(()),
+            earned=jnp.zeros((), jnp.int32),
         )
         return state, self._restart(self._observe(state), _extras(state))
 
@@ -228,10 +229,11 @@ class Battle(MultiAgentEnv[State]):
         numbers = rules.march(here, jnp.where(goes, rules.number(wanted), here))
 
         earned = self._earned(alive, died, outcome, jnp.any(aim != 0, axis=-1))
+        team = jnp.sum(earned[: self._num_red])
         red_left, blue_left = jnp.any(self._is_red & (health >= 0)), jnp.any(~self._is_red & (health >= 0))
         over = ~(red_left & blue_left) & (not self._options.respawn)
         if self._options.respawn:
-            numbers = rules.place(numbers, died, lots[3], self._options.map_size)
+            numbers = rules.place(numbers, died, lots[2], self._options.map_size)
             health = jnp.where(died, self._most, health)
         cells = jnp.where((health >= 0)[:, None], rules.cell_of(numbers), cells)
         next_state = State(
@@ -244,13 +246,12 @@ class Battle(MultiAgentEnv[State]):
             lots=lots,
             kills=state.kills + jnp.sum(died & ~self._is_red),
             deaths=state.deaths + jnp.sum(died & self._is_red),
-            team_return=state.team_return + jnp.sum(jnp.where(self._is_red, earned, 0.0)),
+            earned=state.earned + team,
         )
-        if self._options.variant == "eoi":
-            reward = jnp.sum(jnp.where(self._is_red, earned, 0.0))
-        else:
-            reward = earned[: self.num_agents]
-        timestep = self._transition(self._observe(next_state), reward, over, _extras(next_state))
+        reward = team if self._options.variant == "eoi" else earned[: self.num_agents]
+        timestep = self._transition(
+            self._observe(next_state), reward / 1000, over, _extras(next_state)
+        )
         return next_state, timestep
 
     def scripted_action(self, state: State) -> jax.Array:
@@ -273,25 +274,34 @@ class Battle(MultiAgentEnv[State]):
         """What all units want to do: [U, 2] the cells that they attack and go to, relative to their own; 0 if none."""
         orders = [(self._red_type, action)]
         if not self._options.self_play:
-            blue, (_, whim, any_action) = self._blue_type, lots[1:, self.num_agents :]
             scripted, distance = self._script(state, red=False)
-            at_random = (distance > blue.radius**2) | (whim < self._options.enemy_noise)
-            random = (any_action * blue.num_actions).astype(jnp.int32)
-            orders.append((blue, jnp.where(at_random, random, scripted)))
+            orders.append((self._blue_type, self._at_random(scripted, distance, lots[1])))
         aims = [rules.chosen(order, kind.attacks, len(kind.moves)) for kind, order in orders]
         ways = [rules.chosen(order, kind.moves, 0) for kind, order in orders]
         return jnp.concatenate(aims), jnp.concatenate(ways)
 
+    def _at_random(self, scripted: jax.Array, distance: jax.Array, lots: jax.Array) -> jax.Array:
+        """The orders of the script, or random ones: where nobody is in view, and out of noise; [E]."""
+        kind, noise, lot = self._blue_type, self.config.enemy_noise, lots[self.num_agents :]
+        at_random = distance > kind.radius**2
+        if noise > 0:
+            # A lot below the noise, divided by it, is as good as any.
+            lot = jnp.where(at_random, lot, lot * np.float32(1 / noise))
+            at_random = lot < 1
+        return jnp.where(at_random, (lot * kind.num_actions).astype(jnp.int32), scripted)
+
     def _targets(self, cells: jax.Array, aim: jax.Array, alive: jax.Array) -> jax.Array:
         """[U] int32, the number of the living foe in the cell that each living unit attacks; -1 if there is none."""
-        there = rules.number(cells) == rules.number(cells + aim)[:, None]
-        there &= (self._is_red != self._is_red[:, None]) & alive & alive[:, None]
-        return jnp.sum(there * np.arange(1, len(self._is_red) + 1), axis=-1) - 1
+        here = jnp.where(alive, rules.number(cells), rules.NOWHERE)
+        seen = rules.look(rules.number(cells + aim)[:, None], here, np.arange(1, len(here) + 1)[None])
+        target = seen[:, 0] - 1
+        foe = jnp.where(self._is_red, target >= self._num_red, (target >= 0) & (target < self._num_red))
+        return jnp.where(foe & alive, target, -1)
 
     def _earned(
         self, alive: jax.Array, died: jax.Array, outcome: jax.Array, attacked: jax.Array
     ) -> jax.Array:
-        """[U] float32, what each unit has earned in a step; all arguments [U].
+        """[U] int32, what each unit has earned in a step, in thousandths; all arguments [U].
 
         Args:
             alive: who lived when it began.
@@ -304,18 +314,19 @@ class Battle(MultiAgentEnv[State]):
             return HIT_REWARD * hit + KILL_REWARD * kill + DEATH_REWARD * died
         pay = MAGENT_REWARDS
         gathered = pay["step"] + pay["attack"] * attacked + pay["kill"] * kill
-        return jnp.where(alive, jnp.where(died, pay["death"], gathered) + pay["hit"] * hit, 0.0)
+        return jnp.where(alive, jnp.where(died, pay["death"], gathered) + pay["hit"] * hit, 0)
 
     def _script(self, state: State, red: bool) -> tuple[jax.Array, jax.Array]:
         """What the script orders a side's units; see `rules.script`."""
-        own, kind = self._is_red == red, self._red_type if red else self._blue_type
-        cells, alive = _cells(state), state.health >= 0
-        ends = cells[own][:, None] + jnp.asarray(kind.moves)
+        cells, alive, middle = _cells(state), state.health >= 0, self._num_red
+        mine, other = slice(None, middle), slice(middle, None)
+        own, foes, kind = (mine, other, self._red_type) if red else (other, mine, self._blue_type)
         here = jnp.where(alive, rules.number(cells), rules.NOWHERE)
-        taken = jnp.any(here == rules.number(ends)[..., None], axis=-1)
-        blocked = taken & jnp.any(jnp.asarray(kind.moves) != 0, axis=-1)
-        blocked |= ~rules.on_map(ends, self._options.map_size)
-        return rules.script(kind, cells[own], cells[~own], state.health[~own], blocked)
+        ends = cells[own][:, None] + jnp.asarray(kind.moves)
+        taken = rules.look(rules.number(ends), here, np.ones((1, len(here)), bool))
+        taken &= np.any(kind.moves != 0, axis=-1)
+        blocked = taken | ~rules.on_map(ends, self._options.map_size)
+        return rules.script(kind, cells[own], cells[foes], state.health[foes], blocked)
 
     def _observe(self, state: State) -> Observation:
         n, alive = self.num_agents, state.health >= 0
@@ -324,10 +335,9 @@ class Battle(MultiAgentEnv[State]):
         clock = state.step_count / self.time_limit
         units = jnp.concatenate([place, share[:, None], alive[:, None]], axis=-1)
         if self._options.variant == "eoi":
-            maps = self._seen(state)
-            enemies = -(1 + (-maps - 1) / self._blue_type.health) / 2
-            maps = jnp.where(maps < 0, enemies, jnp.sign(maps))
-            view = jnp.concatenate([maps, units[:n, :3]], axis=-1)
+            enemies = -(1 + state.health / self._most) / 2
+            shows = jnp.where(alive, jnp.where(self._is_red, 1.0, enemies), 0.0)
+            view = jnp.concatenate([self._seen(state, shows[None]), units[:n, :3]], axis=-1)
         else:
             view = self._magent_view(state)
         stay = np.arange(self.num_actions) == self._red_type.stay
@@ -339,17 +349,17 @@ class Battle(MultiAgentEnv[State]):
             step_count=state.step_count,
         )
 
-    def _seen(self, state: State) -> jax.Array:
-        """[N, K] int32: 1 + the health of an ally in a cell, less than 0 the same of an enemy, 0 nobody."""
-        sides = np.where(self._is_red[: self.num_agents, None] == self._is_red, 1, -1)
-        alive = state.health >= 0
-        shows = sides * jnp.where(alive, 1 + state.health, 0)
-        cells = rules.number(_cells(state))
-        return rules.look(cells[: self.num_agents], self._offsets, cells, shows)
+    def _seen(self, state: State, shows: jax.Array) -> jax.Array:
+        """[N, K] what agents see around them; `shows` [N or 1, U] as for `rules.look`."""
+        here = jnp.where(state.health >= 0, rules.number(_cells(state)), rules.NOWHERE)
+        middle = rules.number(state.positions)[:, None]
+        return rules.look(middle + rules.number(self._offsets), here, shows)
 
     def _magent_view(self, state: State) -> jax.Array:
         """[N, 5 K] float32."""
-        size, seen = self._options.map_size, self._seen(state)
+        size = self._options.map_size
+        sides = np.where(self._is_red[: self.num_agents, None] == self._is_red, 1, -1)
+        seen = self._seen(state, sides * (1 + state.health))
         cells = state.positions[:, None] + jnp.asarray(self._offsets)
         wall = grid.inside(cells, size, size) & ~rules.on_map(cells, size)
         health = (jnp.abs(seen) - 1) / self._red_type.health
@@ -410,4 +420,4 @@ def _cells(state: State) -> jax.Array:
 
 
 def _extras(state: State) -> dict[str, Any]:
-    return {"kills": state.kills, "deaths": state.deaths, "team_return": state.team_return}
+    return {"kills": state.kills, "deaths": state.deaths, "team_return": state.earned / 1000}

@@ -174,21 +174,23 @@ def place(cells: jax.Array, missing: jax.Array, lots: jax.Array, size: int) -> j
     return (1 + cells // side) * STRIDE + 1 + cells % side
 
 
-def look(viewers: jax.Array, offsets: np.ndarray, cells: jax.Array, shows: jax.Array) -> jax.Array:
-    """What viewers see of all units.
+def look(seen: jax.Array, cells: jax.Array, shows: jax.Array) -> jax.Array:
+    """What is to be seen of all units in some cells.
 
     Args:
-        viewers: [V] int32, the viewers' cells.
-        offsets: [K, 2], the cells that they see.
+        seen: [V, K] int32, the cells that each of V viewers looks at.
         cells: [U] int32, where the units stand, each in a cell of its own.
-        shows: [V, U] int32, the number that a viewer sees where a unit stands.
+        shows: [V, U] or [1, U], the number that a viewer sees where a unit stands.
 
     Returns:
-        [V, K] int32, 0 where nobody is.
+        [V, K] of the type of `shows`, 0 where nobody is.
     """
-    seen = viewers[:, None] + number(jnp.asarray(offsets))
-    here = cells == seen[..., None]
-    return jnp.sum(jnp.where(here, shows[:, None], 0), axis=-1)
+    # A reduction over the units is not vectorised on a CPU; this loop, unrolled, is.
+    cells, shows = jax.lax.optimization_barrier((cells, shows))
+    view = jnp.zeros(seen.shape, shows.dtype)
+    for unit in range(len(cells)):
+        view = jnp.where(seen == cells[unit], shows[:, unit, None], view)
+    return view
 
 
 def script(
@@ -196,31 +198,34 @@ def script(
 ) -> tuple[jax.Array, jax.Array]:
     """Attacks the weakest foe in reach; otherwise goes where it is nearest to the nearest foe.
 
+    Of foes equally weak or equally near, and of equal moves, it takes the first.
+
     Args:
         soldier: what the V units of its side can do.
         own: [V, 2] int32, their cells.
         foes: [W, 2] int32, the other side's.
-        health: [W] int32, the other side's; of equal ones, as of equal distances and moves, the first counts.
+        health: [W] int32, the other side's.
         blocked: [V, M] bool, which moves end in a wall or in a cell that another unit holds.
 
     Returns:
-        [V] int32 actions, and [V] int32 the squared distances of the nearest foe.
+        [V] int32 actions, and [V] int32 the squared distance of the nearest foe.
     """
-    apart = foes - own[:, None]  # [V, W, 2]
-    within = jnp.any(grid.same_cell(apart[:, :, None], jnp.asarray(soldier.attacks)), axis=-1)
-    within &= health >= 0
-    victim = jnp.sum(jnp.where(_first_least(health, within)[..., None], apart, 0), axis=1)
-    aims = grid.same_cell(victim[:, None], jnp.asarray(soldier.attacks))
-    attack = len(soldier.moves) + jnp.sum(aims * np.arange(len(soldier.attacks)), axis=-1)
+    down, right = (foes[:, i] - own[:, i, None] for i in range(2))  # [V, W]
+    living = jnp.broadcast_to(health >= 0, down.shape)
+    attack = jnp.zeros_like(down)
+    for action, (row, column) in enumerate(soldier.attacks, len(soldier.moves)):
+        attack = jnp.where((down == row) & (right == column) & living, action, attack)
+    victim = _first_least(health, attack > 0)
+    attack = jnp.sum(jnp.where(victim, attack, 0), axis=-1)
 
-    distance = jnp.sum(apart**2, axis=-1)
-    nearest = _first_least(distance, jnp.broadcast_to(health >= 0, distance.shape))
-    goal = jnp.sum(jnp.where(nearest[..., None], apart, 0), axis=1)
-    left = jnp.sum((goal[:, None] - jnp.asarray(soldier.moves)) ** 2, axis=-1)
+    distance = down**2 + right**2
+    nearest = _first_least(distance, living)
+    down, right = (jnp.sum(jnp.where(nearest, x, 0), axis=-1)[:, None] for x in (down, right))
+    rows, columns = soldier.moves.T
+    left = (down - rows) ** 2 + (right - columns) ** 2  # [V, M]
     move = jnp.sum(_first_least(left, ~blocked) * np.arange(len(soldier.moves)), axis=-1)
-    action = jnp.where(jnp.any(within, axis=-1), attack, move).astype(jnp.int32)
-    least = jnp.min(jnp.where(health >= 0, distance, 2 * STRIDE**2), axis=-1)
-    return action, least
+    least = jnp.min(jnp.where(living, distance, jnp.iinfo(jnp.int32).max), axis=-1)
+    return jnp.where(attack > 0, attack, move).astype(jnp.int32), least
 
 
 def _first_least(value: jax.Array, among: jax.Array) -> jax.Array:

@@ -17,11 +17,11 @@ class State:
         enemies: [E, 2] int32, the same of the units that the script plays; E is 0 in self-play.
         health: [U] int32, in tenths, first the agents'; who has less than 0 is dead.
         hit: [U] bool, who was hit in the last step and lives on.
-        lots: [4, U] float32 in [0, 1), the last step's draws for each unit: when it attacks, whether it
-            acts at random, which action it then takes, where it comes back.
+        lots: [3, U] float32 in [0, 1), the last step's draws for each unit: when it attacks, what it does at
+            random, where it comes back.
         kills: [] int32, deaths of blue units since the reset.
         deaths: [] int32, deaths of red units since the reset.
-        team_return: [] float32, what the red team has earned since the reset.
+        earned: [] int32, what the red team has earned since the reset, in thousandths.
     """
 
     key: jax.Array
@@ -33,4 +33,4 @@ class State:
     lots: jax.Array
     kills: jax.Array
     deaths: jax.Array
-    team_return: jax.Array
+    earned: jax.Array
