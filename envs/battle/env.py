@@ -21,9 +21,9 @@ from envs.battle.state import State
 from envs.configuration import Config, ConfigurationError, Range
 from envs.viewer import Viewer
 
-# In thousandths.
-HIT_REWARD, KILL_REWARD, DEATH_REWARD = 1000, 10_000, -2000
-MAGENT_REWARDS = {"step": -5, "attack": -100, "hit": 200, "kill": 5000, "death": -100}
+HIT_REWARD, KILL_REWARD, DEATH_REWARD = 1, 10, -2
+MAGENT_UNIT = 0.005
+MAGENT_REWARDS = {"step": -1, "attack": -20, "hit": 40, "kill": 1000, "death": -20}
 _GAP = 3  # cells between the middle of MAgent's map and either team
 
 
@@ -164,6 +164,7 @@ class Battle(MultiAgentEnv[State]):
         self._num_red, self._is_red = red, np.arange(red + blue) < red
         self._most = np.where(self._is_red, self._red_type.health, self._blue_type.health)
         self._recovery = np.where(self._is_red, self._red_type.recovery, self._blue_type.recovery)
+        self._unit = np.float32(MAGENT_UNIT if magent else 1)
         self.ends_early = not options.respawn
         self.num_agents = red + blue if options.self_play else red
         self.num_actions = self._red_type.num_actions
@@ -202,7 +203,7 @@ class Battle(MultiAgentEnv[State]):
             deaths=jnp.zeros((), jnp.int32),
             earned=jnp.zeros((), jnp.int32),
         )
-        return state, self._restart(self._observe(state), _extras(state))
+        return state, self._restart(self._observe(state), self._extras(state))
 
     def step(self, state: State, action: jax.Array) -> tuple[State, TimeStep[Observation]]:
         """Plays one step.
@@ -230,7 +231,10 @@ class Battle(MultiAgentEnv[State]):
 
         earned = self._earned(alive, died, outcome, jnp.any(aim != 0, axis=-1))
         team = jnp.sum(earned[: self._num_red])
-        red_left, blue_left = jnp.any(self._is_red & (health >= 0)), jnp.any(~self._is_red & (health >= 0))
+        red_left, blue_left = (
+            jnp.any(self._is_red & (health >= 0)),
+            jnp.any(~self._is_red & (health >= 0)),
+        )
         over = ~(red_left & blue_left) & (not self._options.respawn)
         if self._options.respawn:
             numbers = rules.place(numbers, died, lots[2], self._options.map_size)
@@ -250,7 +254,7 @@ class Battle(MultiAgentEnv[State]):
         )
         reward = team if self._options.variant == "eoi" else earned[: self.num_agents]
         timestep = self._transition(
-            self._observe(next_state), reward / 1000, over, _extras(next_state)
+            self._observe(next_state), reward * self._unit, over, self._extras(next_state)
         )
         return next_state, timestep
 
@@ -293,15 +297,19 @@ class Battle(MultiAgentEnv[State]):
     def _targets(self, cells: jax.Array, aim: jax.Array, alive: jax.Array) -> jax.Array:
         """[U] int32, the number of the living foe in the cell that each living unit attacks; -1 if there is none."""
         here = jnp.where(alive, rules.number(cells), rules.NOWHERE)
-        seen = rules.look(rules.number(cells + aim)[:, None], here, np.arange(1, len(here) + 1)[None])
+        seen = rules.look(
+            rules.number(cells + aim)[:, None], here, np.arange(1, len(here) + 1)[None]
+        )
         target = seen[:, 0] - 1
-        foe = jnp.where(self._is_red, target >= self._num_red, (target >= 0) & (target < self._num_red))
+        foe = jnp.where(
+            self._is_red, target >= self._num_red, (target >= 0) & (target < self._num_red)
+        )
         return jnp.where(foe & alive, target, -1)
 
     def _earned(
         self, alive: jax.Array, died: jax.Array, outcome: jax.Array, attacked: jax.Array
     ) -> jax.Array:
-        """[U] int32, what each unit has earned in a step, in thousandths; all arguments [U].
+        """[U] int32, what each unit has earned in a step, in the variant's unit; all arguments [U].
 
         Args:
             alive: who lived when it began.
@@ -366,6 +374,10 @@ class Battle(MultiAgentEnv[State]):
         maps = [wall, seen > 0, (seen > 0) * health, seen < 0, (seen < 0) * health]
         return jnp.stack(maps, axis=-1).reshape(self.num_agents, -1)
 
+    def _extras(self, state: State) -> dict[str, Any]:
+        team_return = state.earned * self._unit
+        return {"kills": state.kills, "deaths": state.deaths, "team_return": team_return}
+
     @property
     def own_features(self) -> np.ndarray:
         """An agent's place and health; in MAgent's maps what is not about allies."""
@@ -417,7 +429,3 @@ def magent_start(size: int) -> tuple[np.ndarray, np.ndarray]:
 def _cells(state: State) -> jax.Array:
     """[U, 2] int32, all units' cells, agents' first."""
     return jnp.concatenate([state.positions, state.enemies])
-
-
-def _extras(state: State) -> dict[str, Any]:
-    return {"kills": state.kills, "deaths": state.deaths, "team_return": state.earned / 1000}

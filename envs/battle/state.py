@@ -21,7 +21,8 @@ class State:
             random, where it comes back.
         kills: [] int32, deaths of blue units since the reset.
         deaths: [] int32, deaths of red units since the reset.
-        earned: [] int32, what the red team has earned since the reset, in thousandths.
+        earned: [] int32, what the red team has earned since the reset, in units of 1, with MAgent's rules of
+            0.005.
     """
 
     key: jax.Array

@@ -108,8 +108,9 @@ def returns(timesteps: TimeStep[Observation]) -> np.ndarray:
 class Twin(Protocol):
     """A world once more, in plain NumPy, for B episodes at a time.
 
-    Where agents die it also has a method `alive`, [B, N]. It is made from the batch of states after the reset. Of chance it learns through `after`, our
-    own state after the step, from which it may take nothing else.
+    Where agents die it also has a method `alive`, [B, N]. It is made from the batch of states after the
+    reset. Of chance it learns through `after`, our own state after the step, from which it may take
+    nothing else.
     """
 
     def step(self, action: np.ndarray, after: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -55,6 +55,7 @@ class BattleTwin:
         self.count, self.units, _ = self.cells.shape
         self.agents = start.positions.shape[1]
         self.reds = self.agents // 2 if self_play else self.agents
+        self.unit = 0.005 if magent else 1
         most = [100, 100] if magent else [120, 80]
         self.most = np.repeat(most, [self.reds, self.units - self.reds])
         recovery = [1, 1] if magent else [4, 0]
@@ -99,7 +100,7 @@ class BattleTwin:
             for episode, unit in np.argwhere(died):
                 self._come_back(episode, unit)
         reward = earned[:, : self.agents] if self.magent else earned[:, : self.reds].sum(1)
-        return (reward / 1000).astype(np.float32), over
+        return (reward * self.unit).astype(np.float32), over
 
     def _orders(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """[B, U, 2] what each unit attacks and where it goes, (down, right) of its cell."""
@@ -135,7 +136,9 @@ class BattleTwin:
         for number, (down, right) in enumerate(blows, len(steps)):
             there = self.board[self.every, row + down, column + right]
             red = (there >= 0) & (there < self.reds)
-            weak = np.where(red, 1000 * self.health[self.every, np.maximum(there, 0)] + there, 10**6)
+            weak = np.where(
+                red, 1000 * self.health[self.every, np.maximum(there, 0)] + there, 10**6
+            )
             order = np.where(weak < weakest, number, order)
             weakest = np.minimum(weak, weakest)
         blind = away.min(1) > 36
@@ -167,12 +170,12 @@ class BattleTwin:
     def _pay(
         self, lived: np.ndarray, died: np.ndarray, outcome: np.ndarray, attacked: np.ndarray
     ) -> np.ndarray:
-        """[B, U] in thousandths."""
+        """[B, U] in units of 1, of 0.005 with MAgent's rules."""
         if not self.magent:
-            return np.array([0, 1000, 10_000])[outcome] - 2000 * died
-        pay = -5 - 100 * attacked + 5000 * (outcome == 2)
-        pay[died] = -100
-        return lived * (pay + 200 * (outcome == 1))
+            return np.array([0, 1, 10])[outcome] - 2 * died
+        pay = -1 - 20 * attacked + 1000 * (outcome == 2)
+        pay[died] = -20
+        return lived * (pay + 40 * (outcome == 1))
 
     def _come_back(self, episode: int, unit: int) -> None:
         free = np.argwhere(self.board[episode] == FREE)
@@ -236,4 +239,4 @@ class BattleTwin:
 
     def extras(self) -> dict[str, np.ndarray]:
         """What was counted."""
-        return {"kills": self.kills, "deaths": self.deaths, "team_return": self.earned / 1000}
+        return {"kills": self.kills, "deaths": self.deaths, "team_return": self.earned * self.unit}
