@@ -149,7 +149,15 @@ class Battle(MultiAgentEnv[State]):
     Chance: the starting cells; in each step one draw, from `fold_in(state.key, step_count)`, of uniform
     float32 with 23 random bits [S]; `state.key` stays the same for the episode.
 
-    Known mean returns [C]: TODO
+    Known mean returns [C]:
+        .                                  return    kills    deaths
+        uniformly random actions              -86      2.8        74
+        all stay                             -167        0        83
+        `scripted_action`                    1209       93        50
+        without `respawn`: random             -29      0.1        20    after 61 steps
+        without `respawn`: script             160       12       4.0    after 20 steps
+        "magent", of an agent: random        -2.0        0        81    after 100 steps
+        "magent", of an agent: script         4.9       81        37    after 60 steps
     """
 
     Config: ClassVar[type[Config]] = BattleConfig

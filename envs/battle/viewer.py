@@ -7,10 +7,10 @@ from envs.grid_viewer import WALL, GridViewer, Kind, Scene
 from envs.viewer import BLUE, SKY_BLUE, VERMILLION, YELLOW
 
 _AGENT = Kind("agent", "A", VERMILLION, "square")
-_WEAK_AGENT = Kind("agent, half dead", "a", "#F4B183", "square")
+_WEAK_AGENT = Kind("agent, weak", "a", "#F4B183", "square")
 _ENEMY = Kind("enemy", "E", BLUE, "square")
-_WEAK_ENEMY = Kind("enemy, half dead", "e", SKY_BLUE, "square")
-_HIT = Kind("hit just now", "", YELLOW, "ring")
+_WEAK_ENEMY = Kind("enemy, weak", "e", SKY_BLUE, "square")
+_HIT = Kind("hit just now", "", YELLOW, "disc")
 
 
 class BattleViewer(GridViewer[State]):

@@ -17,6 +17,7 @@ IDS = {
     "push_box": "PushBox-v0",
     "secret_room": "SecretRoom-v0",
     "pursuit_1d": "Pursuit1D-v0",
+    "battle": "Battle-v0",
 }
 
 
