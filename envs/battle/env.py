@@ -168,7 +168,9 @@ class Battle(MultiAgentEnv[State]):
         self._red_type = rules.MAGENT if magent else rules.AGENT
         self._blue_type = rules.MAGENT if magent else rules.ENEMY
         self._start = magent_start(size) if magent else None
-        red, blue = map(len, self._start) if magent else (options.num_agents, options.num_enemies)
+        red, blue = options.num_agents, options.num_enemies
+        if self._start is not None:
+            red, blue = map(len, self._start)
         self._num_red, self._is_red = red, np.arange(red + blue) < red
         self._most = np.where(self._is_red, self._red_type.health, self._blue_type.health)
         self._recovery = np.where(self._is_red, self._red_type.recovery, self._blue_type.recovery)
@@ -228,7 +230,7 @@ class Battle(MultiAgentEnv[State]):
         aim, way = self._orders(state, action, lots)
         cells, alive = _cells(state), state.health >= 0
 
-        health, outcome = rules.fight(self._targets(cells, aim, alive), lots[0], state.health)
+        health, outcome = rules.fight(self._targets(state, aim), lots[0], state.health)
         died = alive & (health < 0)
         hit = (health < state.health) & ~died
         health = jnp.where(health < 0, health, jnp.minimum(health + self._recovery, self._most))
@@ -302,17 +304,13 @@ class Battle(MultiAgentEnv[State]):
             at_random = lot < 1
         return jnp.where(at_random, (lot * kind.num_actions).astype(jnp.int32), scripted)
 
-    def _targets(self, cells: jax.Array, aim: jax.Array, alive: jax.Array) -> jax.Array:
+    def _targets(self, state: State, aim: jax.Array) -> jax.Array:
         """[U] int32, the number of the living foe in the cell that each living unit attacks; -1 if there is none."""
-        here = jnp.where(alive, rules.number(cells), rules.NOWHERE)
-        seen = rules.look(
-            rules.number(cells + aim)[:, None], here, np.arange(1, len(here) + 1)[None]
-        )
-        target = seen[:, 0] - 1
-        foe = jnp.where(
-            self._is_red, target >= self._num_red, (target >= 0) & (target < self._num_red)
-        )
-        return jnp.where(foe & alive, target, -1)
+        here, numbers = _here(state), jnp.arange(1, len(self._is_red) + 1)
+        target = rules.look((here + rules.number(aim))[:, None], here, numbers[None])[:, 0] - 1
+        is_red = (target >= 0) & (target < self._num_red)
+        foe = jnp.where(self._is_red, target >= self._num_red, is_red)
+        return jnp.where(foe & (state.health >= 0), target, -1)
 
     def _earned(
         self, alive: jax.Array, died: jax.Array, outcome: jax.Array, attacked: jax.Array
@@ -334,12 +332,11 @@ class Battle(MultiAgentEnv[State]):
 
     def _script(self, state: State, red: bool) -> tuple[jax.Array, jax.Array]:
         """What the script orders a side's units; see `rules.script`."""
-        cells, alive, middle = _cells(state), state.health >= 0, self._num_red
-        mine, other = slice(None, middle), slice(middle, None)
-        own, foes, kind = (mine, other, self._red_type) if red else (other, mine, self._blue_type)
-        here = jnp.where(alive, rules.number(cells), rules.NOWHERE)
+        reds, blues = slice(None, self._num_red), slice(self._num_red, None)
+        own, foes, kind = (reds, blues, self._red_type) if red else (blues, reds, self._blue_type)
+        cells = _cells(state)
         ends = cells[own][:, None] + jnp.asarray(kind.moves)
-        taken = rules.look(rules.number(ends), here, np.ones((1, len(here)), bool))
+        taken = rules.look(rules.number(ends), _here(state), jnp.ones((1, len(cells)), bool))
         taken &= np.any(kind.moves != 0, axis=-1)
         blocked = taken | ~rules.on_map(ends, self._options.map_size)
         return rules.script(kind, cells[own], cells[foes], state.health[foes], blocked)
@@ -367,15 +364,14 @@ class Battle(MultiAgentEnv[State]):
 
     def _seen(self, state: State, shows: jax.Array) -> jax.Array:
         """[N, K] what agents see around them; `shows` [N or 1, U] as for `rules.look`."""
-        here = jnp.where(state.health >= 0, rules.number(_cells(state)), rules.NOWHERE)
-        middle = rules.number(state.positions)[:, None]
-        return rules.look(middle + rules.number(self._offsets), here, shows)
+        seen = rules.number(state.positions)[:, None] + rules.number(self._offsets)
+        return rules.look(seen, _here(state), shows)
 
     def _magent_view(self, state: State) -> jax.Array:
         """[N, 5 K] float32."""
         size = self._options.map_size
         sides = np.where(self._is_red[: self.num_agents, None] == self._is_red, 1, -1)
-        seen = self._seen(state, sides * (1 + state.health))
+        seen = self._seen(state, jnp.asarray(sides) * (1 + state.health))
         cells = state.positions[:, None] + jnp.asarray(self._offsets)
         wall = grid.inside(cells, size, size) & ~rules.on_map(cells, size)
         health = (jnp.abs(seen) - 1) / self._red_type.health
@@ -437,3 +433,8 @@ def magent_start(size: int) -> tuple[np.ndarray, np.ndarray]:
 def _cells(state: State) -> jax.Array:
     """[U, 2] int32, all units' cells, agents' first."""
     return jnp.concatenate([state.positions, state.enemies])
+
+
+def _here(state: State) -> jax.Array:
+    """[U] int32, the numbers of the cells where the living stand; the dead are nowhere."""
+    return jnp.where(state.health >= 0, rules.number(_cells(state)), rules.NOWHERE)

@@ -5,6 +5,7 @@ dead stand on `NOWHERE`. Health is in tenths, and whoever has less than 0 is dea
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -64,7 +65,7 @@ AGENT = Soldier(
 ENEMY = Soldier(health=80, recovery=0, moves=disc(2), attacks=_RING, radius=6)
 
 
-def number(cell: jax.Array) -> jax.Array:
+def number(cell: Any) -> Any:
     """[...] int32, the numbers of cells [..., 2] (row, column)."""
     return cell[..., 0] * STRIDE + cell[..., 1]
 
@@ -159,7 +160,9 @@ def place(cells: jax.Array, missing: jax.Array, lots: jax.Array, size: int) -> j
     cells = jnp.where(missing, side * side, row * side + column)
     before = cells - jnp.sum(cells < cells[:, None], axis=-1)
 
-    def put(now: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def put(
+        now: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         cells, before, missing = now
         mine = units == jnp.min(jnp.where(missing, units, len(units)))
         free = side * side - jnp.sum(~missing)
