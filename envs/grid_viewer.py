@@ -71,7 +71,7 @@ class Scene:
         status: the line under it.
         things: kinds and the cells [K, 2] (row, column) where they lie; later ones cover earlier
             ones.
-        agents: [N, 2] (row, column).
+        agents: [N, 2] (row, column); none where a world draws its agents as things.
         marked: numbers of agents that are drawn in a thick ring, to say what happened to them.
     """
 
@@ -118,8 +118,8 @@ class GridViewer(Viewer[StateT]):
         # A long line is set smaller, so that it stays within the picture.
         size = 10.5 * min(1.0, 0.125 * self.width / len(scene.status))
         figure.text(0.5, 1 - 1.73 * line, scene.status, fontsize=size, **centre)
-        entries = len(self._legend) + 1
-        lines = math.ceil(entries / 3)
+        entries: list[Kind | None] = [*([None] if len(scene.agents) else []), *self._legend]
+        lines = math.ceil(len(entries) / 3)
         bottom = (0.45 + lines) * line
         share = 1 - 2.55 * line - bottom
 
@@ -149,7 +149,7 @@ class GridViewer(Viewer[StateT]):
         legend.set_ylim(lines, 0)
         legend.set_aspect("auto")
         points = 0.72 * _LINE
-        for i, entry in enumerate((None, *self._legend)):
+        for i, entry in enumerate(entries):
             x, y = 6.6 * (i % 3), i // 3 + 0.5
             box = _axes(figure, (0, 0, 0.05, 0.03))
             left, top = 0.03 + 0.94 * x / (3 * 6.6), bottom - (bottom - 0.2 * line) * y / lines
@@ -172,8 +172,8 @@ class GridViewer(Viewer[StateT]):
         scene = self.scene(one_state(state))
         grid = np.full((self._rows, self._columns), ".")
         for kind, cells in sorted(scene.things, key=lambda thing: thing[0].shape not in _FLAT):
-            for row, column in np.asarray(cells).reshape(-1, 2).tolist():
-                grid[row, column] = kind.character
+            if kind.character:
+                grid[tuple(np.asarray(cells).reshape(-1, 2).T)] = kind.character
         for agent, cell in enumerate(map(tuple, scene.agents.tolist())):
             here = int((scene.agents == cell).all(-1).sum())
             grid[cell] = AGENT_NAMES[agent] if here == 1 else "*"
@@ -189,7 +189,7 @@ class GridViewer(Viewer[StateT]):
         lines = [scene.title, scene.status, ""]
         gap = " " if self._columns <= 40 else ""
         lines += [gap.join(row) for row in grid]
-        lines += ["", places, legend, shared]
+        lines += ["", places, legend, shared] if len(scene.agents) else ["", legend]
         return "\n".join(lines)
 
     def _points_per_cell(self, share: float) -> float:

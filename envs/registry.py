@@ -25,6 +25,7 @@ _WORLDS = {
     "push_box": ("envs.push_box", "PushBox", "PushBox-v0"),
     "secret_room": ("envs.secret_room", "SecretRoom", "SecretRoom-v0"),
     "pursuit_1d": ("envs.pursuit_1d", "Pursuit1D", "Pursuit1D-v0"),
+    "battle": ("envs.battle", "Battle", "Battle-v0"),
 }
 
 

@@ -116,7 +116,7 @@ def test_a_reader_who_leaves_is_no_error() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "--env is missing; choose from: firefighters, "),
+        ([], "--env is missing; choose from: battle, "),
         (["--env", "trun"], "Did you mean 'turn'?"),
         (["--env", "turn", "--policy", "best"], "it must be random, scripted, or the folder of"),
         (["--policy", "."], " is not a run"),

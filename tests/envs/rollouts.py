@@ -108,8 +108,9 @@ def returns(timesteps: TimeStep[Observation]) -> np.ndarray:
 class Twin(Protocol):
     """A world once more, in plain NumPy, for B episodes at a time.
 
-    It is made from the batch of states after the reset. Of chance it learns through `after`, our
-    own state after the step, from which it may take nothing else.
+    Where agents die it also has a method `alive`, [B, N]. It is made from the batch of states after the
+    reset. Of chance it learns through `after`, our own state after the step, from which it may take
+    nothing else.
     """
 
     def step(self, action: np.ndarray, after: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -207,7 +208,7 @@ def _of_twin(
         "agents_view": twin.agents_view(),
         "action_mask": twin.action_mask(),
         "global_state": twin.global_state(),
-        "alive": np.ones(team, bool),
+        "alive": twin.alive() if hasattr(twin, "alive") else np.ones(team, bool),
         "clock": np.full(num_episodes, t),
         "step_count": np.full(num_episodes, t),
         **twin.state(),

@@ -47,6 +47,10 @@ WORLDS = [
     ("secret_room", {}),
     ("secret_room", {"variant": "cmae"}),
     ("secret_room", {"random_start": True, "door_open_steps": 8, "observation": "one_hot"}),
+    ("battle", {}),
+    ("battle", {"respawn": False, "enemy_noise": 0.2, "num_agents": 3, "map_size": 12}),
+    ("battle", {"variant": "magent", "map_size": 16, "time_limit": 200}),
+    ("battle", {"variant": "magent", "map_size": 12, "time_limit": 50, "self_play": True}),
     ("pursuit_1d", {}),
     ("pursuit_1d", {"time_limit": 60, "clip": 10, "terminate_at_target": True}),
 ]
