@@ -394,6 +394,7 @@ def test_the_twin_agrees() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("make_policy", [halves, random_policy])
 @pytest.mark.parametrize("name", TWINS)
 def test_the_twin_agrees_at_every_step(name: str, make_policy: Callable[[Battle], Policy]) -> None:
