@@ -14,6 +14,8 @@ from marl_jax.progress import Progress
 T = TypeVar("T")
 BESIDE = "marl_jax: compiles or computes"
 """Name of the thread in which a run's compiled programs are made and called."""
+AWAKE = 0.2
+"""Seconds after which the main thread looks for signals."""
 
 
 def beside(function: Callable[..., T], *arguments: Any) -> T:
@@ -29,7 +31,11 @@ def beside(function: Callable[..., T], *arguments: Any) -> T:
         except BaseException as error:
             done.set_exception(error)
 
-    threading.Thread(target=work, name=BESIDE, daemon=True).start()
+    thread = threading.Thread(target=work, name=BESIDE, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        # Not for ever: a signal that arrives in a thread of another library wakes nobody.
+        thread.join(AWAKE)
     return done.result()
 
 
