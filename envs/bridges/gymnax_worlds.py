@@ -51,9 +51,11 @@ class GymnaxState:
 class Gymnax(MultiAgentEnv[GymnaxState]):
     """A team of one agent.
 
-    View and global state [F]: gymnax's observation as one row of numbers; those whose bound is above 5 are divided by
-    it [S]. The time limit is a truncation, other ends are terminations [S]. Chance comes from `fold_in(key, ...)` with
-    the step. There is no script: it takes action 0.
+    Actions: gymnax's, [1] int32; `action_mask` [1, A] allows all [S]. Reward [1] float32: gymnax's [R].
+
+    Observation: `agents_view` [1, F] float32 and `global_state` [F] are gymnax's as one row of numbers; those whose
+    bound is above 5 are divided by it [S]. The time limit is a truncation, other ends are terminations [S]. Chance
+    comes from `fold_in(key, ...)` with the step. There is no script: it takes action 0.
 
     Attributes:
         task: gymnax's name.

@@ -64,13 +64,15 @@ class LevelBasedForagingState:
 class LevelBasedForaging(MultiAgentEnv[LevelBasedForagingState]):
     """Level-based foraging: agents eat food that only enough of them can lift together.
 
-    Actions: nothing, up, down, left, right, load; moves into walls, food and agents, and loading away from food, are
-    masked [R]. Food is eaten when agents next to it that load have its level in sum. Its reward is its share of all
-    food's level, split by the loaders' levels [R]; all of it sums to 1.
+    Actions, [N] int32: nothing, up, down, left, right, load. `action_mask` [N, 6] leaves out moves into walls, food and
+    agents, and loading away from food [R]. Food is eaten when agents next to it that load have its level in sum.
 
-    View [N, 3 (food + agents)]: row, column and level of each piece of food, of the agent itself, of the others [R],
-    divided by the larger of the grid's side and the highest level [S]; what is not seen is -1, -1, 0 over that. Global
-    state: the same of everything, with its true place, and 0 for what is eaten [S].
+    Reward, [N] float32: a piece of food pays its share of all food's level, split by the loaders' levels [R]; all of it
+    sums to 1. With `common_reward` each agent gets what all earn [S].
+
+    Observation: `agents_view` [N, 3 (food + agents)] float32: row, column and level of each piece of food, of the agent
+    itself, of the others [R], divided by the larger of the grid's side and the highest level [S]; what is not seen is
+    -1, -1, 0 over that. `global_state`: the same of everything, with its true place, and 0 for what is eaten [S].
 
     Ends when all is eaten; the time limit is a truncation [R]. `eaten` is the share of food eaten. The script walks to
     the first piece that is left, loads, and now and then steps aside [S].

@@ -693,7 +693,7 @@ def test_a_name_is_a_class(name: str) -> None:
         (
             "mpe/simple_adversary",
             {"num_good_agents": 0},
-            "num_good_agents is 0; it must be at least 1.",
+            "num_good_agents is 0; it must be at least 1 and at most 1000.",
         ),
     ],
 )

@@ -646,7 +646,7 @@ def test_the_twin_agrees_at_every_step(
     ("options", "sentence"),
     [
         ({"variant": "alita"}, "variant is 'alita'; it must be one of: edti, cmae."),
-        ({"size": 8}, "size is 8; it must be at least 9."),
+        ({"size": 8}, "size is 8; it must be at least 9 and at most 1000."),
         ({"time_limit": 0}, "time_limit is 0; it must be at least 1."),
         ({"success_reward": 0.0}, "success_reward is 0.0; it must be above 0."),
         (

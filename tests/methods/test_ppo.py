@@ -264,7 +264,7 @@ def test_the_rates_follow_their_schedules_and_drive_the_steps() -> None:
         (400, 0.02, 0.1),
     ):
         rates = method.rates(jnp.asarray(steps))
-        np.testing.assert_allclose([*rates], [lr, weight], rtol=1e-5)
+        np.testing.assert_allclose([rates.lr, rates.entropy_weight], [lr, weight], rtol=1e-5)
     state = drawn_state(method)._replace(env_steps=jnp.asarray(100))
     after, metrics = update(method, state, episodes())
     np.testing.assert_allclose([metrics["lr"], metrics["entropy_weight"]], [0.03, 0.3], rtol=1e-5)
