@@ -399,6 +399,7 @@ def test_dissimilarities_between_and_within_types() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_sweep_tries_every_choice_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,7 +118,7 @@ def test_a_reader_who_leaves_is_no_error() -> None:
     [
         ([], "--env is missing; choose from: battle, "),
         (["--env", "trun"], "Did you mean 'turn'?"),
-        (["--env", "turn", "--policy", "best"], "it must be random, scripted, or the folder of"),
+        (["--env", "turn", "--policy", "best"], "it must be random, scripted, the folder of"),
         (["--policy", "."], " is not a run"),
         (["--policy", ".", "--env", "turn"], "a run plays its own environment"),
         (["--policy", "RUN", "--run-seed", "2"], "seed is 2; it must be one of 0 to 1."),

@@ -81,6 +81,8 @@ def test_an_interrupt_while_it_imports_is_quiet(tmp_path: Path) -> None:
 def test_a_second_interrupt_does_not_wait_for_the_chunk() -> None:
     """A chunk is in compiled code, where Python hears of no signal."""
     chunk_may_end = threading.Event()
+    # Whoever started the tests in the background may have had it ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     with interrupts.stop_signals(Silent()) as stop:
 
@@ -95,6 +97,7 @@ def test_a_second_interrupt_does_not_wait_for_the_chunk() -> None:
         with pytest.raises(KeyboardInterrupt):
             interrupts.beside(chunk_may_end.wait)
         assert stop.is_set()
+    signal.signal(signal.SIGINT, before)
     chunk_may_end.set()
     with pytest.raises(ZeroDivisionError):
         interrupts.beside(lambda: 1 / 0)
