@@ -38,6 +38,7 @@ def run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return outputs, [kind for output in outputs for kind in output.get("data", {})]
 
 
+@pytest.mark.slow
 def test_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs, kinds = run("quickstart", tmp_path, monkeypatch)
     assert kinds.count("image/gif") == 2

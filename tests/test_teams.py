@@ -103,7 +103,10 @@ def test_the_best_survives_a_resume(run: Path, tmp_path: Path) -> None:
     assert same(first.env_steps, second.env_steps)
 
 
-@pytest.mark.parametrize("damage", ["missing", "empty", "another's"])
+@pytest.mark.parametrize(
+    "damage",
+    ["missing", *(pytest.param(x, marks=pytest.mark.slow) for x in ("empty", "another's"))],
+)
 def test_a_best_that_is_lost_is_kept_anew(run: Path, tmp_path: Path, damage: str) -> None:
     """As after a kill between the last checkpoint and it: the last evaluation's teams are still there."""
     shutil.copytree(run, tmp_path / "run")

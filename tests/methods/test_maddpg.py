@@ -286,7 +286,7 @@ def train(
 @pytest.mark.parametrize(
     ("name", "env", "best"),
     [
-        ("maddpg", Masked, 1.0),
+        pytest.param("maddpg", Masked, 1.0, marks=pytest.mark.slow),
         pytest.param("maddpg", Aim, 0.0, marks=pytest.mark.slow),
         pytest.param("maddpg", TakeOrWait, 2.0, marks=pytest.mark.slow),
         pytest.param("maddpg", Roles, 1.0, marks=pytest.mark.slow),

@@ -194,9 +194,8 @@ class TwoSteps(Probe):
         return jnp.ones((AGENTS,), jnp.int32)
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [pytest.param("vdn", 7.0, marks=pytest.mark.slow), ("qmix", 8.0)]
-)
+@pytest.mark.parametrize(("name", "expected"), [("vdn", 7.0), ("qmix", 8.0)])
+@pytest.mark.slow
 def test_the_two_step_game(name: str, expected: float) -> None:
     np.testing.assert_array_equal(train(name, TwoSteps, 400, EXPLORE)[2], expected)
 
