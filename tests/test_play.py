@@ -99,6 +99,7 @@ def test_a_run_plays_its_own_world(
     assert gif.read_bytes().startswith(b"GIF89a")
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_is_no_error() -> None:
     program = f"{sys.executable} experiments/play.py --env turn --policy random"
     shell = subprocess.run(

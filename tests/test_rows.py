@@ -263,6 +263,7 @@ def test_rows_are_used() -> None:
 
 
 @pytest.mark.parametrize("name", ["roma", *(pytest.param(n, marks=SLOW) for n in ("eoi", "mappo"))])
+@pytest.mark.slow
 def test_a_seed_does_not_depend_on_its_neighbours_where_all_are_one_batch(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

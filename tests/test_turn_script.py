@@ -20,6 +20,7 @@ def start(num_episodes: int) -> turn_script.Memory:
     return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_episodes, *x.shape)), memories)
 
 
+@pytest.mark.slow
 def test_views_alone_give_the_return_that_was_measured() -> None:
     random = np.random.default_rng(0)
     twin = TurnTwin(random.integers(5, size=(200, 2)))

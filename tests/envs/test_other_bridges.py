@@ -44,6 +44,7 @@ def test_lbf_keeps_the_contract_with_options() -> None:
     envs.check_environment(env, jax.random.key(1), 2)
 
 
+@pytest.mark.slow
 def test_lbf_is_jumanjis() -> None:
     """The same levels, places, views, masks and rewards, up to the end."""
     env, source = envs.make("jumanji/lbf", common_reward=False), Source()

@@ -108,6 +108,7 @@ PLAIN = {"optimizer": "sgd", "max_grad_norm": 0.0, "actor_lr": 0.5}
     ],
     ids=["clipped", "clipped-independent", "adam-trunk", "sgd-independent", "sgd-optimizer"],
 )
+@pytest.mark.slow
 def test_the_meta_gradient_is_that_of_the_objective_after_the_policy_step(
     options: dict[str, Any],
 ) -> None:

@@ -75,6 +75,7 @@ def test_a_method_is_its_part_on_its_backbone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gre@qplex", "eoi@mappo", "liir+hypermarl@mappo"])
+@pytest.mark.slow
 def test_pairs_train(name: str) -> None:
     fields = {field.name for field in dataclasses.fields(methods.recipe(name).Config)}
     options = {k: v for k, v in tiny.METHOD.items() if k in fields}

@@ -67,6 +67,7 @@ def test_all_of_them_solve(name: str, world: type[Probe]) -> None:
         pytest.param("happo", True, marks=SLOW),
     ],
 )
+@pytest.mark.slow
 def test_only_a_central_critic_brings_what_agents_do_not_see(name: str, solved: bool) -> None:
     result = returns(Hidden(), name, 60)
     assert (result > 0.95).all() if solved else result.mean() < 0.5
@@ -75,6 +76,7 @@ def test_only_a_central_critic_brings_what_agents_do_not_see(name: str, solved: 
 @pytest.mark.parametrize(
     ("agent", "solved"), [("gru", True), pytest.param("mlp", False, marks=SLOW)]
 )
+@pytest.mark.slow
 def test_only_memory_recalls(agent: str, solved: bool) -> None:
     # The last action could carry the number; so it is not seen.
     result = returns(Recall(), "mappo", 80, agent=agent, observe_last_action=False)

@@ -236,6 +236,7 @@ def same(one: Any, other: Any) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_gradient_steps_are_as_many_as_the_interval_says() -> None:
     options = {"num_envs": 4, "update_interval": 2 * LIMIT, "batch_size": 6}
     states = Frozen(options).run(4)
