@@ -270,6 +270,7 @@ def test_every_file_of_a_run(
             answers.ask(kind, f"{name} {damage}: {reader}", call, refused=False)
 
 
+@pytest.mark.slow
 def test_every_file_of_a_checkpoint(
     answers: Answers, whole: Path, like: RunState, tmp_path: Path
 ) -> None:

@@ -100,6 +100,7 @@ def test_only_new_episodes_are_written(saved: Checkpoints) -> None:
     assert rows == [[0, 0, 2, 2], [2, 2, 3, 3]]
 
 
+@pytest.mark.slow
 def test_episodes_of_several_lengths(saved: Checkpoints) -> None:
     """Bit for bit, also where an episode did not fit before the ring's end."""
     for step, added in enumerate((0, 3, 9, 17, 30)):

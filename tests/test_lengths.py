@@ -126,6 +126,7 @@ SLOW = pytest.mark.slow
     ],
 )
 @pytest.mark.usefixtures("two_lengths")
+@pytest.mark.slow
 def test_on_policy_methods_learn_the_same_from_what_is_left(name: str) -> None:
     """Those that learn step by step backwards in time, and so keep every episode's place."""
     batch = make_batch((4, 2, 3), terminated=(True, True, True), steps=LIMIT)

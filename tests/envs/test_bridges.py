@@ -501,6 +501,7 @@ def test_mpe_equals_jaxmarl(particles: Played) -> None:
         pytest.param("simple_adversary", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_continuous_actions_have_the_discrete_ones_among_them(task: str) -> None:
     """A whole force along an axis moves an agent as the moving action does, and a word is said as a word."""
     discrete, continuous = (make(f"mpe/{task}", continuous_actions=c) for c in (False, True))

@@ -93,6 +93,7 @@ def test_pairs_train(name: str) -> None:
     assert result.settings.method == name
 
 
+@pytest.mark.slow
 def test_both_parts_pay() -> None:
     """Two parts on one core: each adds its reward to what there is, and has its own values and states."""
     both = make_ppo("eiti+eoi@ippo", table_bits=6, joint_table_bits=6, intrinsic_weight=0.5)
@@ -187,6 +188,7 @@ def test_hypermarls_matrices_start_orthogonal(backbone: str) -> None:
     np.testing.assert_allclose(gram, 2.0 * np.eye(AGENTS), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_only_hypermarls_last_layers_know_whose_they_are() -> None:
     """With one sight for all: hidden states are alike, outputs are not, and each is that agent's own layers'."""
     recipe: Any = methods.recipe("hypermarl@qmix")

@@ -289,6 +289,7 @@ def test_independent_learners_have_the_same_targets() -> None:
     np.testing.assert_allclose(loss, np.mean(error**2), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_soft_targets_move_a_little() -> None:
     options = {"num_envs": 4, "update_interval": 4 * LIMIT, "batch_size": 4}
     before, after = Frozen({**options, "target_update": "soft", "target_update_rate": 0.25}).run(1)
