@@ -25,6 +25,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from envs.files import user_path
 from experiments import command, credits, individuality, intrinsic_rewards, page, roles
 from marl_jax import ConfigurationError, load_policy
 from marl_jax.plots import learning_curves
@@ -149,7 +150,7 @@ def _target(args: Arguments) -> Path:
     """The path of the page; checks what can be checked before anything is read."""
     if not args.runs:
         raise ConfigurationError("no run is given; name one or more folders of runs.")
-    target = Path(args.out)
+    target = user_path("--out", args.out)
     if target.suffix.lower() not in (".html", ".htm") or not target.parent.is_dir():
         raise ConfigurationError(
             f"--out is {target}; it must be a .html file in a folder that exists."

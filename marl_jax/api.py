@@ -60,37 +60,40 @@ def train(
         ConfigurationError: if a name is unknown, a value is not allowed, `out` cannot be written, there is not memory
             enough or a tracker's package is missing.
     """
-    if isinstance(method, type):
-        method = own_classes.name_of(method)
-    if isinstance(env, MultiAgentEnv):
-        if env_options:
-            raise ConfigurationError(
-                "env_options is given with an environment; give its options where it is made."
-            )
-        env, env_options = describe(env)
+    name = own_classes.name_of(method) if isinstance(method, type) else method
+    task, of_task = _named(env, env_options)
     chosen = make_trackers(trackers)
-    training = options_of("training", {} if training_options is None else training_options)
+    training = _given("training", training_options)
     if total_steps is not None:
         training["total_steps"] = total_steps
-    settings = make_settings(
-        method,
-        env,
-        seeds,
-        seed,
-        {
-            "training": training,
-            "method": {} if method_options is None else method_options,
-            "env": {} if env_options is None else env_options,
-        },
-        preset=preset,
-        init_from=None if init_from is None else str(init_from),
-    )
+    options = {"training": training, "method": _given("method", method_options), "env": of_task}
+    start = None if init_from is None else str(init_from)
+    settings = make_settings(name, task, seeds, seed, options, preset=preset, init_from=start)
     check_settings(settings)
     progress = display(progress)
     directory = None
     if out is not None:
         directory = RunDirectory.create(settings, environment_record(), out)
     return run_training(settings, directory, progress, trackers=chosen)
+
+
+def _given(section: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A section's options; none if None."""
+    return {} if options is None else options_of(section, options)
+
+
+def _named(
+    env: str | MultiAgentEnv[Any], options: Mapping[str, Any] | None
+) -> tuple[str, dict[str, Any]]:
+    """The name and the options of a task, which may be given as an environment."""
+    if not isinstance(env, MultiAgentEnv):
+        return env, _given("env", options)
+    if options:
+        raise ConfigurationError(
+            "env_options is given with an environment; give its options where it is made."
+        )
+    name, own = describe(env)
+    return name, dict(own)
 
 
 def resume(

@@ -22,7 +22,6 @@ from marl_jax.methods.ppo import PPO
 from marl_jax.methods.q_learner import only_q_learner, refuse_separate_agents
 from marl_jax.methods.team import NotNegative, Unit
 from marl_jax.networks import Params, TeamAgent
-from marl_jax.rows import Rows
 from marl_jax.types import Metrics
 
 HISTORY = 100
@@ -115,7 +114,7 @@ class MaskedAgents(PlainAgents):
         weights, thresholds = (flatten_dict(params[name]) for name in ("weights", "thresholds"))
         return {path: (weights[path], thresholds[path]) for path in sorted(thresholds)}
 
-    def masked(self, params: Params) -> tuple[TeamAgent, Params]:
+    def networks(self, params: Params) -> tuple[TeamAgent, Params]:
         """The agents' networks with parameters that partly are their own, and these."""
         shared = flatten_dict(params["weights"])
         own = {path: masked_weights(*layer) for path, layer in self.layers(params).items()}
@@ -139,33 +138,6 @@ class MaskedAgents(PlainAgents):
                 jnp.where(drawn, new, old) for new, old in zip(fresh[path], layer, strict=True)
             )
         return {"weights": unflatten_dict(weights), "thresholds": unflatten_dict(thresholds)}
-
-    def step(
-        self,
-        params: Params,
-        hidden: Float[Array, "B N H"],
-        inputs: Float[Array, "B N I"],
-        latent: Any,
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """One step."""
-        del latent, key, explore
-        team, own = self.masked(params)
-        return team.step(own, hidden, inputs)
-
-    def unroll(
-        self,
-        params: Params,
-        inputs: Float[Array, "T B N I"],
-        latent: Any,
-        key: jax.Array,
-        rows: Rows | None = None,
-    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
-        """All steps."""
-        del latent, key
-        team, own = self.masked(params)
-        return team.unroll(own, inputs, rows)
 
 
 class MaskState(NamedTuple):

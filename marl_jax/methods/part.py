@@ -104,6 +104,10 @@ class PlainAgents:
             return params
         return jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), params)
 
+    def networks(self, params: Params) -> tuple[TeamAgent, Params]:
+        """The networks that act, and with which parameters."""
+        return self.team, params
+
     def latent(self, num_envs: int, key: jax.Array) -> Any:
         """Nothing."""
         del num_envs, key
@@ -125,7 +129,8 @@ class PlainAgents:
     ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
         """One step."""
         del latent, key, explore
-        return self.team.step(params, hidden, inputs)
+        team, params = self.networks(params)
+        return team.step(params, hidden, inputs)
 
     def unroll(
         self,
@@ -137,7 +142,8 @@ class PlainAgents:
     ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
         """All steps."""
         del latent, key
-        return self.team.unroll(params, inputs, rows)
+        team, params = self.networks(params)
+        return team.unroll(params, inputs, rows)
 
 
 @dataclasses.dataclass(frozen=True)
