@@ -250,7 +250,7 @@ def test_worlds_have_these_sizes() -> None:
 def test_bridged_worlds_have_these_sizes() -> None:
     sizes = documented_sizes()
     bridged = set(sizes) - set(envs.own_names())
-    assert len(bridged) == 8
+    assert len(bridged) == 12
     assert all(sizes[world] == sizes_of(world) for world in bridged)
 
 

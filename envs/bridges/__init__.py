@@ -1,4 +1,4 @@
-"""Other libraries' environments as worlds of ours: SMAX and MPE of JaxMARL, one of jumanji, some of gymnax.
+"""Other libraries' environments as worlds of ours: SMAX, MPE and Overcooked of JaxMARL, some of jumanji and gymnax.
 
 >>> env = bridged_class("smax/3m")()
 
@@ -10,6 +10,7 @@ import functools
 import importlib
 import io
 import sys
+import warnings
 from typing import Any
 
 from envs.base import MultiAgentEnv
@@ -45,10 +46,32 @@ _MPE = {
         "one knows the goal and speaks, the other listens and moves",
     ),
     "simple_adversary": ("SimpleAdversary", "good agents hide their target from an adversary"),
+    "simple_reference": ("SimpleReference", "each knows the other's goal, both speak and move"),
+    "simple_tag": ("SimpleTag", "slow hunters catch faster prey"),
 }
 
+# Kitchen of Overcooked -> what it is like.
+_OVERCOOKED = {
+    "cramped_room": "two cooks in one small kitchen",
+    "asymm_advantages": "two kitchens, each near to other things",
+    "coord_ring": "a ring in which two cooks must go the same way",
+    "forced_coord": "two kitchens, neither with all it takes",
+    "counter_circuit": "a long ring, and a counter to hand things over",
+}
 
-_JUMANJI = {"lbf": "level-based foraging: food that only enough agents can lift together"}
+# Task of jumanji -> (module, class, what it is about).
+_JUMANJI = {
+    "lbf": (
+        "jumanji_lbf",
+        "LevelBasedForaging",
+        "level-based foraging: food that only enough agents can lift together",
+    ),
+    "rware": (
+        "jumanji_rware",
+        "RobotWarehouse",
+        "robots fetch shelves without running into each other",
+    ),
+}
 
 _GYMNAX = {
     "CartPole-v1": "a pole is kept upright",
@@ -63,8 +86,9 @@ _GYMNAX = {
 
 _FAMILIES = {
     "gymnax": {task: f"gymnax, one agent: {text}." for task, text in _GYMNAX.items()},
-    "jumanji": {task: f"jumanji: {text}." for task, text in _JUMANJI.items()},
+    "jumanji": {task: f"jumanji: {text}." for task, (_, _, text) in _JUMANJI.items()},
     "mpe": {task: f"MPE: {text}." for task, (_, text) in _MPE.items()},
+    "overcooked": {task: f"Overcooked: {text}." for task, text in _OVERCOOKED.items()},
     "smax": {task: f"SMAX: {text}." for task, text in _SMAX.items()},
 }
 
@@ -98,12 +122,16 @@ def bridged_class(name: str) -> type[MultiAgentEnv[Any]]:
     """
     family, task = _split(name)
     if family == "jumanji":
-        return importlib.import_module("envs.bridges.jumanji_lbf").LevelBasedForaging
+        module, kind, _ = _JUMANJI[task]
+        return getattr(importlib.import_module(f"envs.bridges.{module}"), kind)
     if family == "gymnax":
         _require_gymnax()
         single = importlib.import_module("envs.bridges.gymnax_worlds").Gymnax
         return _named(single, name, task=task)
     require_jaxmarl()
+    if family == "overcooked":
+        kitchen = importlib.import_module("envs.bridges.overcooked").Overcooked
+        return _named(kitchen, name, layout=task)
     worlds = importlib.import_module("envs.bridges.jaxmarl")
     if family == "mpe":
         return getattr(worlds, _MPE[task][0])
@@ -159,12 +187,15 @@ def require_jaxmarl() -> None:
     try:
         for name in ("stdout", "__stdout__"):
             setattr(sys, name, silence)
-        importlib.import_module("jaxmarl")
+        with warnings.catch_warnings():
+            # Where brax is installed JaxMARL imports it, and what it needs calls itself outdated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            importlib.import_module("jaxmarl")
     except ModuleNotFoundError as error:
         if error.name != "jaxmarl":
             raise
         raise ConfigurationError(
-            "SMAX and MPE need JaxMARL; install it with, in the clone of marl_jax: "
+            "SMAX, MPE and Overcooked need JaxMARL; install it with, in the clone of marl_jax: "
             'pip install -e ".[jaxmarl]".'
         ) from error
     finally:

@@ -28,7 +28,13 @@ from envs.configuration import Config, Range
 from envs.viewer import Viewer
 
 require_jaxmarl()
-from jaxmarl.environments.mpe import SimpleAdversaryMPE, SimpleSpeakerListenerMPE, SimpleSpreadMPE
+from jaxmarl.environments.mpe import (
+    SimpleAdversaryMPE,
+    SimpleReferenceMPE,
+    SimpleSpeakerListenerMPE,
+    SimpleSpreadMPE,
+    SimpleTagMPE,
+)
 from jaxmarl.environments.mpe.default_params import CONTINUOUS_ACT, DISCRETE_ACT
 from jaxmarl.environments.smax import HeuristicEnemySMAX, Scenario, map_name_to_scenario
 from jaxmarl.environments.smax.heuristic_enemy import (
@@ -45,9 +51,13 @@ __all__ = [
     "SMAXState",
     "SimpleAdversary",
     "SimpleAdversaryConfig",
+    "SimpleReference",
+    "SimpleReferenceConfig",
     "SimpleSpeakerListener",
     "SimpleSpread",
     "SimpleSpreadConfig",
+    "SimpleTag",
+    "SimpleTagConfig",
 ]
 
 _MARINE, _ZEALOT, _ZERGLING = 0, 3, 4
@@ -79,7 +89,7 @@ class _Bridge(MultiAgentEnv[StateT]):
 
     def _setup(self) -> None:
         self.source = self._make_source()
-        self._names = tuple(self.source.agents)
+        self._names = self._players()
         # What JaxMARL declares in `observation_spaces` is not always what it returns.
         views, _ = jax.eval_shape(self.source.reset, jax.random.key(0))
         counts = jnp.array([self._action_size(name) for name in self._names])
@@ -88,6 +98,10 @@ class _Bridge(MultiAgentEnv[StateT]):
         self.time_limit = self.config.time_limit
         self.agents_view_size = max(views[name].size for name in self._names)
         self._own_actions = jnp.arange(self.num_actions) < counts[:, None]
+
+    def _players(self) -> tuple[str, ...]:
+        """JaxMARL's names of the agents that are ours."""
+        return tuple(self.source.agents)
 
     def _agents_view(self, views: dict[str, jax.Array]) -> jax.Array:
         """[N, F], each agent's view with zeros behind it."""
@@ -521,11 +535,11 @@ class MPE(_Bridge[MPEState]):
         )
 
     def _places(self, inner: Any) -> tuple[jax.Array, jax.Array]:
-        """[N, 2] positions of the agents, [L, 2] of the landmarks."""
-        return inner.p_pos[: self.num_agents], inner.p_pos[self.num_agents :]
+        """Positions: [N, 2] of all of JaxMARL's agents, [L, 2] of the landmarks."""
+        return inner.p_pos[: self.source.num_agents], inner.p_pos[self.source.num_agents :]
 
     def _global_state(self, inner: Any) -> jax.Array:
-        velocities = inner.p_vel[: self.num_agents]
+        velocities = inner.p_vel[: self.source.num_agents]
         parts = [inner.p_pos, velocities, *self._hidden(inner)]
         return jnp.concatenate([part.ravel() for part in parts])
 
@@ -782,6 +796,207 @@ class SimpleAdversary(MPE):
         from envs.bridges.viewer import SimpleAdversaryViewer
 
         return SimpleAdversaryViewer(self.source, self.time_limit)
+
+
+@dataclasses.dataclass(frozen=True)
+class SimpleReferenceConfig(MPEConfig):
+    """Options of `SimpleReference`.
+
+    Attributes:
+        local_ratio: the share of an agent's own part in its reward; the rest is the mean of both. [R: 0.5]
+    """
+
+    local_ratio: Annotated[float, Range(minimum=0.0, maximum=1.0)] = 0.5
+
+
+class SimpleReference(MPE):
+    """Simple reference: two agents move and speak, and each knows the other's goal.
+
+    Physics, end and chance are those of `MPE`. Tags as there.
+
+    Actions [R], [2] int32: moving action + 5 times one of ten words; `action_mask` [2, 50] is all true. With
+    `continuous_actions` the force (2), then ten numbers a, of which (1 + a) / 2 is said [S].
+
+    Reward [R], [2] float32: an agent's own part is minus the distance between the *other* and the other's goal, which
+    is one of three landmarks. It earns `local_ratio` of it, and of the mean of both parts the rest.
+
+    Observation [R]: `agents_view` [2, 21] float32: own velocity (2), offsets to the landmarks (6), 0.75 at the number
+    of the other's goal, 0.25 elsewhere (3), what the other said in the last step (10). Nothing in it says which agent
+    it is.
+
+    `global_state` [40] float32 [S]: positions of agents and landmarks (10), velocities of agents (4), both goals
+    one-hot (6), what both said, zeros at first (20).
+
+    `extras` [S]: `distance` float32, of the agents to their goals, the mean, now; `reached` int32, how many of them are
+    within 0.1.
+
+    `scripted_action`: each says the other's goal and goes to its own.
+    """
+
+    Config: ClassVar[type[Config]] = SimpleReferenceConfig
+
+    def _make_source(self) -> SimpleReferenceMPE:
+        return SimpleReferenceMPE(local_ratio=self.config.local_ratio, **self._source_options)
+
+    def _action_size(self, name: str) -> int:
+        if self.continuous_actions:
+            return 2 + int(self.source.dim_c)
+        return super()._action_size(name)
+
+    def _source_action(self, name: str, action: jax.Array) -> jax.Array:
+        if not self.continuous_actions:
+            return action
+        return jnp.concatenate([super()._source_action(name, action), (1.0 + action[2:]) / 2])
+
+    def scripted_action(self, state: MPEState) -> jax.Array:
+        """Each says the other's goal and goes to its own.
+
+        Args:
+            state: the state, of which it sees everything (nobody waits for a word).
+
+        Returns:
+            [2] int32, or continuous actions.
+        """
+        inner = state.inner
+        agents, landmarks = self._places(inner)
+        moves = jax.vmap(_steer)(agents, inner.p_vel[: self.num_agents], landmarks[inner.goal])
+        words = inner.goal[::-1]
+        if not self.continuous_actions:
+            return (moves + len(_DIRECTIONS) * words).astype(jnp.int32)
+        said = 2.0 * jax.nn.one_hot(words, self.source.dim_c) - 1.0
+        return jnp.concatenate([jnp.asarray(_DIRECTIONS)[moves], said], axis=-1)
+
+    def _hidden(self, inner: Any) -> tuple[jax.Array, ...]:
+        return jax.nn.one_hot(inner.goal, self.source.num_landmarks), inner.c
+
+    def _measure(self, inner: Any) -> dict[str, jax.Array]:
+        agents, landmarks = self._places(inner)
+        distances = jnp.linalg.norm(agents - landmarks[inner.goal], axis=1)
+        return {
+            "distance": distances.mean(),
+            "reached": jnp.sum(distances < REACHED, dtype=jnp.int32),
+        }
+
+    def _make_viewer(self) -> Viewer[MPEState]:
+        from envs.bridges.viewer import SimpleReferenceViewer
+
+        return SimpleReferenceViewer(self.source, self.time_limit)
+
+
+@dataclasses.dataclass(frozen=True)
+class SimpleTagConfig(MPEConfig):
+    """Options of `SimpleTag`.
+
+    Attributes:
+        num_hunters: how many hunters, JaxMARL's adversaries. [R: 3]
+        num_prey: how much prey, JaxMARL's good agents. [R: 1]
+        num_obstacles: how many landmarks, which nobody can pass. [R: 2]
+        prey: "scripted": the agents are the hunters, and the prey flees by a rule [S]; "learns": the prey are agents
+            too, behind the hunters, as in JaxMARL [R].
+    """
+
+    num_hunters: Annotated[int, Range(minimum=1, maximum=1000)] = 3
+    num_prey: Annotated[int, Range(minimum=1, maximum=1000)] = 1
+    num_obstacles: Annotated[int, Range(minimum=1, maximum=1000)] = 2
+    prey: Literal["scripted", "learns"] = "scripted"
+
+
+class SimpleTag(MPE):
+    """Simple tag, or predator and prey: slow hunters are paid for touching faster prey.
+
+    End and chance are those of `MPE`, physics and moving actions too, but that nothing passes through anything, a
+    hunter gains 0.3 and is at most 1.0 fast, prey 0.4 and 1.3 [R]. Tags as there.
+
+    Agents: the hunters; with `prey="learns"` the prey behind them. Scripted prey takes the moving action after which
+    the nearest hunter is farthest, and loses twice its way beyond 0.9 from the middle [S].
+
+    Actions, [N] int32: the five moving actions; `action_mask` [N, 5] is all true.
+
+    Reward [R], [N] float32: 10 to every hunter for each pair of hunter and prey that touch. Prey loses 10 for each
+    hunter that touches it, and more and more beyond 0.9 from the middle along an axis.
+
+    Observation [R]: `agents_view` [N, F] float32: own velocity (2) and position (2), offsets to the obstacles, offsets
+    to the others in order of their number; a hunter also sees the velocity of the last prey (2), in whose place prey
+    has padding [S]. Nothing in it says which hunter it is.
+
+    `global_state` float32 [S]: positions of hunters, prey and obstacles, velocities of hunters and prey.
+
+    `extras` [S]: `catches` int32, touching pairs of hunter and prey, summed over the steps so far; it is the headline.
+
+    `scripted_action`: every hunter runs at the prey that is nearest to it, prey as above.
+    """
+
+    Config: ClassVar[type[Config]] = SimpleTagConfig
+    headline: ClassVar[str | None] = "catches"
+    totalled: ClassVar[tuple[str, ...]] = ("catches",)
+
+    def _make_source(self) -> SimpleTagMPE:
+        config = self.config
+        return SimpleTagMPE(
+            num_good_agents=config.num_prey,
+            num_adversaries=config.num_hunters,
+            num_obs=config.num_obstacles,
+            **self._source_options,
+        )
+
+    def _players(self) -> tuple[str, ...]:
+        if self.config.prey == "learns":
+            return super()._players()
+        return tuple(self.source.adversaries)
+
+    def _play(self, key: jax.Array, inner: Any, action: jax.Array) -> tuple[Any, Any, jax.Array]:
+        everybody = dict(zip(self._names, action, strict=True))
+        if self.config.prey == "scripted":
+            everybody |= dict(zip(self.source.good_agents, self._flee(inner), strict=True))
+        actions = {name: self._source_action(name, one) for name, one in everybody.items()}
+        views, inner, rewards, _, _ = self.source.step_env(key, inner, actions)
+        return views, inner, jnp.stack([rewards[name] for name in self._names])
+
+    def scripted_action(self, state: MPEState) -> jax.Array:
+        """Hunters run at the nearest prey, prey runs away.
+
+        Args:
+            state: the state, of which all see everything.
+
+        Returns:
+            [N] int32, or continuous actions.
+        """
+        inner, n = state.inner, self.config.num_hunters
+        agents, _ = self._places(inner)
+        hunters, prey = agents[:n], agents[n:]
+        nearest = prey[_distances(hunters, prey).argmin(axis=1)]
+        chase = self._moves(jax.vmap(_steer)(hunters, inner.p_vel[:n], nearest))
+        if self.config.prey == "scripted":
+            return chase
+        return jnp.concatenate([chase, self._flee(inner)])
+
+    def _flee(self, inner: Any) -> jax.Array:
+        """[prey], the prey's actions: the nearest hunter far away, but not far outside."""
+        agents, n = self._places(inner)[0], self.config.num_hunters
+        ahead = agents + 0.1 * inner.p_vel[: len(agents)]
+        hunters, prey = ahead[:n], ahead[n:]
+        pushed = 0.75 * inner.p_vel[n : len(agents), None] + 0.4 * _DIRECTIONS
+        places = prey[:, None] + 0.3 * pushed
+        nearest = jnp.linalg.norm(places[:, :, None] - hunters, axis=-1).min(axis=-1)
+        outside = jnp.maximum(jnp.abs(places) - 0.9, 0.0).sum(axis=-1)
+        return self._moves(jnp.argmax(nearest - 2.0 * outside, axis=-1).astype(jnp.int32))
+
+    def _hidden(self, inner: Any) -> tuple[jax.Array, ...]:
+        return ()
+
+    def _measure(self, inner: Any) -> dict[str, jax.Array]:
+        agents, n = self._places(inner)[0], self.config.num_hunters
+        reach = self.source.rad[0] + self.source.rad[n]
+        touching = _distances(agents[:n], agents[n:]) < reach
+        return {"catches": jnp.sum(touching, dtype=jnp.int32)}
+
+    def _extras(self, state: MPEState, now: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return {"catches": state.totals["catches"]}
+
+    def _make_viewer(self) -> Viewer[MPEState]:
+        from envs.bridges.viewer import SimpleTagViewer
+
+        return SimpleTagViewer(self.source, self.time_limit)
 
 
 def _distances(ours: jax.Array, theirs: jax.Array) -> jax.Array:

@@ -484,6 +484,64 @@ class SimpleAdversaryViewer(_MPEViewer):
         return f"to the target: good {nearest:.2f}, adversary {distance:.2f}", things
 
 
+class SimpleReferenceViewer(_MPEViewer):
+    """Draws both agents with their words, and the numbered landmarks."""
+
+    name = "MPE simple_reference"
+    aim = "aim: each finds its goal, which only the other knows"
+    legend = (AGENT, Look("landmark 0, 1, 2", "012", "diamond", SKY_BLUE))
+
+    def _things(self, inner: Any) -> tuple[str, list[Thing]]:
+        agents, landmarks = self._places(inner)
+        things = [Thing(self.legend[1], place, 0.1, str(i)) for i, place in enumerate(landmarks)]
+        words = [str(int(c.argmax())) if c.any() else "nothing" for c in inner.c]
+        for i, place in enumerate(agents):
+            says = f"says {words[i]}"
+            things.append(Thing(AGENT, place, self._radius, _letter(i), says=says))
+        goals = "    ".join(
+            f"{_letter(i)} to {int(goal)}: {math.dist(agents[i], landmarks[int(goal)]):.2f}"
+            for i, goal in enumerate(inner.goal)
+        )
+        return goals, things
+
+
+class SimpleTagViewer(_MPEViewer):
+    """Draws hunters, prey and obstacles, and who touches whom."""
+
+    name = "MPE simple_tag"
+    aim = "aim: the hunters touch the prey, which is faster"
+    legend = (
+        Look("hunter", "ABC", "disc", VERMILLION),
+        Look("prey", "*", "disc", GREEN),
+        Look("obstacle", "o", "disc", GREY),
+        TOUCHING,
+    )
+
+    def __init__(self, source: Any, time_limit: int) -> None:
+        """See the base class."""
+        super().__init__(source, time_limit)
+        self._hunters = source.num_adversaries
+        self._prey_radius = float(source.rad[self._hunters])
+        self._obstacle_radius = float(source.rad[-1])
+
+    def _things(self, inner: Any) -> tuple[str, list[Thing]]:
+        agents, obstacles = self._places(inner)
+        hunters, prey = agents[: self._hunters], agents[self._hunters :]
+        hunter, chased, obstacle, ring = self.legend
+        things = [Thing(obstacle, place, self._obstacle_radius) for place in obstacles]
+        things += [Thing(chased, place, self._prey_radius) for place in prey]
+        things += [
+            Thing(hunter, place, self._radius, _letter(i)) for i, place in enumerate(hunters)
+        ]
+        reach, caught = self._radius + self._prey_radius, 0
+        for place in prey:
+            touching = sum(math.dist(place, other) < reach for other in hunters)
+            caught += touching
+            if touching:
+                things.append(Thing(ring, place, self._prey_radius))
+        return f"touching now {caught}", things
+
+
 def _letter(agent: int) -> str:
     """An agent's letter; beyond the alphabet it is a sign."""
     return AGENT_NAMES[agent] if agent < len(AGENT_NAMES) else "#"

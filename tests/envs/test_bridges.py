@@ -5,7 +5,7 @@ import importlib.util
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,18 +21,15 @@ from envs import bridges
 needs_jaxmarl = pytest.mark.skipif(
     importlib.util.find_spec("jaxmarl") is None, reason="JaxMARL is not installed"
 )
-MPE_TASKS = ("simple_spread", "simple_speaker_listener", "simple_adversary")
+MPE_TASKS = (
+    "simple_spread",
+    "simple_speaker_listener",
+    "simple_adversary",
+    "simple_reference",
+    "simple_tag",
+)
 MID, LAST = 1, 2
 STOP, ATTACK_0 = 4, 5
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compile_quickly() -> Iterator[None]:
-    """Most of this module's time goes into compiling what then runs for a moment."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def make(name: str, **options: Any) -> Any:
@@ -435,7 +432,7 @@ def test_a_state_worked_out_by_hand() -> None:
 
 # --- MPE beside JaxMARL ---
 
-OPTIONS = {"simple_spread": {"local_ratio": 0.25}}
+OPTIONS = {"simple_spread": {"local_ratio": 0.25}, "simple_reference": {"local_ratio": 0.25}}
 
 
 @pytest.fixture(
@@ -445,7 +442,8 @@ OPTIONS = {"simple_spread": {"local_ratio": 0.25}}
 def particles(request: pytest.FixtureRequest) -> Played:
     """Half of the episodes with random actions, half with the scripted ones."""
     task = request.param
-    env = make(f"mpe/{task}", **OPTIONS.get(task, {}))
+    ours = {"prey": "learns"} if task == "simple_tag" else {}
+    env = make(f"mpe/{task}", **OPTIONS.get(task, {}), **ours)
     import jaxmarl
 
     version = "v4" if task == "simple_speaker_listener" else "v3"
@@ -485,9 +483,12 @@ def test_mpe_equals_jaxmarl(particles: Played) -> None:
     batch = inner.p_pos.shape[:2]
     parts = [inner.p_pos.reshape(*batch, -1), inner.p_vel[:, :, :n].reshape(*batch, -1)]
     if inner.goal is not None:
-        parts.append(np.eye(inner.p_pos.shape[2] - n, dtype=np.float32)[inner.goal])
+        goals = np.eye(inner.p_pos.shape[2] - n, dtype=np.float32)[inner.goal]
+        parts.append(goals.reshape(*batch, -1))
     if "speaker_0" in particles.names:
         parts.append(inner.c[:, :, 0])
+    if particles.env.num_actions == 50:
+        parts.append(inner.c.reshape(*batch, -1))
     expected = np.concatenate(parts, axis=-1)
     np.testing.assert_array_equal(particles.timesteps.observation.global_state, expected)
 
@@ -497,8 +498,9 @@ def test_mpe_equals_jaxmarl(particles: Played) -> None:
     "task",
     [
         "simple_spread",
-        pytest.param("simple_speaker_listener", marks=pytest.mark.slow),
-        pytest.param("simple_adversary", marks=pytest.mark.slow),
+        "simple_speaker_listener",
+        "simple_adversary",
+        "simple_tag",
     ],
 )
 @pytest.mark.slow
@@ -572,6 +574,24 @@ def test_mpe_measures_what_it_says(particles: Played) -> None:
         near(reward, -np.stack([gap**2] * 2, -1))
         assert final["reached"][scripted].all()
         assert final["reached"][~scripted].mean() < 0.2
+    elif particles.env.config.__class__.__name__ == "SimpleReferenceConfig":
+        goal = particles.inner.goal[:, 1:, :, None]
+        gap = np.linalg.norm(agents - np.take_along_axis(landmarks, goal, axis=2), axis=-1)
+        near(extras["distance"], gap.mean(-1))
+        np.testing.assert_array_equal(extras["reached"], (gap < 0.1).sum(-1))
+        # An agent's own part is where the other stands.
+        near(reward, -0.25 * gap[..., ::-1] - 0.75 * gap.mean(-1, keepdims=True))
+        assert (final["reached"][scripted] == 2).all()
+        assert final["reached"][~scripted].mean() < 0.2
+    elif particles.env.config.__class__.__name__ == "SimpleTagConfig":
+        gap = np.linalg.norm(agents[:, :, :3] - agents[:, :, 3:], axis=-1)
+        near(reward[..., :3], 10.0 * (gap < 0.125).sum(-1, keepdims=True) * np.ones(3))
+        catches = np.cumsum((gap < 0.125).sum(-1), axis=1)
+        np.testing.assert_array_equal(extras["catches"], catches)
+        outside = np.abs(agents[:, :, 3]) > 0.9
+        caught_inside = (gap < 0.125).any(-1) & ~outside.any(-1)
+        assert (reward[..., 3][caught_inside] <= -10.0).all()
+        assert final["catches"][scripted].mean() > 1.0 > final["catches"][~scripted].mean()
     else:
         gap = np.linalg.norm(agents - goals(particles)[:, :, None], axis=-1)
         adversary, good = gap[:, :, 0], gap[:, :, 1:].min(-1)
@@ -614,6 +634,28 @@ def test_mpe_comes_in_other_sizes() -> None:
     assert (env.num_agents, env.agents_view_size) == (4, 2 + 6 + 6)
     assert env.global_state_size == 8 + 6 + 8 + 3
     assert jax.eval_shape(env.scripted_action, jax.eval_shape(env.reset, jax.random.key(0))[0])
+
+
+@needs_jaxmarl
+@pytest.mark.slow
+def test_scripted_prey_does_what_prey_that_learns_does_by_the_script() -> None:
+    """The same catches, with the prey among the agents or not."""
+    scripted, learns = (make("mpe/simple_tag", prey=prey) for prey in ("scripted", "learns"))
+    assert (scripted.num_agents, learns.num_agents) == (3, 4)
+    state, first = scripted.reset(jax.random.key(3))
+    other, other_first = learns.reset(jax.random.key(3))
+    np.testing.assert_array_equal(
+        first.observation.agents_view, other_first.observation.agents_view[:3]
+    )
+    steps = [jax.jit(env.step) for env in (scripted, learns)]
+    for _ in range(25):
+        action = learns.scripted_action(other)
+        np.testing.assert_array_equal(scripted.scripted_action(state), action[:3])
+        state, timestep = steps[0](state, action[:3])
+        other, other_timestep = steps[1](other, action)
+        np.testing.assert_allclose(timestep.reward, other_timestep.reward[:3])
+        np.testing.assert_allclose(state.inner.p_pos, other.inner.p_pos, atol=1e-6)
+    assert timestep.last()
 
 
 @needs_jaxmarl
@@ -752,7 +794,7 @@ def run(program: str) -> str:
 
 def test_without_jaxmarl_a_sentence_says_what_to_install() -> None:
     sentence = (
-        "SMAX and MPE need JaxMARL; install it with, in the clone of marl_jax: "
+        "SMAX, MPE and Overcooked need JaxMARL; install it with, in the clone of marl_jax: "
         'pip install -e ".[jaxmarl]".'
     )
     assert run(WITHOUT).splitlines() == [sentence] * 3

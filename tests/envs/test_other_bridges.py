@@ -1,5 +1,6 @@
-"""Worlds of jumanji and gymnax beside their sources."""
+"""Worlds of jumanji, gymnax and JaxMARL beside their sources."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -133,3 +134,129 @@ def test_a_time_limit_is_a_truncation() -> None:
         state, timestep = env.step(state, jnp.array([0]))
     assert timestep.last()
     assert float(timestep.discount[0]) == 1.0
+
+
+def test_overcooked_is_jaxmarls() -> None:
+    """The same views, rewards and kitchens, up to a soup that is delivered."""
+    pytest.importorskip("jaxmarl")
+    from jaxmarl.environments.overcooked import Overcooked, overcooked_layouts
+
+    env = envs.make("overcooked/asymm_advantages", shaped_reward=0.5, time_limit=60)
+    with pytest.warns(DeprecationWarning, match="OvercookedV2"):
+        source = Overcooked(overcooked_layouts["asymm_advantages"], max_steps=60)
+    state, first = env.reset(jax.random.key(0))
+    _, reset_key = jax.random.split(jax.random.key(0))
+    seen, inner = source.reset(reset_key)
+    scale = np.where(np.arange(26) == 20, 0.05, 1.0)
+    ours, script, theirs = jax.jit(env.step), jax.jit(env.scripted_action), jax.jit(source.step_env)
+    paid, timestep = 0.0, first
+    for _ in range(60):
+        for name, view in zip(source.agents, timestep.observation.agents_view, strict=True):
+            np.testing.assert_allclose(view, (np.asarray(seen[name]) * scale).ravel(), rtol=1e-6)
+        action = script(state)
+        state, timestep = ours(state, action)
+        actions = dict(zip(source.agents, action, strict=True))
+        seen, inner, reward, _, info = theirs(jax.random.key(0), inner, actions)
+        shaped = [0.5 * float(info["shaped_reward"][name]) for name in source.agents]
+        np.testing.assert_allclose(timestep.reward, reward["agent_0"] + np.array(shaped))
+        np.testing.assert_array_equal(state.inner.maze_map, inner.maze_map)
+        paid += float(reward["agent_0"])
+    assert timestep.last()
+    assert (timestep.discount == 1.0).all()
+    assert paid == 20.0 * int(timestep.extras["soups"]) > 0.0
+    assert f"{int(timestep.extras['soups'])} soups" in env.text(state)
+
+
+KITCHENS = [name for name in envs.names() if name.startswith("overcooked/")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KITCHENS)
+def test_overcooked_keeps_the_contract(name: str) -> None:
+    pytest.importorskip("jaxmarl")
+    env = envs.make(name, time_limit=50)
+    envs.check_environment(env, jax.random.key(0), 2)
+    # Parted cooks can hand nothing over by going where it lies.
+    soups = played(envs.make(name, shaped_reward=0.0), 8, script=True)[0].mean() / 20
+    assert soups == 0.0 if name.endswith("forced_coord") else soups > 1.0
+
+
+@pytest.mark.slow
+def test_rware_is_jumanjis() -> None:
+    """The same places, views, masks and rewards; a collision ends it, the time limit cuts it off."""
+    from jumanji.environments.routing.robot_warehouse.env import RobotWarehouse
+
+    env, source = envs.make("jumanji/rware"), RobotWarehouse()
+    envs.check_environment(envs.make("jumanji/rware", time_limit=20), jax.random.key(0), 2)
+    ours, theirs = jax.jit(env.step), jax.jit(source.step)
+    ended = False
+    for seed in range(8):
+        key = jax.random.key(seed)
+        state, timestep = env.reset(key)
+        other, other_timestep = source.reset(key)
+        for step in range(60):
+            seen, expected = timestep.observation, other_timestep.observation
+            view = np.asarray(expected.agents_view, np.float32)
+            view[:, :2] /= 20
+            np.testing.assert_allclose(seen.agents_view, view, rtol=1e-6)
+            np.testing.assert_array_equal(seen.action_mask, expected.action_mask)
+            assert bool(timestep.last()) == bool(other_timestep.last())
+            if timestep.last():
+                assert (timestep.discount == 0.0).all()
+                ended = True
+                break
+            action = env.random_action(jax.random.fold_in(key, step), seen.action_mask)
+            state, timestep = ours(state, action)
+            other, other_timestep = theirs(other, action)
+            np.testing.assert_array_equal(timestep.reward, float(other_timestep.reward))
+    assert ended
+
+
+def test_a_shelf_that_is_asked_for_pays_when_it_is_brought() -> None:
+    from jumanji.environments.routing.robot_warehouse import constants
+
+    env = envs.make(
+        "jumanji/rware", num_agents=2, shelf_rows=1, column_height=2, request_queue_size=2
+    )
+    state, _ = env.reset(jax.random.key(0))
+    inner = state.inner
+    goal_column, goal_row = (int(x) for x in env.source.goals[0])
+    wanted = int(inner.request_queue[0])
+    # Robot 0 stands before the goal with the shelf and looks at it; robot 1 stands in a corner.
+    agents, shelves = inner.agents, inner.shelves
+    rows = agents.position.x.at[:].set(jnp.array([goal_row - 1, 0]))
+    columns = agents.position.y.at[:].set(jnp.array([goal_column, 0]))
+    grid = inner.grid.at[:, :, :].set(0)
+    grid = grid.at[constants._AGENTS, rows, columns].set(jnp.array([1, 2]))
+    grid = grid.at[constants._SHELVES, goal_row - 1, goal_column].set(wanted + 1)
+    place = shelves.position._replace(
+        x=shelves.position.x.at[wanted].set(goal_row - 1),
+        y=shelves.position.y.at[wanted].set(goal_column),
+    )
+    inner = inner.replace(
+        grid=grid,
+        agents=agents._replace(
+            position=agents.position._replace(x=rows, y=columns),
+            direction=jnp.array([2, 2], agents.direction.dtype),
+            is_carrying=agents.is_carrying.at[0].set(1),
+        ),
+        shelves=shelves._replace(position=place),
+        action_mask=jnp.ones((2, 5), bool),
+    )
+    state = dataclasses.replace(state, inner=inner)
+    state, timestep = jax.jit(env.step)(state, jnp.array([1, 0]))
+    np.testing.assert_array_equal(timestep.reward, [1.0, 1.0])
+    assert int(timestep.extras["delivered"]) == 1
+    assert "1 delivered" in env.text(state)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"shelf_columns": 2}, "shelf_columns is 2; it must be an odd number."),
+        ({"request_queue_size": 500}, "request_queue_size is 500; it must be below 80,"),
+    ],
+)
+def test_rware_refuses_what_cannot_be_built(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        envs.make("jumanji/rware", **options)
