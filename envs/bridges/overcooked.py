@@ -96,6 +96,9 @@ class Overcooked(MultiAgentEnv[OvercookedState]):
 
     Attributes:
         layout: JaxMARL's name of the kitchen.
+        source: JaxMARL's environment.
+        floor: [H, W] bool, where a cook can stand.
+        places: by what lies there (onion_pile, plate_pile, pot, goal), [K, 2] (x, y).
     """
 
     Config: ClassVar[type[Config]] = OvercookedConfig
@@ -117,11 +120,11 @@ class Overcooked(MultiAgentEnv[OvercookedState]):
         layout = overcooked_layouts[self.layout]
         self.floor = np.ones((self.source.height, self.source.width), bool)
         self.floor.ravel()[np.asarray(layout["wall_idx"])] = False
-        # By what lies there: [K, 2] (x, y) of the places, [K, H, W] steps from each cell until one stands before it.
         self.places = {
             name: np.stack(divmod(np.asarray(layout[f"{name}_idx"]), self.source.width)[::-1], -1)
             for name in ("onion_pile", "plate_pile", "pot", "goal")
         }
+        # [K, H, W], steps from each cell until one stands before a place.
         self._ways = {
             name: np.stack([_steps_to(place, self.floor) for place in places])
             for name, places in self.places.items()
