@@ -138,23 +138,24 @@ _METHODS: dict[str, Recipe] = {
     "vdn": Recipe(VDNMethod),
 }
 
-_PARTS: dict[str, tuple[type[Part], ...]] = {
-    "cds": (Heads,),
-    "cia": (Identities,),
-    "edti": (DecisionInfluence,),
-    "eiti": (TransitionInfluence,),
-    "eoi": (IntrinsicValues, Recognition),
-    "eoi_released": (IntrinsicExploration,),
-    "gre": (UnequalCredits,),
-    "hypermarl": (Hypernetworks,),
-    "kaleidoscope": (Masks,),
-    "liir": (LearnedReward,),
-    "maven": (Latent,),
-    "roma": (Roles,),
-    "scds": (Predictors,),
-    "social_influence": (ActionInfluence,),
-}
-"""Parts by name, for pairs that no paper has."""
+_PARTS: tuple[type[Part], ...] = (
+    ActionInfluence,
+    DecisionInfluence,
+    Heads,
+    Hypernetworks,
+    Identities,
+    IntrinsicExploration,
+    IntrinsicValues,
+    Latent,
+    LearnedReward,
+    Masks,
+    Predictors,
+    Recognition,
+    Roles,
+    TransitionInfluence,
+    UnequalCredits,
+)
+"""Parts, for pairs that no paper has; of those of one name a backbone takes the first that makes sense on it."""
 
 BACKBONES = ("happo", "ippo", "mappo", "qmix", "qplex", "vdn")
 """Backbones that take them."""
@@ -205,10 +206,11 @@ def backbone_of(name: str) -> str:
 def pairs() -> dict[str, dict[str, str | None]]:
     """By part and backbone, why they make no sense together; None where they do."""
     found: dict[str, dict[str, str | None]] = {}
-    for part, kinds in sorted(_PARTS.items()):
+    for part in sorted({kind.name for kind in _PARTS}):
         found[part] = {}
         for backbone in BACKBONES:
-            refusals = [kind.refusal(_METHODS[backbone].backbone) for kind in kinds]
+            on = _METHODS[backbone].backbone
+            refusals = [kind.refusal(on) for kind in _PARTS if kind.name == part]
             found[part][backbone] = None if None in refusals else refusals[0]
     return found
 

@@ -140,6 +140,7 @@ class TransitionInfluence(Part):
     counts displacements. Both are counted in tables. Who is dead is neither counted nor paid.
     """
 
+    name: ClassVar = "eiti"
     Options: ClassVar[type[Config]] = CountingOptions
 
     @classmethod
@@ -162,7 +163,7 @@ class TransitionInfluence(Part):
     def start(self, key: jax.Array) -> Counts:
         """Empty tables."""
         del key
-        c = self.core.config
+        c = self.config
         return Counts(*map(count_table, 3 * (c.table_bits,) + 2 * (c.joint_table_bits,)))
 
     def rewards(
@@ -174,7 +175,7 @@ class TransitionInfluence(Part):
     ) -> tuple[Counts, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
         """Task, curiosity and influence together; then, if they are values too, the task's and curiosity alone."""
         del env_steps
-        c, task, mask = self.core.config, experience.batch.reward, experience.alive
+        c, task, mask = self.config, experience.batch.reward, experience.alive
         state, rarity, influence = self.count(state, experience.batch, mask > 0)
         curiosity = c.curiosity_weight * rarity
         bonus = c.influence_weight * self.worth(influence, experience)
@@ -198,7 +199,7 @@ class TransitionInfluence(Part):
         del state
         alive = fresh.alive[:-1] & fresh.valid[..., None]
         own, rarity, influence = self.count(own, fresh, alive)
-        c, mask = self.core.config, alive.astype(rarity.dtype)
+        c, mask = self.config, alive.astype(rarity.dtype)
         return own, {
             "curiosity": masked_mean(c.curiosity_weight * rarity, mask),
             "influence_bonus": masked_mean(c.influence_weight * influence.sum(-1), mask),
@@ -207,7 +208,7 @@ class TransitionInfluence(Part):
 
     def bonus(self, learning: Learning) -> tuple[float, Float[Array, "T B N"]]:
         """Curiosity and influence of steps that were counted before, by what has been counted until now."""
-        c, batch = self.core.config, learning.batch
+        c, batch = self.config, learning.batch
         own = learning.state.parts[self.core.parts.index(self)]
         met = Counts(*map(find_keys, own, self.keys(batch)))
         n, (i, j) = self.core.sizes.num_agents, self.pairs
@@ -314,6 +315,7 @@ class WorthOptions(CountingOptions):
 class DecisionInfluence(TransitionInfluence):
     """EDTI's part: influence counts as much as the state is worth to which it brings the other."""
 
+    name: ClassVar = "edti"
     Options: ClassVar[type[Config]] = WorthOptions
 
     @classmethod
@@ -334,7 +336,7 @@ class DecisionInfluence(TransitionInfluence):
         A terminal s' is worth nothing; at a time limit it is the last observation. In either case the authors' code has
         the value of the next episode's first observation.
         """
-        c = self.core.config
+        c = self.config
         extrinsic, curiosity = jnp.moveaxis(self.core.values_of(self, experience)[1:], -1, 0)
         worth = c.extrinsic_weight * extrinsic + c.intrinsic_weight * curiosity
         worth = c.gamma * experience.batch.discount * worth

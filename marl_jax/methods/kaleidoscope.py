@@ -165,6 +165,7 @@ class Masks(Part):
     the mean 0.
     """
 
+    name: ClassVar = "kaleidoscope"
     Options: ClassVar = MaskOptions
 
     @classmethod
@@ -184,7 +185,7 @@ class Masks(Part):
 
     def check(self) -> None:
         """Refuses agents that differ already."""
-        refuse_separate_agents(self.core.config, "kaleidoscope")
+        refuse_separate_agents(self.config, "kaleidoscope")
 
     @property
     def agents(self) -> MaskedAgents:
@@ -204,7 +205,7 @@ class Masks(Part):
 
     def weight(self, state: MaskState) -> Float[Array, ""]:
         """Of the diversity in the loss."""
-        beta, total = self.core.config.diversity_weight, state.diversities.sum()
+        beta, total = self.config.diversity_weight, state.diversities.sum()
         return jnp.where(total > 0, beta * state.value_losses.sum() / total, beta)
 
     def loss(self, learning: Any) -> tuple[jax.Array, Metrics]:
@@ -229,7 +230,7 @@ class Masks(Part):
         key: jax.Array,
     ) -> tuple[MaskState, dict[str, Params]]:
         """Keeps the losses; resets weights when it is time."""
-        c, slot = self.core.config, state.steps % HISTORY
+        c, slot = self.config, state.steps % HISTORY
         agents, value_loss = self.names
         due = (env_steps - state.reset_at >= c.reset_interval) & (env_steps <= c.reset_until)
 

@@ -84,6 +84,7 @@ class RewardState(NamedTuple):
 class LearnedReward(Part):
     """LIIR's intrinsic reward of each agent, learned by meta-gradient."""
 
+    name: ClassVar = "liir"
     Options: ClassVar = RewardOptions
 
     @classmethod
@@ -95,7 +96,7 @@ class LearnedReward(Part):
 
     def check(self) -> None:
         """Refuses advantages that a plain step does not follow."""
-        c = self.core.config
+        c = self.config
         if c.meta_gradient == "step" and c.normalise_advantage == "minibatch":
             raise ConfigurationError(
                 "normalise_advantage is 'minibatch'; it must be 'batch' or 'agent' unless meta_gradient is 'all'."
@@ -114,12 +115,12 @@ class LearnedReward(Part):
     @property
     def network(self) -> MLP:
         """From what one agent sees to a number for each of its actions."""
-        return MLP((*self.core.config.intrinsic_hidden, self.core.sizes.num_actions))
+        return MLP((*self.config.intrinsic_hidden, self.core.sizes.num_actions))
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """Adam, never clipped."""
-        c = self.core.config
+        c = self.config
         return optax.adam(c.intrinsic_lr, eps=c.intrinsic_eps)
 
     def start(self, key: jax.Array) -> RewardState:
@@ -135,7 +136,7 @@ class LearnedReward(Part):
 
     def table(self, eta: Params, inputs: Float[Array, "T B N I"]) -> Float[Array, "T B N A"]:
         """The intrinsic reward of every action."""
-        c = self.core.config
+        c = self.config
         out = apply_per_agent(self.network.apply, eta, inputs, sharing=c.sharing)
         reward: jax.Array = c.intrinsic_bound * jnp.tanh(out / c.intrinsic_bound)
         return reward
@@ -163,7 +164,7 @@ class LearnedReward(Part):
         self, eta: Params, experience: Experience, paid: Float[Array, "T B N"]
     ) -> Float[Array, "T B N"]:
         """R + lambda r_in (Eq. 2)."""
-        weight = self.core.config.intrinsic_weight
+        weight = self.config.intrinsic_weight
         return paid + weight * self.of_taken(eta, experience) if weight else paid
 
     def rewards(
@@ -180,7 +181,7 @@ class LearnedReward(Part):
 
     def learn(self, state: RewardState, lesson: Lesson) -> tuple[RewardState, Metrics]:
         """One step along the meta-gradient."""
-        c, experience = self.core.config, lesson.experience
+        c, experience = self.config, lesson.experience
         if not c.intrinsic_weight:
             return state, {}
         share = self._share(lesson)
@@ -213,7 +214,7 @@ class LearnedReward(Part):
 
     def _share(self, lesson: Lesson) -> Lesson:
         """The episodes that the meta-gradient is taken on."""
-        c = self.core.config
+        c = self.config
         if c.meta_gradient == "all":
             return lesson
         episodes = max(1, round(c.meta_share * lesson.experience.played.shape[1]))
@@ -251,7 +252,7 @@ class LearnedReward(Part):
 
         actor = lesson.before.params["actor"]
         gradient = jax.grad(loss)(actor)
-        return jax.tree.map(lambda x, g: x - self.core.config.inner_lr * g, actor, gradient)
+        return jax.tree.map(lambda x, g: x - self.config.inner_lr * g, actor, gradient)
 
     def outer_objective(self, actor: Params, lesson: Lesson) -> Float[Array, ""]:
         """J of updated policies on what the old ones did (Eq. 8), each agent with its own ratio."""
@@ -264,7 +265,7 @@ class LearnedReward(Part):
 
     def meta_gradient(self, eta: Params, lesson: Lesson) -> tuple[Float[Array, ""], Params]:
         """J of the updated policies, and its gradient in eta, to ascend."""
-        if self.core.config.meta_gradient == "all":
+        if self.config.meta_gradient == "all":
             return jax.value_and_grad(lambda eta: self._after_everything(eta, lesson))(eta)
         before, mask = lesson.before.params["actor"], lesson.experience.chooses
         updated = self.inner_step(eta, lesson)
@@ -272,7 +273,7 @@ class LearnedReward(Part):
         _, change = jax.jvp(
             lambda actor: self.log_prob(actor, lesson.experience), (before,), (direction,)
         )
-        influence = self.core.config.inner_lr * change
+        influence = self.config.inner_lr * change
 
         def through_advantages(eta: Params) -> jax.Array:
             return -policy_gradient_loss(influence, self.proxy_advantage(eta, lesson), mask)

@@ -31,6 +31,8 @@ class OffPolicyConfig(TeamConfig):
 
     agent: Literal["mlp"] = "mlp"
     """Network of one agent: feed-forward, since single steps are drawn from the replay."""
+    head_sizes: tuple[()] = ()
+    """None: there is no memory to put layers behind."""
     sharing: Sharing = "independent"
     """Whether agents share parameters or have their own."""
     observe_last_action: Literal[False] = False

@@ -17,6 +17,7 @@ The backbone's state holds what a part learns.
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -152,9 +153,11 @@ class HeadedAgents(abc.ABC):
 
     Attributes:
         core: the backbone.
+        config: all options, as the part that they are of sees them.
     """
 
     core: Any
+    config: Any
     context_size: ClassVar[int] = 0
 
     @property
@@ -262,13 +265,24 @@ class Part:
     """Base of the parts; by itself it does nothing.
 
     Attributes:
+        name: what it is called where options are given (`--part.NAME.OPTION`); its class's name if it says none.
         Options: its options, which stand beside the backbone's.
-        core: the backbone that learns with it. All options are in `core.config`, the task's sizes in `core.sizes`.
+        core: the backbone that learns with it. The task's sizes are in `core.sizes`.
     """
 
+    name: ClassVar[str]
     Options: ClassVar[type[Config]] = Config
 
     core: Any
+
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__dict__.get("name", cls.__name__)
+
+    @property
+    def config(self) -> Any:
+        """All options, each by its name: the backbone's and other parts', and over them its own."""
+        c = self.core.config
+        return SimpleNamespace(**vars(c) | vars(c.of_part(self.name)))
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
@@ -283,10 +297,10 @@ class Part:
         return {}
 
     @classmethod
-    def options_on(cls, backbone: type) -> tuple[type[Config], ...]:
+    def options_on(cls, backbone: type) -> type[Config]:
         """Its options on a backbone."""
         del backbone
-        return () if cls.Options is Config else (cls.Options,)
+        return cls.Options
 
     def check(self) -> None:
         """Refuses options or tasks that make no sense with it."""

@@ -46,6 +46,7 @@ class ClassifierState(NamedTuple):
 class Recognition(Part):
     """EOI's reward: how surely a classifier tells an agent by what it observes."""
 
+    name: ClassVar = "eoi"
     Options: ClassVar = RecognitionOptions
 
     @classmethod
@@ -55,7 +56,7 @@ class Recognition(Part):
 
     def check(self) -> None:
         """Refuses agents that cannot differ."""
-        c = self.core.config
+        c = self.config
         if c.sharing == "shared" and not c.observe_identity:
             raise ConfigurationError(
                 "observe_identity is False; it must be true where agents share parameters, or they cannot differ."
@@ -64,7 +65,7 @@ class Recognition(Part):
     @property
     def classifier(self) -> Classifier:
         """Which agent is it?"""
-        return Classifier(self.core.config, self.core.sizes)
+        return Classifier(self.config, self.core.sizes)
 
     def start(self, key: jax.Array) -> ClassifierState:
         """Draws the classifier."""
@@ -107,6 +108,6 @@ class Recognition(Part):
             updates, optimizer = classifier.optimizer.update(grads, state.optimizer, state.params)
             return ClassifierState(optax.apply_updates(state.params, updates), optimizer), metrics
 
-        keys = jax.random.split(lesson.key, self.core.config.classifier_steps)
+        keys = jax.random.split(lesson.key, self.config.classifier_steps)
         state, metrics = jax.lax.scan(step, state, keys)
         return state, jax.tree.map(jnp.mean, metrics)

@@ -83,6 +83,7 @@ class ActionInfluence(Part):
     are recurrent and see images; these models are feed-forward, and policies as `agent` has it.
     """
 
+    name: ClassVar = "social_influence"
     Options: ClassVar = ModelOptions
 
     @classmethod
@@ -102,7 +103,7 @@ class ActionInfluence(Part):
     @property
     def network(self) -> MLP:
         """From what one agent sees, and what all do, to the logits of what each does next."""
-        c, s = self.core.config, self.core.sizes
+        c, s = self.config, self.core.sizes
         hidden = (*c.model_hidden, s.num_agents * s.num_actions)
         return MLP(
             hidden,
@@ -124,7 +125,7 @@ class ActionInfluence(Part):
             lambda k: self.network.init(k, jnp.zeros((size,))),
             key,
             s.num_agents,
-            self.core.config.sharing,
+            self.config.sharing,
         )
         return ModelState(params, self.optimizer.init(params))
 
@@ -136,7 +137,7 @@ class ActionInfluence(Part):
         env_steps: Int[Array, ""],
     ) -> tuple[ModelState, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
         """Task, and influence on what others do next; at an episode's last step there is no next."""
-        c = self.core.config
+        c = self.config
         influence = self.influence(state.params, experience)
         others = self._learnable(experience)
         mask = jnp.max(others, axis=-1)
@@ -192,7 +193,7 @@ class ActionInfluence(Part):
             actions: what all agents (last N) do, one-hot, as each agent (first N) is told.
         """
         seen = jnp.concatenate([inputs, actions.reshape(*actions.shape[:-2], -1)], axis=-1)
-        sharing = self.core.config.sharing
+        sharing = self.config.sharing
         logits: jax.Array = apply_per_agent(self.network.apply, params, seen, sharing=sharing)
         return logits.reshape(actions.shape)
 
@@ -226,10 +227,10 @@ class ActionInfluence(Part):
         log_probs = jax.nn.log_softmax(self.predict(params, lessons.inputs, joint))
         right = jnp.sum(log_probs * self._joint(lessons.following), axis=-1)
         own_mean = masked_mean
-        if self.core.config.sharing == "independent":
+        if self.config.sharing == "independent":
             own_mean = jax.vmap(masked_mean, in_axes=2)
         return (
-            -self.core.config.model_weight * jnp.sum(own_mean(right, lessons.mask)),
+            -self.config.model_weight * jnp.sum(own_mean(right, lessons.mask)),
             -masked_mean(right, lessons.mask),
         )
 

@@ -26,9 +26,27 @@ NotNegative = Range(minimum=0)
 Unit = Range(minimum=0, maximum=1)
 
 
+class PartFields(NamedTuple):
+    """Where a part's options are.
+
+    Attributes:
+        kind: the class of its options.
+        fields: by option, the field that holds it: of the same name, or PART_OPTION where something else has that.
+    """
+
+    kind: type[Config]
+    fields: Mapping[str, str]
+
+
 @dataclasses.dataclass(frozen=True)
 class TeamConfig(Config):
-    """The agents."""
+    """The agents.
+
+    Attributes:
+        parts: by name, the parts whose options stand beside these.
+    """
+
+    parts: ClassVar[Mapping[str, PartFields]] = {}
 
     agent: Literal["gru", "mlp"] = "gru"
     """Network of one agent: recurrent, or feed-forward."""
@@ -49,6 +67,13 @@ class TeamConfig(Config):
             raise ConfigurationError(
                 f"head_sizes is {self.head_sizes}; it must be empty unless agent is 'gru'."
             )
+        for name in self.parts:
+            self.of_part(name)
+
+    def of_part(self, name: str) -> Config:
+        """A part's options, by their own names."""
+        kind, fields = self.parts[name]
+        return kind(**{option: getattr(self, field) for option, field in fields.items()})
 
 
 @dataclasses.dataclass(frozen=True)

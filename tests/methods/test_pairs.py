@@ -1,6 +1,7 @@
 """Pairs of parts and backbones that no paper has: which there are, and what they are made of."""
 
 import dataclasses
+import pickle
 from typing import Any
 
 import jax
@@ -9,11 +10,11 @@ import numpy as np
 import pytest
 
 import marl_jax
-from envs.configuration import ConfigurationError
+from envs.configuration import Config, ConfigurationError
 from marl_jax import methods
 from marl_jax.distributions import masked_categorical
 from marl_jax.hashing import count_keys, count_table, find_keys, row_keys
-from marl_jax.methods.part import part_of
+from marl_jax.methods.part import Part, part_of
 from marl_jax.methods.q_learner import Kept, Learning
 from marl_jax.methods.recognition import Recognition
 from marl_jax.rollout import rollout
@@ -57,7 +58,7 @@ def test_what_the_papers_have_is_in_the_table() -> None:
         ("qmix@qmix", "unknown part 'qmix'"),
         ("gre+gre@qmix", "gre\\+gre@qmix has a part twice"),
         ("roma+maven@qmix", "2 parts that bring agents' networks of their own"),
-        ("scds+cds@qmix", "two options named"),
+        ("scds+cds@qmix", "scds\\+cds@qmix has scds twice, since cds builds on it"),
     ],
 )
 def test_what_makes_no_sense_is_refused(name: str, sentence: str) -> None:
@@ -107,6 +108,45 @@ def test_both_parts_pay() -> None:
     np.testing.assert_allclose(
         reward[..., 0], expected[..., 0] + 0.5 * p * experience.alive, rtol=1e-5
     )
+
+
+def test_options_of_one_name_are_each_parts_own() -> None:
+    """Two parts have an influence_weight; what only one has keeps its name."""
+    name = "social_influence+eiti@ippo"
+    given = {
+        "social_influence_influence_weight": 0.25,
+        "eiti_influence_weight": 0.75,
+        "table_bits": 6,
+    }
+    method = make_ppo(name, **given)
+    first, second = method.parts
+    assert (first.config.influence_weight, second.config.influence_weight) == (0.25, 0.75)
+    assert (first.config.lr, second.config.table_bits) == (method.config.lr, 6)
+    assert not hasattr(method.config, "influence_weight")
+    again = pickle.loads(pickle.dumps(method.config))
+    assert (type(again), again) == (type(method.config), method.config)
+    with pytest.raises(ConfigurationError, match="eiti_influence_weight is -1; it must be"):
+        make_ppo(name, eiti_influence_weight=-1)
+
+
+def test_a_parts_own_checks_hold_under_other_names() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Steps(Config):
+        lr: float = 1.0
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.lr > 2.0:
+                raise ConfigurationError("lr is above 2; it must not be.")
+
+    class Own(Part):
+        Options = Steps
+
+    config: Any = methods.Recipe(methods.recipe("ippo").backbone, (Own,)).Config
+    assert config().Own_lr == 1.0
+    assert config().of_part("Own") == Steps()
+    with pytest.raises(ConfigurationError, match="lr is above 2"):
+        config(Own_lr=3.0)
 
 
 def test_recognition_is_paid_to_the_living_and_learned() -> None:
