@@ -70,7 +70,7 @@ class CreditPart(Part):
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
         """Where there is no mixer with parameters."""
-        if issubclass(backbone, QMIXMethod | QPLEXMethod) and backbone.takes_parts:
+        if issubclass(backbone, QMIXMethod | QPLEXMethod):
             return None
         return (
             "it teaches the credits that a mixer gives its agents, which only qmix and qplex learn"

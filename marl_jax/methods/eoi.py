@@ -18,7 +18,11 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action
 from marl_jax.losses import action_values, masked_mean, one_step_targets, td_loss
-from marl_jax.methods.individuality import Classifier, IndividualityOptions
+from marl_jax.methods.individuality import (
+    Classifier,
+    IndividualityOptions,
+    refuse_agents_alike,
+)
 from marl_jax.methods.part import Part, PlainAgents
 from marl_jax.methods.q_learner import Learning, ValueState, only_q_learner
 from marl_jax.methods.team import NotNegative, Positive, Unit
@@ -115,10 +119,7 @@ class Recognised(Part):
     def check(self) -> None:
         """Refuses agents that cannot differ."""
         c = self.config
-        if c.sharing == "shared" and not c.observe_identity:
-            raise ConfigurationError(
-                "observe_identity is False; it must be true where agents share parameters, or they cannot differ."
-            )
+        refuse_agents_alike(c)
         if c.identical_agents and c.sharing == "shared":
             raise ConfigurationError(
                 "identical_agents is True; it must be false where agents share parameters, which are the same anyway."

@@ -16,9 +16,7 @@ from jaxtyping import Array, Float
 
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.part import HeadedAgents, Part
-from marl_jax.methods.ppo import PPO
 from marl_jax.methods.q_learner import (
-    only_q_learner,
     refuse_further_layers,
     refuse_separate_agents,
 )
@@ -137,15 +135,6 @@ class Hypernetworks(Part):
         """What is shared does not know whose it is."""
         del backbone
         return {"observe_identity": False}
-
-    @classmethod
-    def refusal(cls, backbone: type) -> str | None:
-        """Agents share what makes their networks."""
-        if issubclass(backbone, PPO) and not backbone.separate_agents:
-            return None
-        return only_q_learner(backbone) and (
-            "its agents share their networks, so it stands on vdn, qmix, qplex, ippo or mappo"
-        )
 
     def check(self) -> None:
         """Refuses other output layers, and agents that differ already."""

@@ -19,7 +19,7 @@ from envs.configuration import Config, Range
 from marl_jax.lengths import of_all
 from marl_jax.methods.part import Part, PlainAgents
 from marl_jax.methods.ppo import PPO
-from marl_jax.methods.q_learner import only_q_learner, refuse_separate_agents
+from marl_jax.methods.q_learner import refuse_separate_agents
 from marl_jax.methods.team import NotNegative, Unit
 from marl_jax.networks import Params, TeamAgent
 from marl_jax.types import Metrics
@@ -173,15 +173,6 @@ class Masks(Part):
         """Its authors' two layers more behind the memory; first policies with weights above their thresholds (ours)."""
         more = {"policy_gain": 0.1} if issubclass(backbone, PPO) else {}
         return {"head_sizes": (64, 64), **more}
-
-    @classmethod
-    def refusal(cls, backbone: type) -> str | None:
-        """Agents share the weights that they mask."""
-        if issubclass(backbone, PPO) and not backbone.separate_agents:
-            return None
-        return only_q_learner(backbone) and (
-            "its agents share their weights, so it stands on vdn, qmix, qplex, ippo or mappo"
-        )
 
     def check(self) -> None:
         """Refuses agents that differ already."""

@@ -35,7 +35,7 @@ from marl_jax.losses import (
 )
 from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.mappo import HAPPO
-from marl_jax.methods.part import Part
+from marl_jax.methods.part import Paid, Part
 from marl_jax.methods.ppo import Experience, Learner, Lesson, PPOState, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
@@ -92,7 +92,9 @@ class LearnedReward(Part):
         """Only the PPO core pays it, and its agents learn together."""
         if issubclass(backbone, HAPPO):
             return "its gradient goes through a step that all agents take at once, and happo's take turns"
-        return only_ppo(backbone)
+        return only_ppo(backbone) and (
+            "its meta-gradient goes through the policies' step of the PPO core: ippo or mappo"
+        )
 
     def check(self) -> None:
         """Refuses advantages that a plain step does not follow."""
@@ -173,11 +175,11 @@ class LearnedReward(Part):
         experience: Experience,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[RewardState, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
+    ) -> tuple[RewardState, Paid]:
         """The proxy reward, and the task's."""
         del env_steps
         proxy = self.proxy_reward(state.params, experience, paid)
-        return state, proxy, (experience.batch.reward,), {}
+        return state, Paid(proxy, None, {}, (experience.batch.reward,))
 
     def learn(self, state: RewardState, lesson: Lesson) -> tuple[RewardState, Metrics]:
         """One step along the meta-gradient."""

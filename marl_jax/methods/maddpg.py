@@ -20,6 +20,7 @@ from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, gumbel_softmax
 from marl_jax.losses import one_step_targets
 from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
+from marl_jax.methods.part import OWN
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Initialization, Params, apply_per_agent
 from marl_jax.optimizers import make_optimizer
@@ -207,6 +208,7 @@ class DDPG(OffPolicyMethod):
     ) -> tuple[OffPolicyState, Metrics]:
         """One gradient step of critics, then of policies, and the targets after them."""
         sample_key, target_key, actor_key = jax.random.split(key, 3)
+        state, taught = self.teach_parts(state, replay, jax.random.fold_in(key, OWN))
         with jax.named_scope("replay"):
             steps = self.replay.sample_transitions(replay, sample_key, self.config.batch_size)
         batch = self._transitions(state, steps, target_key)
@@ -220,7 +222,7 @@ class DDPG(OffPolicyMethod):
         if self.config.policy_delay > 1:
             due = (state.updates + 1) % self.config.policy_delay == 0
             followed = jax.tree.map(lambda new, old: jnp.where(due, new, old), followed, state)
-        return followed, {**metrics, **of_critic, **of_actor}
+        return followed, {**taught, **metrics, **of_critic, **of_actor}
 
     # What ALITA changes.
 
@@ -231,9 +233,9 @@ class DDPG(OffPolicyMethod):
         inputs: Float[Array, "2 B N I"],
         vectors: Float[Array, "B N A"],
     ) -> Float[Array, "B N"]:
-        """What the critics learn from: the environment's reward."""
-        del state, inputs, vectors
-        return self.config.reward_scale * steps.reward[0]
+        """What the critics learn from: the environment's reward, and what the parts pay."""
+        del inputs, vectors
+        return self.paid(state, steps, self.config.reward_scale * steps.reward[0])
 
     def _prepare(
         self, state: OffPolicyState, context: Any, batch: Transitions, key: jax.Array

@@ -5,8 +5,8 @@ leaves alone does nothing:
 
 - `agents`: what the agents' network is, or is given (roles, latents, heads).
 - `init`, `optimizers`: parameters that the backbone learns with its own, and how.
-- `bonus`: what the team is paid besides the task's reward.
-- `rewards`, `values`: the same on the PPO core, where a critic may learn further values.
+- `bonus`: what agents are paid besides the task's reward, where they learn from a replay.
+- `rewards`, `values`: the same where they learn from fresh episodes; the PPO core's critic may learn further values.
 - `loss`: what is added to the backbone's loss.
 - `start`, `watch`, `learn`, `settle`: what it learns and counts by itself.
 - `explore`: what its agents do besides the backbone's exploration.
@@ -260,6 +260,36 @@ class Steps(NamedTuple):
     parts: tuple[Any, ...] = ()
 
 
+class Episodes(Protocol):
+    """An iteration's episodes on a backbone that learns from them once."""
+
+    @property
+    def batch(self) -> EpisodeBatch:
+        """The episodes."""
+        ...
+
+    @property
+    def alive(self) -> Float[Array, "T B N"]:
+        """1 on the steps of episodes where an agent lives."""
+        ...
+
+
+class Paid(NamedTuple):
+    """What a part makes of the rewards of an iteration's episodes.
+
+    Attributes:
+        reward: what agents are paid with it.
+        bonus: what of it is its own, whose spread is logged beside that of the advantage; None to log nothing.
+        metrics: what to log.
+        values: what each of its `values` sums up.
+    """
+
+    reward: Float[Array, "T B N"]
+    bonus: Float[Array, "T B N"] | None
+    metrics: Metrics
+    values: tuple[jax.Array, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """Base of the parts; by itself it does nothing.
@@ -287,8 +317,9 @@ class Part:
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
         """Why it makes no sense on a backbone: one sentence; None if it does."""
-        del backbone
-        return None
+        if cls.agents is Part.agents or getattr(backbone, "takes_agents", False):
+            return None
+        return "it brings agents' networks of its own, which vdn, qmix, qplex, ippo and mappo take"
 
     @classmethod
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
@@ -335,7 +366,12 @@ class Part:
         """Whether it looks across a batch, so that every episode must have a row of its own."""
         return False
 
-    def bonus(self, learning: Any) -> tuple[float, Float[Array, "T B N"]] | None:
+    @property
+    def drawn(self) -> dict[str, int]:
+        """On single steps of a replay, how many whole episodes its loss draws, by the option that says so; or none."""
+        return {}
+
+    def bonus(self, learning: Any) -> tuple[Any, Float[Array, "T B N"]] | None:
         """What each agent is paid besides the task's reward, which is constant: the weight, and what is weighed."""
         del learning
         return None
@@ -361,7 +397,7 @@ class Part:
         experience: Any,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[Any, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
+    ) -> tuple[Any, Paid]:
         """What agents are paid for an iteration's episodes.
 
         Args:
@@ -371,10 +407,10 @@ class Part:
             env_steps: environment steps learned from so far.
 
         Returns:
-            Its state after them, what they are paid with it, what each of its `values` sums up, and what to log.
+            Its state after them, and what they are paid with it.
         """
         del experience, env_steps
-        return state, paid, (), {}
+        return state, Paid(paid, None, {})
 
     def learn(self, state: Any, lesson: Any) -> tuple[Any, Metrics]:
         """Its state after the backbone has learned from these episodes, and what to log."""
@@ -422,7 +458,7 @@ class Part:
         return action
 
     def watch(self, state: Any, own: Any, fresh: EpisodeBatch) -> tuple[Any, Metrics]:
-        """Looks at an iteration's episodes on the Q-learner, before anything is learned.
+        """Looks at an iteration's episodes where there is a replay, before anything is learned.
 
         Args:
             state: the backbone's.

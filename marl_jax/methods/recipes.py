@@ -57,9 +57,7 @@ class Recipe:
 
     def __call__(self, config: TeamConfig, sizes: Sizes) -> TeamMethod:
         """The method for a task of these sizes."""
-        if not self.parts:
-            return self.backbone(config, sizes)
-        return self.backbone(config, sizes, self.parts)  # type: ignore[call-arg]
+        return self.backbone(config, sizes, self.parts)
 
 
 @functools.cache
@@ -126,6 +124,8 @@ def compose(name: str, kinds: tuple[type[Part], ...], backbones: Mapping[str, Re
     if backbone not in backbones:
         raise unknown_name("backbone", backbone, backbones)
     on = backbones[backbone]
+    if on.backbone.takes_no_parts is not None:
+        raise ConfigurationError(f"{backbone} takes no parts: {on.backbone.takes_no_parts}.")
     chosen = []
     for part in parts.split("+"):
         candidates = [kind for kind in kinds if kind.name == part]

@@ -26,11 +26,9 @@ from marl_jax.losses import (
     specialisation_loss,
 )
 from marl_jax.methods.part import HeadedAgents, Part, history
-from marl_jax.methods.ppo import PPO
 from marl_jax.methods.q_learner import (
     QLearner,
     ValueState,
-    only_q_learner,
     refuse_further_layers,
     refuse_separate_agents,
 )
@@ -218,15 +216,6 @@ class Roles(Part):
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
         """The paper's and its authors' rates, on the Q-learner."""
         return {"num_envs": 8, "update_interval": 800} if issubclass(backbone, QLearner) else {}
-
-    @classmethod
-    def refusal(cls, backbone: type) -> str | None:
-        """Agents share their networks, and differ by their roles."""
-        if issubclass(backbone, PPO) and not backbone.separate_agents:
-            return None
-        return only_q_learner(backbone) and (
-            "its agents share their networks, so it stands on vdn, qmix, qplex, ippo or mappo"
-        )
 
     def check(self) -> None:
         """Refuses other output layers, and agents that differ already."""

@@ -15,9 +15,8 @@ from jaxtyping import Array, Float, Int
 from envs.configuration import Config, Range
 from marl_jax.distributions import masked_categorical
 from marl_jax.losses import masked_mean, social_influence
-from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.influence import require_a_team
-from marl_jax.methods.part import Part
+from marl_jax.methods.part import Paid, Part
 from marl_jax.methods.ppo import ACTIVATIONS, Experience, Lesson, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, hidden_gain, init_per_agent
@@ -88,8 +87,10 @@ class ActionInfluence(Part):
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
-        """Only the PPO core pays it."""
-        return only_ppo(backbone)
+        """Only the PPO core has its passes."""
+        return only_ppo(backbone) and (
+            "its model of others learns in the minibatches of the PPO core: ippo, mappo or happo"
+        )
 
     def check(self) -> None:
         """Refuses a single agent."""
@@ -135,7 +136,7 @@ class ActionInfluence(Part):
         experience: Experience,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[ModelState, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
+    ) -> tuple[ModelState, Paid]:
         """Task, and influence on what others do next; at an episode's last step there is no next."""
         c = self.config
         influence = self.influence(state.params, experience)
@@ -145,17 +146,8 @@ class ActionInfluence(Part):
         weight = jnp.asarray(c.influence_weight, bonus.dtype)
         if c.influence_anneal_steps:
             weight *= jnp.minimum(env_steps / c.influence_anneal_steps, 1.0)
-        reward = paid + weight * bonus
-        advantage = self.core.advantage(experience, reward)
-        return (
-            state,
-            reward,
-            (),
-            {
-                "influence": masked_mean(bonus, mask),
-                "intrinsic_ratio": intrinsic_ratio(weight * bonus, advantage, experience.alive),
-            },
-        )
+        own = weight * bonus
+        return state, Paid(paid + own, own, {"influence": masked_mean(bonus, mask)})
 
     def learn(self, state: ModelState, lesson: Lesson) -> tuple[ModelState, Metrics]:
         """The passes of the policies once more, for the model."""

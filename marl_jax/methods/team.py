@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from envs.base import Observation
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.base import Sizes
+from marl_jax.methods.part import OWN, Agents, Part, PlainAgents
 from marl_jax.networks import GRUAgent, MLPAgent, Params, Sharing, TeamAgent, init_per_agent
 from marl_jax.optimizers import for_each
 from marl_jax.replay import EpisodeReplay, ReplayState
@@ -161,15 +162,30 @@ class TeamMethod(abc.ABC):
 
     Attributes:
         continuous: whether it can learn continuous actions too.
+        takes_no_parts: why it takes no parts; None if it does.
+        takes_agents: whether a part may bring agents that share their parameters.
         config: hyper-parameters.
         sizes: sizes of the task.
+        kinds: the parts that it takes.
     """
 
     Config: ClassVar[type[TeamConfig]]
     continuous: ClassVar[bool] = False
+    takes_no_parts: ClassVar[str | None] = None
+    takes_agents: ClassVar[bool] = False
 
     config: Any
     sizes: Sizes
+    kinds: tuple[type[Part], ...] = ()
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            part.check()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What makes the agents differ."""
+        return tuple(kind(self) for kind in self.kinds)
 
     @property
     def num_envs(self) -> int:
@@ -190,6 +206,25 @@ class TeamMethod(abc.ABC):
     def agent(self) -> TeamAgent:
         """The agents' networks."""
         return self.networks(self.sizes.num_actions)
+
+    @property
+    def agents(self) -> Agents:
+        """What acts: a part's agents, or plain ones."""
+        for part in self.parts:
+            if part.agents is not None:
+                return part.agents
+        return PlainAgents(self.agent, self.agent_input_size)
+
+    def init_parts(self, key: jax.Array) -> tuple[dict[str, Params], tuple[Any, ...], jax.Array]:
+        """Parameters of the parts by name, what each learns and counts by itself, and a key for the others."""
+        keys = (jax.random.fold_in(key, OWN + k) for k in range(len(self.kinds)))
+        states = tuple(part.start(k) for part, k in zip(self.parts, keys, strict=True))
+        params: dict[str, Params] = {}
+        for part in self.parts:
+            drawn = part.init(key)
+            if drawn:
+                params, key = {**params, **drawn}, jax.random.split(key)[0]
+        return params, states, key
 
     def networks(self, outputs: int) -> TeamAgent:
         """Networks with so many outputs; with 0 they put out their hidden states."""
