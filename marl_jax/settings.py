@@ -292,8 +292,7 @@ def _of_method(
             continue
         name = section.removeprefix(PART)
         if name not in parts:
-            known = ", ".join(sorted(parts)) or "it has none"
-            raise ConfigurationError(f"{method} has no part {name!r}; its parts: {known}.")
+            raise unknown_name(f"part of {method}", name, parts or ("none",))
         fields = parts[name].fields
         for option, value in options_of(section, values).items():
             if option not in fields:

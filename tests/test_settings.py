@@ -100,7 +100,7 @@ def test_parts_have_sections(configs: Path) -> None:
     pair: Any = make_settings("eiti+eoi@mappo", "turn", 1, 0, {"part.eoi": {"intrinsic_weight": 2}})
     assert pair.method_options.intrinsic_weight == 2
     for sections, sentence in (
-        ({"part.roma": {}}, "liir has no part 'roma'; its parts: liir."),
+        ({"part.roma": {}}, "unknown part of liir 'roma'; choose from: liir."),
         ({"part.liir": {"intrinsic_wait": 1}}, "unknown option of part.liir 'intrinsic_wait'"),
         ({"part.liir": 3}, "the options of part.liir are 3"),
         (

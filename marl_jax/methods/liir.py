@@ -18,7 +18,7 @@ for all steps at once.
 """
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ from marl_jax.losses import (
 )
 from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.mappo import HAPPO
-from marl_jax.methods.part import Paid, Part
+from marl_jax.methods.part import Learned, Paid, Part
 from marl_jax.methods.ppo import Experience, Learner, Lesson, PPOState, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
@@ -66,18 +66,6 @@ class RewardOptions(Config):
     costs three more passes over the policies, forwards and backwards. No matter under meta_gradient "all"."""
     inner_lr: Annotated[float, Positive] = 1.0
     """Size alpha of that plain step. No matter under meta_gradient "all"."""
-
-
-class RewardState(NamedTuple):
-    """What the intrinsic reward learns.
-
-    Attributes:
-        params: eta.
-        optimizer: its optimiser's state.
-    """
-
-    params: Params
-    optimizer: optax.OptState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +113,7 @@ class LearnedReward(Part):
         c = self.config
         return optax.adam(c.intrinsic_lr, eps=c.intrinsic_eps)
 
-    def start(self, key: jax.Array) -> RewardState:
+    def start(self, key: jax.Array) -> Learned:
         """Draws eta."""
         core = self.core
         params = init_per_agent(
@@ -134,7 +122,7 @@ class LearnedReward(Part):
             core.sizes.num_agents,
             core.config.sharing,
         )
-        return RewardState(params, self.optimizer.init(params))
+        return Learned(params, self.optimizer.init(params))
 
     def table(self, eta: Params, inputs: Float[Array, "T B N I"]) -> Float[Array, "T B N A"]:
         """The intrinsic reward of every action."""
@@ -171,17 +159,17 @@ class LearnedReward(Part):
 
     def rewards(
         self,
-        state: RewardState,
+        state: Learned,
         experience: Experience,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[RewardState, Paid]:
+    ) -> tuple[Learned, Paid]:
         """The proxy reward, and the task's."""
         del env_steps
         proxy = self.proxy_reward(state.params, experience, paid)
         return state, Paid(proxy, None, {}, (experience.batch.reward,))
 
-    def learn(self, state: RewardState, lesson: Lesson) -> tuple[RewardState, Metrics]:
+    def learn(self, state: Learned, lesson: Lesson) -> tuple[Learned, Metrics]:
         """One step along the meta-gradient."""
         c, experience = self.config, lesson.experience
         if not c.intrinsic_weight:
@@ -198,9 +186,7 @@ class LearnedReward(Part):
         num = batch.valid.shape[1]
         counts = self.core.sizes.row_counts(num) if once else (num,)
         objective, gradient = in_rows(counts, batch.valid, share.experience, climb)
-        descent = jax.tree.map(jnp.negative, gradient)
-        updates, optimizer = self.optimizer.update(descent, state.optimizer, state.params)
-        learned = RewardState(optax.apply_updates(state.params, updates), optimizer)
+        learned = state.after(self.optimizer, jax.tree.map(jnp.negative, gradient))
 
         mask = experience.alive
         r_in = self.of_taken(state.params, experience)

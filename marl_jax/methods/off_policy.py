@@ -167,12 +167,8 @@ class OffPolicyMethod(SingleStepMethod):
     ) -> tuple[OffPolicyState, Metrics]:
         """Takes a gradient step for every `update_interval` steps played, each on steps drawn anew."""
         assert replay is not None
-        seen = zip(self.parts, state.parts, strict=True)
-        watched = [part.watch(state, own, fresh) for part, own in seen]
-        state = state._replace(
-            env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32),
-            parts=tuple(own for own, _ in watched),
-        )
+        state, watched = self.watch_parts(state, fresh)
+        state = state._replace(env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32))
         enough = self.replay.transitions(replay) >= self.config.batch_size
         state, context = self._begin(state, fresh, replay)
 
@@ -187,7 +183,7 @@ class OffPolicyMethod(SingleStepMethod):
         keys = jax.random.split(key, self.rates.gradient_steps)
         state, metrics = jax.lax.scan(step, state, keys)
         metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
-        return state, {**metrics, **{name: x for _, said in watched for name, x in said.items()}}
+        return state, {**metrics, **watched}
 
     # Steps of an update.
 

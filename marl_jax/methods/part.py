@@ -35,30 +35,31 @@ OWN = 1000
 """Keys from here on are not those that a key is split into."""
 
 
-class Agents(Protocol):
+@dataclasses.dataclass(frozen=True)
+class Agents(abc.ABC):
     """The networks of a team. What it draws for an episode is its latent: for instance MAVEN's z.
 
     Attributes:
         context_size: features of the latent that a mixer sees beside the state; 0 for none.
     """
 
-    @property
-    def context_size(self) -> int:
-        """Z."""
-        ...
+    context_size: ClassVar[int] = 0
 
+    @abc.abstractmethod
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters."""
-        ...
 
     def latent(self, num_envs: int, key: jax.Array) -> Any:
         """What is drawn for an episode; an array [B, Z] is kept in the replay, and () is nothing."""
-        ...
+        del num_envs, key
+        return ()
 
     def noise(self, num_envs: int, key: jax.Array) -> Any:
         """What is drawn at a step, [B, N, D], if a policy's update has to see it again; () is nothing."""
-        ...
+        del num_envs, key
+        return ()
 
+    @abc.abstractmethod
     def step(
         self,
         params: Params,
@@ -69,8 +70,8 @@ class Agents(Protocol):
         explore: bool,
     ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
         """The agents' next hidden states, and their outputs. On the PPO core `latent` is the step's noise."""
-        ...
 
+    @abc.abstractmethod
     def unroll(
         self,
         params: Params,
@@ -80,11 +81,10 @@ class Agents(Protocol):
         rows: Rows | None = None,
     ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
         """The same along whole episodes; the latent is that of each episode, [B, Z], or of each entry, [T, B, Z]."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class PlainAgents:
+class PlainAgents(Agents):
     """Agents that are a network each, and draw nothing.
 
     Attributes:
@@ -96,7 +96,6 @@ class PlainAgents:
     team: TeamAgent
     input_size: int
     identical: bool = False
-    context_size: ClassVar[int] = 0
 
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters."""
@@ -108,16 +107,6 @@ class PlainAgents:
     def networks(self, params: Params) -> tuple[TeamAgent, Params]:
         """The networks that act, and with which parameters."""
         return self.team, params
-
-    def latent(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
-
-    def noise(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
 
     def step(
         self,
@@ -148,7 +137,7 @@ class PlainAgents:
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadedAgents(abc.ABC):
+class HeadedAgents(Agents):
     """Agents whose outputs are made of hidden states by something else than a layer of their networks.
 
     Attributes:
@@ -158,7 +147,6 @@ class HeadedAgents(abc.ABC):
 
     core: Any
     config: Any
-    context_size: ClassVar[int] = 0
 
     @property
     def body(self) -> TeamAgent:
@@ -185,16 +173,6 @@ class HeadedAgents(abc.ABC):
         own = self.init_head(key)
         size = self.core.agent_input_size
         return {"body": self.body.init(jax.random.split(key)[0], size), **own}
-
-    def latent(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
-
-    def noise(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
 
     def drawn(self, latent: Any, shape: tuple[int, ...], key: jax.Array, rows: Rows | None) -> Any:
         """What the outputs are made with, for inputs of a shape."""
@@ -272,6 +250,23 @@ class Episodes(Protocol):
     def alive(self) -> Float[Array, "T B N"]:
         """1 on the steps of episodes where an agent lives."""
         ...
+
+
+class Learned(NamedTuple):
+    """What a part learns by an optimiser of its own.
+
+    Attributes:
+        params: parameters.
+        optimizer: its state.
+    """
+
+    params: Params
+    optimizer: optax.OptState
+
+    def after(self, optimizer: optax.GradientTransformation, gradient: Params) -> "Learned":
+        """The same after a step down a gradient."""
+        updates, state = optimizer.update(gradient, self.optimizer, self.params)
+        return Learned(optax.apply_updates(self.params, updates), state)
 
 
 class Paid(NamedTuple):

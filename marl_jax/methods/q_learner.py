@@ -345,10 +345,8 @@ class QLearner(TeamMethod):
     ) -> tuple[ValueState, Metrics]:
         """Takes a gradient step for every `update_interval` steps played, each on episodes drawn anew."""
         assert replay is not None
-        seen = zip(self.parts, state.parts, strict=True)
-        watched = [part.watch(state, own, fresh) for part, own in seen]
+        state, watched = self.watch_parts(state, fresh)
         state = state._replace(
-            parts=tuple(own for own, _ in watched),
             episodes=state.episodes + self.num_episodes,
             env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32),
         )
@@ -374,7 +372,7 @@ class QLearner(TeamMethod):
         state, metrics = jax.lax.scan(step, state, keys)
         metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
         metrics["epsilon"] = self.epsilon(state)
-        return state, {**metrics, **{name: x for _, said in watched for name, x in said.items()}}
+        return state, {**metrics, **watched}
 
     @property
     def row_counts(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ another reward it is DIAYN (Eysenbach et al. 2019) with a skill per agent.
 """
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ from marl_jax.methods.individuality import (
     refuse_agents_alike,
 )
 from marl_jax.methods.off_policy import OffPolicyMethod, OffPolicyState, Sampled
-from marl_jax.methods.part import Episodes, Paid, Part
+from marl_jax.methods.part import Episodes, Learned, Paid, Part
 from marl_jax.methods.ppo import PPO
 from marl_jax.networks import Params
 from marl_jax.types import EpisodeBatch, Metrics
@@ -34,18 +34,6 @@ class RecognitionOptions(IndividualityOptions):
 
     classifier_steps: Annotated[int, Range(minimum=1)] = 16
     """Gradient steps of the classifier in an iteration, each on all of its episodes."""
-
-
-class ClassifierState(NamedTuple):
-    """What the classifier learns.
-
-    Attributes:
-        params: its parameters.
-        optimizer: its optimiser's state.
-    """
-
-    params: Params
-    optimizer: optax.OptState
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,18 +59,18 @@ class Recognition(Part):
         """Which agent is it?"""
         return Classifier(self.config, self.core.sizes)
 
-    def start(self, key: jax.Array) -> ClassifierState:
+    def start(self, key: jax.Array) -> Learned:
         """Draws the classifier."""
         params = self.classifier.init(key)
-        return ClassifierState(params, self.classifier.optimizer.init(params))
+        return Learned(params, self.classifier.optimizer.init(params))
 
     def rewards(
         self,
-        state: ClassifierState,
+        state: Learned,
         experience: Episodes,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[ClassifierState, Paid]:
+    ) -> tuple[Learned, Paid]:
         """Alpha p(i | o_i) on top, for the living."""
         own = self.classifier.reward(state.params, experience.batch) * experience.alive
         bonus = self.classifier.weight(env_steps) * own
@@ -94,14 +82,13 @@ class Recognition(Part):
         own = state.parts[self.core.parts.index(self)]
         return self.classifier.recognition(own.params, batch)
 
-    def learn(self, state: ClassifierState, lesson: Any) -> tuple[ClassifierState, Metrics]:
+    def learn(self, state: Learned, lesson: Any) -> tuple[Learned, Metrics]:
         """Some gradient steps of the classifier, whose positives are drawn anew for each."""
         batch, classifier = lesson.experience.batch, self.classifier
 
-        def step(state: ClassifierState, key: jax.Array) -> tuple[ClassifierState, Metrics]:
+        def step(state: Learned, key: jax.Array) -> tuple[Learned, Metrics]:
             grads, metrics = jax.grad(classifier.loss, has_aux=True)(state.params, batch, key)
-            updates, optimizer = classifier.optimizer.update(grads, state.optimizer, state.params)
-            return ClassifierState(optax.apply_updates(state.params, updates), optimizer), metrics
+            return state.after(classifier.optimizer, grads), metrics
 
         keys = jax.random.split(lesson.key, self.config.classifier_steps)
         state, metrics = jax.lax.scan(step, state, keys)

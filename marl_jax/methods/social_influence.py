@@ -16,7 +16,7 @@ from envs.configuration import Config, Range
 from marl_jax.distributions import masked_categorical
 from marl_jax.losses import masked_mean, social_influence
 from marl_jax.methods.influence import require_a_team
-from marl_jax.methods.part import Paid, Part
+from marl_jax.methods.part import Learned, Paid, Part
 from marl_jax.methods.ppo import ACTIVATIONS, Experience, Lesson, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, hidden_gain, init_per_agent
@@ -40,18 +40,6 @@ class ModelOptions(Config):
     model_weight: Annotated[float, Positive] = 0.0667
     """Weight of its loss. It learns in the policies' minibatches with their learning rate, by an optimiser of its own,
     to which the weight matters only where it clips."""
-
-
-class ModelState(NamedTuple):
-    """What the model of other agents learns.
-
-    Attributes:
-        params: its parameters.
-        optimizer: its optimiser's state.
-    """
-
-    params: Params
-    optimizer: optax.OptState
 
 
 class ModelLessons(NamedTuple):
@@ -118,7 +106,7 @@ class ActionInfluence(Part):
         """One like the agents'."""
         return self.core.optimizer["actor"]
 
-    def start(self, key: jax.Array) -> ModelState:
+    def start(self, key: jax.Array) -> Learned:
         """Draws the model."""
         s = self.core.sizes
         size = self.core.agent_input_size + s.num_agents * s.num_actions
@@ -128,15 +116,15 @@ class ActionInfluence(Part):
             s.num_agents,
             self.config.sharing,
         )
-        return ModelState(params, self.optimizer.init(params))
+        return Learned(params, self.optimizer.init(params))
 
     def rewards(
         self,
-        state: ModelState,
+        state: Learned,
         experience: Experience,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[ModelState, Paid]:
+    ) -> tuple[Learned, Paid]:
         """Task, and influence on what others do next; at an episode's last step there is no next."""
         c = self.config
         influence = self.influence(state.params, experience)
@@ -149,7 +137,7 @@ class ActionInfluence(Part):
         own = weight * bonus
         return state, Paid(paid + own, own, {"influence": masked_mean(bonus, mask)})
 
-    def learn(self, state: ModelState, lesson: Lesson) -> tuple[ModelState, Metrics]:
+    def learn(self, state: Learned, lesson: Lesson) -> tuple[Learned, Metrics]:
         """The passes of the policies once more, for the model."""
         experience, lessons = lesson.experience, lesson.lessons
         action = experience.batch.action
@@ -162,7 +150,7 @@ class ActionInfluence(Part):
             value_mask=lessons.value_mask,
         )
 
-        def step(state: ModelState, part: ModelLessons) -> tuple[ModelState, Metrics]:
+        def step(state: Learned, part: ModelLessons) -> tuple[Learned, Metrics]:
             (_, loss), gradient = jax.value_and_grad(self.model_loss, has_aux=True)(
                 state.params, part
             )
@@ -170,7 +158,7 @@ class ActionInfluence(Part):
             updates = jax.tree.map(lambda x: -lesson.rates.lr * x, updates)
             params = optax.apply_updates(state.params, updates)
             metrics = {"model_loss": loss, "model_grad_norm": optax.tree.norm(gradient)}
-            return ModelState(params, optimizer), metrics
+            return Learned(params, optimizer), metrics
 
         return self.core.over_minibatches(step, state, model_lessons, lesson.key)
 

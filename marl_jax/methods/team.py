@@ -226,6 +226,13 @@ class TeamMethod(abc.ABC):
                 params, key = {**params, **drawn}, jax.random.split(key)[0]
         return params, states, key
 
+    def watch_parts(self, state: Any, fresh: EpisodeBatch) -> tuple[Any, Metrics]:
+        """The learner once its parts have looked at fresh episodes, and what they log."""
+        seen = zip(self.parts, state.parts, strict=True)
+        watched = [part.watch(state, own, fresh) for part, own in seen]
+        said = {name: x for _, logged in watched for name, x in logged.items()}
+        return state._replace(parts=tuple(own for own, _ in watched)), said
+
     def networks(self, outputs: int) -> TeamAgent:
         """Networks with so many outputs; with 0 they put out their hidden states."""
         c = self.config
