@@ -251,7 +251,7 @@ class MAAC(OffPolicyMethod):
     def _actor_loss(
         self, params: Params, state: OffPolicyState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Sum over agents of the soft policy gradient with the counterfactual baseline; MAAC Eq. 8 and 9."""
+        """Over agents, the soft policy gradient with the counterfactual baseline; MAAC Eq. 8 and 9."""
         c = self.config
         decision = self._decide(params, batch.observation[0], batch.action_mask[0], key)
         values, _ = self.critic.apply(
@@ -264,4 +264,4 @@ class MAAC(OffPolicyMethod):
         weight = jax.lax.stop_gradient(decision.log_prob / c.reward_scale - advantage)
         gradient = jnp.mean(decision.log_prob * weight, axis=0)
         logits = c.logit_weight * jnp.mean(decision.logits**2, axis=(0, 2))
-        return jnp.sum(gradient + logits), {"entropy": decision.entropy.mean()}
+        return self.over_agents(gradient + logits), {"entropy": decision.entropy.mean()}

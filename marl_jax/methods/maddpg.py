@@ -334,10 +334,10 @@ class DDPG(OffPolicyMethod):
         return self._values(target["critic"], inputs, vectors[:, None]).min(-1)
 
     def _critic_loss(self, params: Params, batch: Transitions) -> tuple[Float[Array, ""], Metrics]:
-        """Sum over agents of the mean squared errors of their critics; ALITA Eq. 1."""
+        """Over agents, the mean squared errors of their critics; ALITA Eq. 1."""
         values = self._values(params, batch.inputs[0], batch.vectors[:, None])
         error = values - batch.target[..., None]
-        loss = jnp.sum(jnp.mean(error**2, axis=0))
+        loss = self.over_agents(jnp.mean(error**2, axis=0))
         return loss, {"critic_loss": loss, "value": values.mean(), "reward": batch.reward.mean()}
 
     def _actor_loss(
@@ -348,14 +348,14 @@ class DDPG(OffPolicyMethod):
         prepared: Any,
         key: jax.Array,
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Sum over agents of minus the value of their own actions, drawn anew among the others' old ones; Eq. 2."""
+        """Over agents, minus the value of their own actions, drawn anew among the others' old ones; Eq. 2."""
         outputs = self._outputs(params, batch.inputs[0])
         vectors = self._decide(outputs, batch.steps.action_mask[0], key)
         own = jnp.eye(self.sizes.num_agents, dtype=bool)[..., None]
         joint = jnp.where(own, vectors[:, None], batch.vectors[:, None])
         values = self._values(state.params["critic"], batch.inputs[0], joint)[..., 0]
         squared = self.config.logit_weight * jnp.mean(outputs**2, axis=(0, 2))
-        loss = jnp.sum(squared - jnp.mean(values, axis=0))
+        loss = self.over_agents(squared - jnp.mean(values, axis=0))
         more, metrics = self._actor_terms(params, state, batch, prepared, vectors)
         return loss + more, {"actor_loss": loss, **metrics}
 

@@ -212,6 +212,14 @@ class OffPolicyMethod(SingleStepMethod):
             metrics |= said
         return state, metrics
 
+    def over_agents(self, losses: Float[Array, "N ..."]) -> Float[Array, ""]:
+        """The agents' losses as one: their mean where they share parameters, and else the sum.
+
+        So a gradient is clipped at the norm of one agent's, whoever shares.
+        """
+        total = jnp.sum(losses)
+        return total / self.sizes.num_agents if self.config.sharing == "shared" else total
+
     def paid(
         self, state: OffPolicyState, steps: EpisodeBatch, reward: Float[Array, "B N"]
     ) -> Float[Array, "B N"]:
