@@ -95,7 +95,7 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> Configurati
 class Config:
     """Base of every configuration: checks each field's type and range when it is made.
 
-    Annotations may be `bool`, `int`, `float`, `str`, `Literal[...]`, `tuple[X, ...]`, any of these inside
+    Annotations may be `bool`, `int`, `float`, `str`, `Literal[...]`, `tuple[X, ...]`, `tuple[()]`, any of these inside
     `Annotated[..., Range(...)]`, and any of these `| None`. NumPy's numbers become Python's, and lists tuples. No
     number may be larger than JAX's 32 bits hold.
 
@@ -160,6 +160,8 @@ def _check(name: str, value: Any, hint: Any) -> None:
     if origin is tuple:
         if not isinstance(value, tuple):
             raise ConfigurationError(f"{name} is {shown(value)}; it must be a sequence.")
+        if value and not typing.get_args(hint):
+            raise ConfigurationError(f"{name} is {shown(value)}; it must be empty.")
         for item in value:
             _check(name, item, typing.get_args(hint)[0])
         return

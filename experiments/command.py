@@ -93,7 +93,7 @@ def option_value(text: str) -> Any:
 
 
 def option_sections(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Options by section: "env.size" is the task's, "training.eval_interval" the loop's, "lr" the method's."""
+    """Options by section: "env.size" is the task's, "part.liir.intrinsic_weight" a part's, "lr" the method's."""
     sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for name, value in options.items():
         section, _, option = name.rpartition(".")

@@ -5,9 +5,10 @@ from experiments import startup  # noqa: F401  (before what takes seconds to imp
 # isort: split
 import argparse
 import dataclasses
+import itertools
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import tyro
 
@@ -24,9 +25,10 @@ from marl_jax.trackers import make_trackers
 DESCRIPTION = """Trains a method on a task, many seeds at once.
 
 A run goes to runs/ENV/METHOD/STAMP: its configuration, metrics.csv, learning curve and checkpoints. Ctrl-C stops it
-after the current chunk; --resume goes on. Options of the method are --method.NAME, options of the task --env.NAME;
-this page shows those of the method and task named on the command line (liir and turn if none are), with the defaults
-of the preset if one is named, which takes the place of one that the task asks for."""
+after the current chunk; --resume goes on. Options of the method are --method.NAME, those of its parts --part.PART.NAME
+(--method.NAME too if no two have that name), options of the task --env.NAME; this page shows those of the method and
+task named on the command line (liir and turn if none are), with the defaults of the preset if one is named, which takes
+the place of one that the task asks for."""
 
 DEFAULTS = ("liir", "turn")
 
@@ -46,12 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run.latest_checkpoint()
         result = run_training(settings, run, resumed=True, trackers=trackers)
     else:
-        helps = bool({"-h", "--help"} & set(arguments))
         for name, value, allowed in (
             ("--method", first.method, methods.names()),
             ("--env", first.env, envs.names()),
         ):
-            if value is None and not helps:
+            if value is None and not _helps(arguments):
                 raise ConfigurationError(f"{name} is missing; choose from: {', '.join(allowed)}.")
         method, env = first.method or DEFAULTS[0], first.env or DEFAULTS[1]
         if first.backbone is not None:
@@ -89,6 +90,8 @@ def _first_look(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings, str | None]:
     """The settings `base` with the command line's values, and the folder for the run if one is given."""
+    config: Any = base.method_options
+    of_backbone, of_parts = _flags(config, shown=_helps(arguments))
 
     @dataclasses.dataclass
     class Run:
@@ -119,13 +122,18 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
             base.training
         )
         method_options: Annotated[
-            Any, tyro.conf.arg(name="method", constructor=type(base.method_options))
-        ] = base.method_options
+            Any, tyro.conf.arg(name="method", constructor=type(of_backbone))
+        ] = of_backbone
+        part: Annotated[Any, tyro.conf.arg(constructor=type(of_parts))] = of_parts
         env_options: Annotated[
             Any, tyro.conf.arg(name="env", constructor=type(base.env_options))
         ] = base.env_options
 
-    args = command.parse(Run, DESCRIPTION, arguments)
+    args = command.parse(Run, DESCRIPTION, _by_part(arguments, config))
+    values = vars(args.method_options)
+    for name, own in vars(args.part).items():
+        values |= {config.parts[name].fields[option]: x for option, x in vars(own).items()}
+    args.method_options = type(config)(**values)
     if args.resume is not None and args.out is not None:
         raise ConfigurationError("--out is given with --resume; a resumed run stays in its folder.")
     if args.resume is not None and args.preset is not None:
@@ -137,6 +145,72 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         args.method = _on(args.method, _underscores(args.backbone))
     names = [field.name for field in dataclasses.fields(RunSettings)]
     return RunSettings(**{name: getattr(args, name) for name in names}), args.out
+
+
+def _helps(arguments: Sequence[str]) -> bool:
+    """Whether they ask for help."""
+    return bool({"-h", "--help"} & set(arguments))
+
+
+def _flags(config: Any, shown: bool) -> tuple[Any, Any]:
+    """A method's options as the command line has them: the backbone's, and those of each part.
+
+    Where they are shown, those with one legal value are not.
+    """
+
+    def made(kind: Any, values: Any) -> Any:
+        return (_without_fixed(kind) if shown else kind)(**values)
+
+    kind: Any = type(config).__base__ if config.parts else type(config)
+    backbone = made(
+        kind, {field.name: getattr(config, field.name) for field in dataclasses.fields(kind)}
+    )
+    own = {
+        name: made(part.kind, vars(config.of_part(name)))
+        for name, part in config.parts.items()
+        if part.fields
+    }
+    fields = [(name, type(options)) for name, options in own.items()]
+    return backbone, dataclasses.make_dataclass("Parts", fields, frozen=True)(**own)
+
+
+def _without_fixed(kind: Any) -> Any:
+    """A class of options, of which those with one legal value are hidden."""
+    hints = get_type_hints(kind, include_extras=True)
+
+    def is_fixed(hint: Any) -> bool:
+        return hint == tuple[()] or (get_origin(hint) is Literal and len(get_args(hint)) == 1)
+
+    fixed = [
+        (f.name, Annotated[hints[f.name], tyro.conf.Suppress], dataclasses.field(default=f.default))
+        for f in dataclasses.fields(kind)
+        if is_fixed(hints[f.name])
+    ]
+    return dataclasses.make_dataclass(kind.__name__, fixed, bases=(kind,), frozen=True)
+
+
+def _by_part(arguments: Sequence[str], config: Any) -> list[str]:
+    """The arguments with `--part.PART.NAME` in place of `--method.NAME` for the options of parts.
+
+    Raises:
+        ConfigurationError: if the option of one part alone is meant, and two have it.
+    """
+    flags: dict[str, set[str]] = {}
+    for name, part in config.parts.items():
+        for option, field in part.fields.items():
+            # The backbone's options keep their names.
+            names = {field} if hasattr(config, option) else {field, option}
+            for known, no in itertools.product(names, ("", "no_")):
+                flags.setdefault(f"--method.{no}{known}", set()).add(f"--part.{name}.{no}{option}")
+    renamed = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        meant = sorted(flags.get(_underscores(flag), {flag}))
+        if len(meant) > 1:
+            either = " or ".join(one.replace("_", "-") for one in meant)
+            raise ConfigurationError(f"{flag} is an option of {len(meant)} parts; give {either}.")
+        renamed.append(meant[0] + equals + value)
+    return renamed
 
 
 def _preset_help() -> str:
@@ -155,8 +229,8 @@ def _on(method: str, backbone: str) -> str:
 
 
 def _underscores(name: str) -> str:
-    """cia-qplex is cia_qplex."""
-    return name.replace("-", "_")
+    """cia-qplex is cia_qplex; the dashes before a flag stay."""
+    return "--" * name.startswith("--") + name.removeprefix("--").replace("-", "_")
 
 
 def _refuse_difference(run: RunDirectory, settings: RunSettings) -> None:

@@ -31,7 +31,7 @@ from marl_jax.statistics import interquartile_mean, iqm_interval
 from marl_jax.storage import only_writer
 
 Choice = dict[str, Any]
-"""Values by option, "NAME" of the method or "SECTION.NAME"."""
+"""Values by option, "NAME" of the method or "SECTION.NAME", of which a part's section is "part.PART"."""
 
 
 class Tried(NamedTuple):
@@ -61,8 +61,8 @@ class Arguments:
     env: str
     """Task to train on."""
     grid: tuple[str, ...]
-    """NAME=VALUE,VALUE,... for each option to search; env.NAME and training.NAME for those of task and loop. A single
-    value sets the option in all runs."""
+    """NAME=VALUE,VALUE,... for each option to search; part.PART.NAME for one of a part, env.NAME and training.NAME for
+    those of task and loop. A single value sets the option in all runs."""
     seeds: int = 4
     """How many seeds of each choice."""
     seed: int = 0

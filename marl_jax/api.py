@@ -14,7 +14,7 @@ from marl_jax.loop import TrainResult, display, run_training
 from marl_jax.methods.team import TeamMethod
 from marl_jax.progress import Progress
 from marl_jax.runs import RunDirectory
-from marl_jax.settings import environment_record, make_settings, options_of
+from marl_jax.settings import PART, environment_record, make_settings, options_of
 from marl_jax.trackers import Log, Tracker, make_trackers
 
 
@@ -28,6 +28,7 @@ def train(
     out: str | None = None,
     training_options: Mapping[str, Any] | None = None,
     method_options: Mapping[str, Any] | None = None,
+    part_options: Mapping[str, Mapping[str, Any]] | None = None,
     env_options: Mapping[str, Any] | None = None,
     preset: str | None = None,
     init_from: str | Path | None = None,
@@ -48,6 +49,7 @@ def train(
         out: folder for the run; nothing is written to disk if None.
         training_options: fields of `TrainingConfig`.
         method_options: fields of the method's `Config`.
+        part_options: by the name of a part of the method, its options; needed where two parts have one of one name.
         env_options: fields of the task's `Config`.
         preset: name of a set of options, which those given here override.
         init_from: folder of a run whose teams these start from, or a team's file or name (`load_team`). They take over
@@ -67,6 +69,8 @@ def train(
     if total_steps is not None:
         training["total_steps"] = total_steps
     options = {"training": training, "method": _given("method", method_options), "env": of_task}
+    for part, own in _given("part", part_options).items():
+        options[f"{PART}{part}"] = own
     start = None if init_from is None else str(init_from)
     settings = make_settings(name, task, seeds, seed, options, preset=preset, init_from=start)
     check_settings(settings)

@@ -22,6 +22,8 @@ from marl_jax.methods import names as method_names
 from marl_jax.training import TrainingConfig
 
 SECTIONS = ("training", "method", "env")
+PART = "part."
+"""What the section of a part's own options begins with: `part.liir`, in a TOML file `[part.liir]`."""
 MAX_SEED = 2**32 - 1
 
 
@@ -109,7 +111,7 @@ def make_settings(
         env: name of the task.
         seeds: how many seeds.
         seed: the first of them.
-        options: by section ("training", "method", "env"), options by name.
+        options: by section ("training", "method", "env", and "part.NAME" for a part of the method), options by name.
         task_defaults: whether to read `experiments/configs/ENV/METHOD.toml`.
         preset: name of a file in `experiments/configs/presets`; it takes the place of one that the task's file names.
         init_from: the run, or the team's file or name, that the teams start from.
@@ -121,13 +123,13 @@ def make_settings(
     recipe(method)
     env_config, options = world_class(env).Config, options or {}
     for section, values in options.items():
-        if section not in SECTIONS:
-            raise unknown_name("section", section, SECTIONS)
+        if section not in SECTIONS and not section.startswith(PART):
+            raise unknown_name("section", section, (*SECTIONS, f"{PART}NAME"))
         options_of(section, values)
     chosen = Preset(method, {}) if preset is None else read_preset(preset, method)
     method = chosen.learner
     task = read_task_defaults(method, env, own_preset=preset is None) if task_defaults else {}
-    merged = _merge([task, chosen.options, options])
+    merged = _merge([task, chosen.options, _of_method(method, options)])
     return RunSettings(
         method,
         env,
@@ -175,14 +177,14 @@ def read_task_defaults(method: str, env: str, own_preset: bool = True) -> dict[s
 def _read_task_file(file: Traversable, method: str, own_preset: bool) -> dict[str, dict[str, Any]]:
     table: dict[str, Any] = tomllib.loads(file.read_text())
     preset = table.pop("preset", None)
-    _check_names(f"section of {file.name}", table, SECTIONS)
+    table = _sections(f"section of {file.name}", table)
     chosen = read_preset(preset, method) if preset and own_preset else Preset(method, {})
     if chosen.learner != method:
         raise ConfigurationError(
             f"preset {preset!r} of {file.name} trains {chosen.learner} in place of {method}; it must be one that "
             f"trains {method}."
         )
-    return _merge([chosen.options, table])
+    return _merge([chosen.options, _of_method(method, table)])
 
 
 def presets() -> tuple[str, ...]:
@@ -223,19 +225,21 @@ def read_preset(name: str, method: str) -> Preset:
     file = _preset_file(name)
     table: dict[str, Any] = tomllib.loads(file.read_text())
     own: dict[str, Any] = table.pop("methods", {})
-    _check_names(f"section of {file.name}", table, SECTIONS)
+    table = _sections(f"section of {file.name}", table)
     _check_names(f"method of {file.name}", own, method_names())
-    for other, its in own.items():
-        _check_names(f"entry of {other} in {file.name}", its, ("learner", *SECTIONS))
+    learners = {other: its.pop("learner", other) for other, its in own.items()}
+    own = {other: _sections(f"entry of {other} in {file.name}", its) for other, its in own.items()}
 
     def of(method: str) -> Preset | None:
         its = own.get(backbone_of(method), {})
-        learner = its.get("learner", method)
-        known = {field.name for field in dataclasses.fields(recipe(learner).Config)}
+        learner = learners.get(backbone_of(method), method)
+        config = recipe(learner).Config
+        known = {*(f.name for f in dataclasses.fields(config)), *(PART + p for p in config.parts)}
         for_it = backbone_of(method) in own or bool(table)
-        if not for_it or not known.issuperset(table.get("method", {})):
+        asked = {*table.get("method", {}), *(name for name in table if name.startswith(PART))}
+        if not for_it or not known.issuperset(asked):
             return None
-        return Preset(learner, _merge([table, its]))
+        return Preset(learner, _merge([_of_method(learner, table), _of_method(learner, its)]))
 
     found = of(method)
     if found is None:
@@ -264,6 +268,41 @@ def _check_names(kind: str, names: Iterable[str], allowed: Sequence[str]) -> Non
     for name in names:
         if name not in allowed:
             raise unknown_name(kind, name, allowed)
+
+
+def _sections(kind: str, table: Mapping[str, Any]) -> dict[str, Any]:
+    """The sections of a file; those of parts are `part.NAME`."""
+    sections = {name: options for name, options in table.items() if name != "part"}
+    _check_names(kind, sections, (*SECTIONS, "part"))
+    own = options_of("part", table.get("part", {}))
+    return {**sections, **{f"{PART}{name}": options for name, options in own.items()}}
+
+
+def _of_method(
+    method: str, sections: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """The same options, with those of parts among the method's, by the fields that hold them.
+
+    Raises:
+        ConfigurationError: if the method has no such part, the part no such option, or one is given twice.
+    """
+    parts, options = recipe(method).Config.parts, dict(sections.get("method", {}))
+    for section, values in sections.items():
+        if not section.startswith(PART):
+            continue
+        name = section.removeprefix(PART)
+        if name not in parts:
+            raise unknown_name(f"part of {method}", name, parts or ("none",))
+        fields = parts[name].fields
+        for option, value in options_of(section, values).items():
+            if option not in fields:
+                raise unknown_name(f"option of {section}", option, fields)
+            if fields[option] in options:
+                raise ConfigurationError(
+                    f"{section}.{option} is given as an option of the method, too; give it once."
+                )
+            options[fields[option]] = value
+    return {**sections, "method": options}
 
 
 def _merge(layers: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:

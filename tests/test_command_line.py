@@ -146,8 +146,13 @@ def test_list_and_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert "fast: Value methods in a fraction of the time: " in " ".join(text.split())
     assert call(run.main, ["--method", "liir", "--env", "turn", "--help"], monkeypatch) == 0
     text = capsys.readouterr().out
-    for flag in ("--total-steps", "--method.intrinsic-weight", "--env.time-limit", "--resume"):
+    for flag in ("--total-steps", "--part.liir.intrinsic-weight", "--env.time-limit", "--resume"):
         assert flag in text
+    assert call(run.main, ["--method", "maddpg", "--env", "turn", "--help"], monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert "--method.hidden-size" in text
+    for only in ("--method.agent", "--method.head-sizes", "--method.observe-last-action"):
+        assert only not in text
 
 
 def test_a_presets_learner_is_trained_and_shown(
@@ -173,6 +178,41 @@ def test_a_presets_learner_is_trained_and_shown(
     text = capsys.readouterr().out
     assert "--method.td-lambda" in text
     assert "--method.intrinsic-weight" not in text
+
+
+def test_parts_have_options_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "check_settings", lambda settings: None)
+    trained: list[Any] = []
+
+    def run_training(settings: RunSettings, *_: object, **__: object) -> SimpleNamespace:
+        trained.append(settings.method_options)
+        return SimpleNamespace(interrupted=False, failures={})
+
+    monkeypatch.setattr(run, "run_training", run_training)
+    both = ["--method", "social-influence+eiti", "--backbone", "ippo", "--env", "turn"]
+    flags = [
+        "--part.eiti.influence-weight",
+        "0.75",
+        "--part.social-influence.influence-weight=0.25",
+    ]
+    rest = ["--method.table-bits", "6", "--method.lr", "0.5", "--out", "run"]
+    assert call(run.main, [*both, *flags, *rest], monkeypatch) == 0
+    own = trained[0]
+    assert (own.eiti_influence_weight, own.social_influence_influence_weight) == (0.75, 0.25)
+    assert (own.table_bits, own.lr) == (6, 0.5)
+    assert RunDirectory.open("run").settings().method_options == own
+    assert call(run.main, [*both, "--method.influence-weight", "1"], monkeypatch) == 2
+    assert (
+        "--method.influence-weight is an option of 2 parts; give --part.eiti.influence-weight or "
+        "--part.social-influence.influence-weight."
+    ) in capsys.readouterr().err
+    # One part's options are the method's, too, under either name.
+    for flag in ("--method.intrinsic-weight", "--part.liir.intrinsic-weight"):
+        assert call(run.main, ["--method", "liir", "--env", "turn", flag, "0.5"], monkeypatch) == 0
+        assert trained[-1].intrinsic_weight == 0.5
 
 
 def test_more_seeds_than_there_is_memory_for(

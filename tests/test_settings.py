@@ -83,6 +83,36 @@ def test_a_tasks_file_may_start_from_a_preset(
         make_settings("vdn", "turn", 1, 0)
 
 
+def test_parts_have_sections(configs: Path) -> None:
+    """In files and from the caller; under the method's name they are the same options."""
+    file = configs / "turn" / "liir.toml"
+    file.write_text(
+        "[method]\nlr = 0.5\nintrinsic_weight = 0.25\n[part.liir]\nintrinsic_lr = 0.125\n"
+    )
+    options: Any = make_settings("liir", "turn", 1, 0).method_options
+    assert (options.lr, options.intrinsic_weight, options.intrinsic_lr) == (0.5, 0.25, 0.125)
+    (configs / "presets" / "fast.toml").write_text("[part.liir]\nintrinsic_lr = 0.75\n")
+    given = {"part.liir": {"intrinsic_weight": 1.0}}
+    options = make_settings("liir", "turn", 1, 0, given, preset="fast").method_options
+    assert (options.lr, options.intrinsic_weight, options.intrinsic_lr) == (0.5, 1.0, 0.75)
+    with pytest.raises(ConfigurationError, match="preset 'fast' is not for mappo; it is for: liir"):
+        make_settings("mappo", "turn", 1, 0, preset="fast")
+    pair: Any = make_settings("eiti+eoi@mappo", "turn", 1, 0, {"part.eoi": {"intrinsic_weight": 2}})
+    assert pair.method_options.intrinsic_weight == 2
+    for sections, sentence in (
+        ({"part.roma": {}}, "unknown part of liir 'roma'; choose from: liir."),
+        ({"part.liir": {"intrinsic_wait": 1}}, "unknown option of part.liir 'intrinsic_wait'"),
+        ({"part.liir": 3}, "the options of part.liir are 3"),
+        (
+            {"method": {"intrinsic_weight": 1}, "part.liir": {"intrinsic_weight": 1}},
+            "part.liir.intrinsic_weight is given as an option of the method, too; give it once.",
+        ),
+        ({"parts": {}}, "unknown section 'parts'; choose from: env, method, part.NAME, training"),
+    ):
+        with pytest.raises(ConfigurationError, match=sentence):
+            make_settings("liir", "turn", 1, 0, sections)  # type: ignore[arg-type]
+
+
 def test_presets_are_for_methods_that_have_their_options() -> None:
     fitting = (
         "cds",
@@ -364,7 +394,7 @@ def test_a_preset_may_put_another_learner_in_the_methods_place(configs: Path) ->
     [
         (
             "[option]\n",
-            "unknown section of wrong.toml 'option'; choose from: env, method, training.",
+            "unknown section of wrong.toml 'option'; choose from: env, method, part, training.",
         ),
         ("[methods.lir]\n", "unknown method of wrong.toml 'lir'; choose from: alita"),
         ("[methods.liir]\nlerner = 'iac'\n", "unknown entry of liir in wrong.toml 'lerner'"),

@@ -12,7 +12,6 @@ from marl_jax.methods.central_v import CentralV
 from marl_jax.methods.coma import COMA
 from marl_jax.methods.credit_assignment import Identities, UnequalCredits
 from marl_jax.methods.eoi import IntrinsicExploration, IntrinsicValues
-from marl_jax.methods.eoi_maac import DIAYN, EOIMAAC
 from marl_jax.methods.hypermarl import Hypernetworks
 from marl_jax.methods.iac import IAC
 from marl_jax.methods.influence import DecisionInfluence, InfluenceConfig, TransitionInfluence
@@ -27,7 +26,7 @@ from marl_jax.methods.maven import Latent
 from marl_jax.methods.part import Part
 from marl_jax.methods.q_learner import IQL, QMIXMethod, QPLEXMethod, VDNMethod
 from marl_jax.methods.recipes import Recipe, compose
-from marl_jax.methods.recognition import Recognition
+from marl_jax.methods.recognition import Recognition, SampledRecognition
 from marl_jax.methods.roma import Roles
 from marl_jax.methods.social_influence import ActionInfluence
 from marl_jax.methods.team import TeamMethod
@@ -55,7 +54,17 @@ _METHODS: dict[str, Recipe] = {
     "coma": Recipe(COMA),
     "cw_qmix": Recipe(CWQMIX),
     "ddpg": Recipe(DDPG),
-    "diayn": Recipe(DIAYN),
+    "diayn": Recipe(
+        MAAC,
+        (SampledRecognition,),
+        # EOI's paper compares with it and gives no values; these are ours.
+        defaults={
+            "intrinsic_reward": "log_ratio",
+            "positive_weight": 0.0,
+            "information_weight": 0.0,
+        },
+        summary="DIAYN (Eysenbach et al. 2019) with a skill per agent on MAAC, whose entropy it maximises, too.",
+    ),
     "edti": Recipe(
         IPPO,
         (DecisionInfluence,),
@@ -73,7 +82,11 @@ _METHODS: dict[str, Recipe] = {
         (IntrinsicValues,),
         summary="EOI (Jiang and Lu 2021) on QMIX: every agent also climbs its own value of being recognised.",
     ),
-    "eoi_maac": Recipe(EOIMAAC),
+    "eoi_maac": Recipe(
+        MAAC,
+        (SampledRecognition,),
+        summary="EOI (Jiang and Lu 2021) on MAAC: each agent's critic is also paid for its being recognised.",
+    ),
     "eoi_released": Recipe(
         QMIXMethod,
         (IntrinsicExploration,),
@@ -138,25 +151,29 @@ _METHODS: dict[str, Recipe] = {
     "vdn": Recipe(VDNMethod),
 }
 
-_PARTS: dict[str, tuple[type[Part], ...]] = {
-    "cds": (Heads,),
-    "cia": (Identities,),
-    "edti": (DecisionInfluence,),
-    "eiti": (TransitionInfluence,),
-    "eoi": (IntrinsicValues, Recognition),
-    "eoi_released": (IntrinsicExploration,),
-    "gre": (UnequalCredits,),
-    "hypermarl": (Hypernetworks,),
-    "kaleidoscope": (Masks,),
-    "liir": (LearnedReward,),
-    "maven": (Latent,),
-    "roma": (Roles,),
-    "scds": (Predictors,),
-    "social_influence": (ActionInfluence,),
-}
-"""Parts by name, for pairs that no paper has."""
+_PARTS: tuple[type[Part], ...] = (
+    ActionInfluence,
+    DecisionInfluence,
+    Heads,
+    Hypernetworks,
+    Identities,
+    IntrinsicExploration,
+    IntrinsicValues,
+    Latent,
+    LearnedReward,
+    Masks,
+    Predictors,
+    Recognition,
+    Roles,
+    SampledRecognition,
+    TransitionInfluence,
+    UnequalCredits,
+)
+"""Parts, for pairs that no paper has; of those of one name a backbone takes the first that makes sense on it."""
 
-BACKBONES = ("happo", "ippo", "mappo", "qmix", "qplex", "vdn")
+_PLAIN = {name: recipe for name, recipe in _METHODS.items() if not recipe.parts}
+
+BACKBONES = tuple(n for n, one in sorted(_PLAIN.items()) if one.backbone.takes_no_parts is None)
 """Backbones that take them."""
 
 __all__ = [
@@ -188,7 +205,7 @@ def recipe(name: str) -> Recipe:
     if not isinstance(name, str):
         raise ConfigurationError(f"method is {shown(name)}; it must be the name of a method.")
     if "@" in name:
-        return compose(name, _PARTS, {one: _METHODS[one] for one in BACKBONES})
+        return compose(name, _PARTS, _PLAIN)
     if own_classes.is_own(name):
         kind: type[Any] = TeamMethod
         return Recipe(own_classes.find(name, kind, "method"))
@@ -205,10 +222,11 @@ def backbone_of(name: str) -> str:
 def pairs() -> dict[str, dict[str, str | None]]:
     """By part and backbone, why they make no sense together; None where they do."""
     found: dict[str, dict[str, str | None]] = {}
-    for part, kinds in sorted(_PARTS.items()):
+    for part in sorted({kind.name for kind in _PARTS}):
         found[part] = {}
         for backbone in BACKBONES:
-            refusals = [kind.refusal(_METHODS[backbone].backbone) for kind in kinds]
+            on = _METHODS[backbone].backbone
+            refusals = [kind.refusal(on) for kind in _PARTS if kind.name == part]
             found[part][backbone] = None if None in refusals else refusals[0]
     return found
 

@@ -28,7 +28,8 @@ from marl_jax.losses import (
     policy_gradient_loss,
 )
 from marl_jax.methods.critic_inputs import CriticInputs
-from marl_jax.methods.diagnostics import critic_fit
+from marl_jax.methods.diagnostics import critic_fit, intrinsic_ratio
+from marl_jax.methods.part import OWN
 from marl_jax.methods.team import (
     AgentMemory,
     EpsilonConfig,
@@ -97,6 +98,7 @@ class ActorCriticState(NamedTuple):
         optimizer: optimiser states by group.
         critic_steps: critic steps since the target was copied.
         env_steps: environment steps learned from, which drives the exploration schedule.
+        parts: what each part learns and counts by itself.
     """
 
     params: dict[str, Params]
@@ -104,6 +106,31 @@ class ActorCriticState(NamedTuple):
     optimizer: dict[str, optax.OptState]
     critic_steps: Int[Array, ""]
     env_steps: Int[Array, ""]
+    parts: tuple[Any, ...] = ()
+
+
+class FreshEpisodes(NamedTuple):
+    """An iteration's episodes, as parts that pay for them see them.
+
+    Attributes:
+        batch: the episodes.
+        alive: 1 on the steps of episodes where an agent lives.
+    """
+
+    batch: EpisodeBatch
+    alive: Float[Array, "T B N"]
+
+
+class Taught(NamedTuple):
+    """What a part learns from once the policies have learned.
+
+    Attributes:
+        experience: the episodes.
+        key: a random key.
+    """
+
+    experience: FreshEpisodes
+    key: jax.Array
 
 
 class CriticSweep(NamedTuple):
@@ -343,7 +370,41 @@ class ActorCritic(TeamMethod):
 
 @dataclasses.dataclass(frozen=True)
 class BaselineMethod(ActorCritic):
-    """A member whose update is: sweep the critic, then one policy-gradient step on an advantage."""
+    """A member whose update is: sweep the critic, then one policy-gradient step on an advantage.
+
+    Parts pay its agents, and learn after them.
+    """
+
+    def init(self, key: jax.Array) -> ActorCriticState:
+        """Draws the parameters."""
+        _, parts, _ = self.init_parts(key)
+        return super().init(key)._replace(parts=parts)
+
+    def update(
+        self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
+    ) -> tuple[ActorCriticState, Metrics]:
+        """Learns from B fresh episodes, whose rewards are what the parts make of the task's."""
+        del replay
+        alive = (fresh.valid[..., None] & fresh.alive[:-1]).astype(fresh.reward.dtype)
+        experience = FreshEpisodes(fresh, alive)
+        reward, parts, said = fresh.reward, list[Any](), dict[str, jax.Array]()
+        for part, own in zip(self.parts, state.parts, strict=True):
+            own, paid = part.rewards(own, experience, reward, state.env_steps)
+            reward = paid.reward
+            parts.append(own)
+            said |= paid.metrics
+        bonus = reward - fresh.reward if self.parts else None
+        after, metrics = by_length(
+            self.sizes.lengths,
+            fresh.valid,
+            (fresh._replace(reward=reward), bonus),
+            lambda cut: self._learn(state, cut[0], key, cut[1]),
+        )
+        for k, part in enumerate(self.parts):
+            taught = Taught(experience, jax.random.fold_in(key, OWN + k))
+            parts[k], learned = part.learn(parts[k], taught)
+            said |= learned
+        return after._replace(parts=tuple(parts)), {**metrics, **said}
 
     @abc.abstractmethod
     def _sweep(
@@ -356,9 +417,13 @@ class BaselineMethod(ActorCritic):
         """Trains the critic; returns it, the advantage of the actions taken, and the critic's fit to the returns."""
 
     def _learn(
-        self, state: ActorCriticState, batch: EpisodeBatch, key: jax.Array
+        self,
+        state: ActorCriticState,
+        batch: EpisodeBatch,
+        key: jax.Array,
+        bonus: Float[Array, "T B N"] | None = None,
     ) -> tuple[ActorCriticState, Metrics]:
-        """One sweep of the critic and one step of the actor."""
+        """One sweep of the critic and one step of the actor; `bonus` is what of the rewards is the parts'."""
         params, optimizer = dict(state.params), dict(state.optimizer)
         epsilon, mask = self.epsilon(state), self._agent_mask(batch)
 
@@ -369,6 +434,8 @@ class BaselineMethod(ActorCritic):
 
         sweep, advantage, fit = self._sweep(state, batch, probs, key)
         params["critic"], optimizer["critic"] = sweep.params, sweep.optimizer
+        if bonus is not None:
+            fit = {**fit, "intrinsic_ratio": intrinsic_ratio(bonus, advantage, mask)}
         if self.config.normalise_advantage:
             advantage = normalise(advantage, mask)
 

@@ -124,6 +124,7 @@ class ALITA(MADDPG):
     """
 
     Config: ClassVar = ALITAConfig
+    takes_no_parts: ClassVar = "it is an idea on MADDPG itself; take maddpg"
 
     def __post_init__(self) -> None:
         super().__post_init__()

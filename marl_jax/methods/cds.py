@@ -113,6 +113,7 @@ class Predictors(Part):
     parameters are shared. Agents do not see who they are: their histories are to tell.
     """
 
+    name: ClassVar = "scds"
     Options: ClassVar[type[Config]] = PredictorOptions
 
     @classmethod
@@ -128,8 +129,8 @@ class Predictors(Part):
 
     def check(self) -> None:
         """Refuses agents that differ already."""
-        refuse_separate_agents(self.core.config, "cds and scds")
-        if self.core.config.observe_identity:
+        refuse_separate_agents(self.config, "cds and scds")
+        if self.config.observe_identity:
             raise ConfigurationError(
                 "observe_identity is True; it must be false for cds and scds, whose agents are told apart by what "
                 "they do."
@@ -138,19 +139,19 @@ class Predictors(Part):
     @property
     def predictor(self) -> Predictor:
         """From an agent's past hidden state, observation and action, and perhaps its number, to what it sees next."""
-        return Predictor((*self.core.config.predictor_hidden, self.core.sizes.observation))
+        return Predictor((*self.config.predictor_hidden, self.core.sizes.observation))
 
     @property
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
         """Adam for each of the predictors."""
-        adam = make_optimizer("adam", self.core.config.predictor_lr, PREDICTOR_MAX_GRAD_NORM)
+        adam = make_optimizer("adam", self.config.predictor_lr, PREDICTOR_MAX_GRAD_NORM)
         return {"predictor": adam, "identity_predictor": adam}
 
     def init(self, key: jax.Array) -> dict[str, Params]:
         """The predictors."""
         _, key, identity_key = jax.random.split(key, 3)
         sizes = self.core.sizes
-        seen = jnp.zeros((self.core.config.hidden_size + sizes.observation + sizes.num_actions,))
+        seen = jnp.zeros((self.config.hidden_size + sizes.observation + sizes.num_actions,))
         return {
             "predictor": self.predictor.init(key, seen, seen[:0]),
             "identity_predictor": self.predictor.init(
@@ -184,7 +185,7 @@ class Predictors(Part):
 
     def reward(self, learning: Learning) -> Float[Array, "T B N"]:
         """What each agent's step is paid, before beta; constant. The target networks' predictors judge it."""
-        c = self.core.config
+        c = self.config
         log_p, log_q = self.log_predictions(learning.state.target, learning)
         log_mean = self.log_mean_policies(learning)
         divergence = policy_divergence(learning.values.online[:-1], log_mean, c.identity_weight)
@@ -193,7 +194,7 @@ class Predictors(Part):
 
     def bonus(self, learning: Learning) -> tuple[float, Float[Array, "T B N"]]:
         """Beta, and the reward."""
-        return self.core.config.intrinsic_weight, self.reward(learning)
+        return self.config.intrinsic_weight, self.reward(learning)
 
     def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
         """The predictors' losses, which reach only the predictors; also logs the reward, unweighted."""
@@ -232,7 +233,7 @@ class AgentsWithHeads(HeadedAgents):
     def init_head(self, key: jax.Array) -> dict[str, Params]:
         """Both layers."""
         _, shared_key, individual_key = jax.random.split(key, 3)
-        hidden = jnp.zeros((self.core.config.hidden_size,))
+        hidden = jnp.zeros((self.config.hidden_size,))
 
         def init(key: jax.Array) -> Params:
             return self.head.init(key, hidden)
@@ -269,21 +270,22 @@ class AgentsWithHeads(HeadedAgents):
 class Heads(Predictors):
     """CDS: SCDS's reward, and output layers of the agents' own, kept small so that agents differ where it pays."""
 
+    name: ClassVar = "cds"
     Options: ClassVar[type[Config]] = HeadOptions
 
     def check(self) -> None:
         """Refuses other output layers, too."""
         super().check()
-        refuse_further_layers(self.core.config, "cds")
+        refuse_further_layers(self.config, "cds")
 
     @property
     def agents(self) -> AgentsWithHeads:
         """Agents with an output layer each."""
-        return AgentsWithHeads(self.core)
+        return AgentsWithHeads(self.core, self.config)
 
     def log_mean_policies(self, learning: Learning) -> Float[Array, "T B #N A"]:
         """By `policy_average`."""
-        average = self.core.config.policy_average
+        average = self.config.policy_average
         if average == "own_history":
             return super().log_mean_policies(learning)
         params, hidden = learning.params["agent"], learning.values.hidden[:-1]
@@ -301,5 +303,5 @@ class Heads(Predictors):
         params, hidden = learning.params["agent"], learning.values.hidden[:-1]
         own = self.agents.individual_values(params, hidden)
         size = masked_mean(jnp.abs(own).mean((-2, -1)), learning.batch.valid.astype(own.dtype))
-        added += self.core.config.individual_weight * size
+        added += self.config.individual_weight * size
         return added, {**metrics, "individual_values": size}

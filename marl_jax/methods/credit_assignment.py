@@ -6,6 +6,7 @@ Papers: Liu et al. 2023, "Contrastive Identity-Aware Learning for Multi-Agent Va
 """
 
 import dataclasses
+import functools
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -55,6 +56,13 @@ class EntropyOptions(Config):
     """Weight of the credits' normalised entropy, which is minimised; 1e-4 in the authors' README."""
 
 
+@functools.cache
+def _of_qmix(options: Any) -> type[Config]:
+    """A part's options, and how QMIX's credits are seen."""
+    bases = (CreditOptions, options)
+    return dataclasses.make_dataclass(f"QMIX{options.__name__}", [], bases=bases, frozen=True)
+
+
 @dataclasses.dataclass(frozen=True)
 class CreditPart(Part):
     """A loss on the mixer's credits, exact or as the authors approximate QMIX's."""
@@ -62,28 +70,28 @@ class CreditPart(Part):
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
         """Where there is no mixer with parameters."""
-        if issubclass(backbone, QMIXMethod | QPLEXMethod) and backbone.takes_parts:
+        if issubclass(backbone, QMIXMethod | QPLEXMethod):
             return None
         return (
             "it teaches the credits that a mixer gives its agents, which only qmix and qplex learn"
         )
 
     @classmethod
-    def options_on(cls, backbone: type) -> tuple[type[Config], ...]:
+    def options_on(cls, backbone: type) -> type[Config]:
         """QMIX's credits may be the authors'."""
-        own = (cls.Options,)
-        return (*own, CreditOptions) if issubclass(backbone, QMIXMethod) else own
+        own: Any = cls.Options
+        return _of_qmix(own) if issubclass(backbone, QMIXMethod) else own
 
     def check(self) -> None:
         """Refuses what mixes the agents up."""
-        if getattr(self.core.config, "shuffle_agents", False):
+        if getattr(self.config, "shuffle_agents", False):
             raise ConfigurationError(
                 "shuffle_agents is True; it must be false where credits are told apart by agent."
             )
 
     def credits(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
         """Each agent's credit."""
-        if getattr(self.core.config, "credit", "exact") == "exact":
+        if getattr(self.config, "credit", "exact") == "exact":
             credits: Any = self.core.credits_of(params, taken)
         else:
             credits = self.core.mixer.apply(params["mixer"], taken, method="authors_credits")
@@ -94,6 +102,7 @@ class CreditPart(Part):
 class Identities(CreditPart):
     """CIA's learned identities, and the loss that makes credits tell them."""
 
+    name: ClassVar = "cia"
     Options: ClassVar = IdentityOptions
 
     @property
@@ -108,7 +117,7 @@ class Identities(CreditPart):
 
     def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
         """Contrastive, or a classification."""
-        params, batch, c = learning.params, learning.batch, self.core.config
+        params, batch, c = learning.params, learning.batch, self.config
         credits, valid = self.credits(params, learning.taken), batch.valid
         if batch.rows is not None:
             # A credit vector is a whole episode's.
@@ -124,10 +133,11 @@ class Identities(CreditPart):
 class UnequalCredits(CreditPart):
     """GRE's loss: the credits' entropy at each step."""
 
+    name: ClassVar = "gre"
     Options: ClassVar = EntropyOptions
 
     def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
         """The entropy, which is minimised."""
         credits = self.credits(learning.params, learning.taken)
         entropy = credit_entropy(credits, learning.batch.valid.astype(credits.dtype))
-        return self.core.config.entropy_weight * entropy, {"credit_entropy": entropy}
+        return self.config.entropy_weight * entropy, {"credit_entropy": entropy}

@@ -18,7 +18,11 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action
 from marl_jax.losses import action_values, masked_mean, one_step_targets, td_loss
-from marl_jax.methods.individuality import Classifier, IndividualityOptions
+from marl_jax.methods.individuality import (
+    Classifier,
+    IndividualityOptions,
+    refuse_agents_alike,
+)
 from marl_jax.methods.part import Part, PlainAgents
 from marl_jax.methods.q_learner import Learning, ValueState, only_q_learner
 from marl_jax.methods.team import NotNegative, Positive, Unit
@@ -114,11 +118,8 @@ class Recognised(Part):
 
     def check(self) -> None:
         """Refuses agents that cannot differ."""
-        c = self.core.config
-        if c.sharing == "shared" and not c.observe_identity:
-            raise ConfigurationError(
-                "observe_identity is False; it must be true where agents share parameters, or they cannot differ."
-            )
+        c = self.config
+        refuse_agents_alike(c)
         if c.identical_agents and c.sharing == "shared":
             raise ConfigurationError(
                 "identical_agents is True; it must be false where agents share parameters, which are the same anyway."
@@ -127,12 +128,12 @@ class Recognised(Part):
     @property
     def classifier(self) -> Classifier:
         """Which agent is it?"""
-        return Classifier(self.core.config, self.core.sizes)
+        return Classifier(self.config, self.core.sizes)
 
     @property
     def network(self) -> MLP:
         """The intrinsic value function of one agent."""
-        return MLP((*self.core.config.intrinsic_hidden, self.num_values))
+        return MLP((*self.config.intrinsic_hidden, self.num_values))
 
     @property
     def num_values(self) -> int:
@@ -148,12 +149,12 @@ class Recognised(Part):
     def agents(self) -> PlainAgents:
         """The backbone's, which may start all the same."""
         core = self.core
-        return PlainAgents(core.agent, core.agent_input_size, core.config.identical_agents)
+        return PlainAgents(core.agent, core.agent_input_size, self.config.identical_agents)
 
     def init(self, key: jax.Array) -> dict[str, Params]:
         """The classifier and the intrinsic values."""
         _, classifier_key, intrinsic_key = jax.random.split(key, 3)
-        c, sizes = self.core.config, self.core.sizes
+        c, sizes = self.config, self.core.sizes
         size = sizes.observation + sizes.num_agents * (c.sharing == "shared")
         x = jnp.zeros((size + self.num_more,))
         return {
@@ -166,7 +167,7 @@ class Recognised(Part):
     @property
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
         """Adam for each."""
-        intrinsic = make_optimizer("adam", self.core.config.intrinsic_lr, 0.0)
+        intrinsic = make_optimizer("adam", self.config.intrinsic_lr, 0.0)
         return {"classifier": self.classifier.optimizer, "intrinsic": intrinsic}
 
     def intrinsic_values(
@@ -174,7 +175,7 @@ class Recognised(Part):
     ) -> Float[Array, "*shape N O"]:
         """The intrinsic values of each agent, of what it observes and `more`."""
         parts = [observation, *more]
-        sharing = self.core.config.sharing
+        sharing = self.config.sharing
         if sharing == "shared":
             parts.append(self.core.identities(observation.shape[:-2]))
         x = jnp.concatenate(parts, axis=-1)
@@ -208,6 +209,7 @@ class Recognised(Part):
 class IntrinsicValues(Recognised):
     """EOI's own: a value of an agent's whole vector of action values, up whose slope the agent climbs."""
 
+    name: ClassVar = "eoi"
     Options: ClassVar = EOIOptions
 
     @property
@@ -218,20 +220,20 @@ class IntrinsicValues(Recognised):
     @property
     def keeps_values(self) -> bool:
         """Unless it learns from today's."""
-        return bool(self.core.config.intrinsic_input != "current")
+        return bool(self.config.intrinsic_input != "current")
 
     def of_vector(
         self, params: Params, observation: Float[Array, "*shape N F"], q: jax.Array
     ) -> Float[Array, "*shape N"]:
         """Q^p of each agent's vector of action values."""
-        if self.core.config.intrinsic_scaling == "standardised":
+        if self.config.intrinsic_scaling == "standardised":
             q = _standardise(q)
         return self.intrinsic_values(params, observation, q)[..., 0]
 
     @property
     def range(self) -> tuple[float, float]:
         """Between what an episode's intrinsic rewards can sum up to, discounted."""
-        c, sizes = self.core.config, self.core.sizes
+        c, sizes = self.config, self.core.sizes
         gamma, steps = c.intrinsic_gamma, sizes.time_limit
         most = steps if gamma == 1.0 else (1.0 - gamma**steps) / (1.0 - gamma)
         if c.intrinsic_reward == "log_ratio":
@@ -246,7 +248,7 @@ class IntrinsicValues(Recognised):
         Each side holds the other constant. The agents' part is a sum over agents, so that each agent's parameters get
         alpha times the slope of its own mean value.
         """
-        c = self.core.config
+        c = self.config
         params, target, batch = learning.params, learning.state.target, learning.batch
         observation, valid = batch.observation, batch.valid.astype(reward.dtype)
         q = learning.values.online[:-1]
@@ -287,6 +289,7 @@ class ExploringAgents(PlainAgents):
 class IntrinsicExploration(Recognised):
     """EOI as released: a value of each action, that now and then an agent follows to explore, and no more."""
 
+    name: ClassVar = "eoi_released"
     Options: ClassVar = EOIReleasedOptions
 
     @property
@@ -297,7 +300,7 @@ class IntrinsicExploration(Recognised):
     @property
     def agents(self) -> ExploringAgents:
         """The backbone's, and the episodes in which they explore."""
-        plain, share = super().agents, self.core.config.released_episodes
+        plain, share = super().agents, self.config.released_episodes
         return ExploringAgents(plain.team, plain.input_size, plain.identical, share)
 
     @property
@@ -316,7 +319,7 @@ class IntrinsicExploration(Recognised):
         """Now and then lets one agent seek to be recognised."""
         coin_key, agent_key = jax.random.split(key)
         num_envs, n = action.shape
-        coin = jax.random.bernoulli(coin_key, self.core.config.released_steps, (num_envs,))
+        coin = jax.random.bernoulli(coin_key, self.config.released_steps, (num_envs,))
         who = jax.random.randint(agent_key, (num_envs,), 0, n)
         chosen = (who[:, None] == jnp.arange(n)) & (coin & latent)[:, None]
         values = self.intrinsic_values(state.params["intrinsic"], observation.agents_view)
@@ -326,7 +329,7 @@ class IntrinsicExploration(Recognised):
         self, learning: Learning, reward: Float[Array, "T B N"]
     ) -> tuple[Float[Array, ""], Metrics]:
         """Q-learning of the intrinsic reward; every action counts as available, as in the authors' code."""
-        c = self.core.config
+        c = self.config
         params, target, batch = learning.params, learning.state.target, learning.batch
         values = self.intrinsic_values(params["intrinsic"], batch.observation[:-1])
         ahead = self.intrinsic_values(target["intrinsic"], batch.observation[1:])

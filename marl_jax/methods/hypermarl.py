@@ -16,9 +16,7 @@ from jaxtyping import Array, Float
 
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.part import HeadedAgents, Part
-from marl_jax.methods.ppo import PPO
 from marl_jax.methods.q_learner import (
-    only_q_learner,
     refuse_further_layers,
     refuse_separate_agents,
 )
@@ -44,18 +42,18 @@ class HyperAgents(HeadedAgents):
     @property
     def shapes(self) -> tuple[tuple[int, int, float], ...]:
         """Inputs, outputs and gain of each generated layer; a policy starts nearly uniform, as the backbone's does."""
-        c, actions = self.core.config, self.core.sizes.num_actions
+        c, actions = self.config, self.core.sizes.num_actions
         first = (c.hidden_size, c.generated_size, 2.0**0.5)
         return first, (c.generated_size, actions, getattr(c, "policy_gain", 1.0))
 
     def hypernetwork(self, outputs: int) -> MLP:
         """From an embedding to so many numbers."""
-        return MLP((*self.core.config.hyper_hidden, outputs))
+        return MLP((*self.config.hyper_hidden, outputs))
 
     def init_head(self, key: jax.Array) -> dict[str, Params]:
         """Embeddings and hypernetworks: generated matrices start orthogonal, and all biases at 0."""
         _, embedding_key, *keys = jax.random.split(key, 2 + 2 * len(self.shapes))
-        shape = (self.core.sizes.num_agents, self.core.config.embedding_size)
+        shape = (self.core.sizes.num_agents, self.config.embedding_size)
         embedding = jax.nn.initializers.orthogonal(2.0**0.5)(embedding_key, shape)
         layers = []
         for (inputs, outputs, gain), one, other in zip(
@@ -129,6 +127,7 @@ def _last(params: Params, kernel: Any, bias: Any) -> Params:
 class Hypernetworks(Part):
     """HyperMARL's agents."""
 
+    name: ClassVar = "hypermarl"
     Options: ClassVar = HyperOptions
 
     @classmethod
@@ -137,20 +136,11 @@ class Hypernetworks(Part):
         del backbone
         return {"observe_identity": False}
 
-    @classmethod
-    def refusal(cls, backbone: type) -> str | None:
-        """Agents share what makes their networks."""
-        if issubclass(backbone, PPO) and not backbone.separate_agents:
-            return None
-        return only_q_learner(backbone) and (
-            "its agents share their networks, so it stands on vdn, qmix, qplex, ippo or mappo"
-        )
-
     def check(self) -> None:
         """Refuses other output layers, and agents that differ already."""
-        refuse_further_layers(self.core.config, "hypermarl")
-        refuse_separate_agents(self.core.config, "hypermarl")
-        if self.core.config.observe_identity:
+        refuse_further_layers(self.config, "hypermarl")
+        refuse_separate_agents(self.config, "hypermarl")
+        if self.config.observe_identity:
             raise ConfigurationError(
                 "observe_identity is True; it must be false for hypermarl, whose last layers alone know whose they are."
             )
@@ -158,4 +148,4 @@ class Hypernetworks(Part):
     @property
     def agents(self) -> HyperAgents:
         """Agents with generated layers."""
-        return HyperAgents(self.core)
+        return HyperAgents(self.core, self.config)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from envs.configuration import Config, Range
+from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.losses import (
     conditional_entropy,
     earlier_steps,
@@ -56,6 +56,18 @@ class IndividualityOptions(Config):
     """Units of the classifier's layers."""
     classifier_lr: Annotated[float, Positive] = 1e-3
     """Learning rate of the classifier (Adam)."""
+
+
+def refuse_agents_alike(config: Any) -> None:
+    """Where agents are paid for being told apart.
+
+    Raises:
+        ConfigurationError: if they cannot differ.
+    """
+    if config.sharing == "shared" and not config.observe_identity:
+        raise ConfigurationError(
+            "observe_identity is False; it must be true where agents share parameters, or they cannot differ."
+        )
 
 
 @dataclasses.dataclass(frozen=True)

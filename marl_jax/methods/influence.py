@@ -1,4 +1,4 @@
-"""EITI and EDTI: exploration for the sake of one's influence on others' transitions, on the PPO core.
+"""EITI and EDTI: exploration for the sake of one's influence on others' transitions.
 
 Paper: Wang et al. 2020, "Influence-Based Multi-Agent Exploration". Authors' code: github.com/TonghanWang/EITI-EDTI, on
 OpenAI Baselines' ppo2.
@@ -17,11 +17,9 @@ from marl_jax.hashing import count_keys, count_table, find_keys, row_hash, row_k
 from marl_jax.lengths import longest_of, scan_while
 from marl_jax.losses import masked_mean, transition_influence
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.mappo import IPPOConfig
-from marl_jax.methods.part import Part
-from marl_jax.methods.ppo import PPO, Experience, only_ppo
-from marl_jax.methods.q_learner import Learning, only_q_learner
+from marl_jax.methods.part import Episodes, Paid, Part
+from marl_jax.methods.ppo import Experience, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import Sharing
 from marl_jax.types import EpisodeBatch, Metrics
@@ -122,13 +120,17 @@ class Counts(NamedTuple):
 
 
 def require_a_team(sizes: Sizes) -> None:
-    """Refuses a single agent.
+    """Refuses a single agent, and actions that are no choices.
 
     Raises:
-        ConfigurationError: if there is nobody to influence.
+        ConfigurationError: if there is nobody to influence, or nothing to choose.
     """
     if sizes.num_agents < 2:
         raise ConfigurationError("the task has 1 agent; influence needs at least 2.")
+    if sizes.continuous:
+        raise ConfigurationError(
+            "the task has continuous actions; influence is that of one action among several."
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,14 +142,8 @@ class TransitionInfluence(Part):
     counts displacements. Both are counted in tables. Who is dead is neither counted nor paid.
     """
 
+    name: ClassVar = "eiti"
     Options: ClassVar[type[Config]] = CountingOptions
-
-    @classmethod
-    def refusal(cls, backbone: type) -> str | None:
-        """A reward for each agent, or for a team that learns from episodes again."""
-        if issubclass(backbone, PPO) or only_q_learner(backbone) is None:
-            return None
-        return "it is paid to the PPO core or to a Q-learner with a mixer"
 
     def check(self) -> None:
         """Refuses a single agent."""
@@ -162,52 +158,53 @@ class TransitionInfluence(Part):
     def start(self, key: jax.Array) -> Counts:
         """Empty tables."""
         del key
-        c = self.core.config
+        c = self.config
         return Counts(*map(count_table, 3 * (c.table_bits,) + 2 * (c.joint_table_bits,)))
 
     def rewards(
         self,
         state: Counts,
-        experience: Experience,
+        experience: Episodes,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[Counts, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
+    ) -> tuple[Counts, Paid]:
         """Task, curiosity and influence together; then, if they are values too, the task's and curiosity alone."""
         del env_steps
-        c, task, mask = self.core.config, experience.batch.reward, experience.alive
+        c, task, mask = self.config, experience.batch.reward, experience.alive
         state, rarity, influence = self.count(state, experience.batch, mask > 0)
         curiosity = c.curiosity_weight * rarity
         bonus = c.influence_weight * self.worth(influence, experience)
-        reward = paid + curiosity + bonus
-        advantage = self.core.advantage(experience, reward)
-        return (
-            state,
-            reward,
-            (task, curiosity)[: len(self.values)],
-            {
-                "curiosity": masked_mean(curiosity, mask),
-                "influence_bonus": masked_mean(bonus, mask),
-                "intrinsic_ratio": intrinsic_ratio(curiosity + bonus, advantage, mask),
-                # Of a part: hashes spread evenly, and to read a large table takes longer than to learn.
-                "table_load": jnp.mean(state.joint_outcomes[: 1 << 16, 0] > 0),
-            },
-        )
+        said = self._said(state, curiosity, bonus, mask)
+        values = (task, curiosity)[: len(self.values)]
+        return state, Paid(paid + curiosity + bonus, curiosity + bonus, said, values)
+
+    def _said(
+        self,
+        counts: Counts,
+        curiosity: Float[Array, "T B N"],
+        bonus: Float[Array, "T B N"],
+        mask: Float[Array, "T B N"],
+    ) -> Metrics:
+        """What was paid, and how full the largest table is."""
+        return {
+            "curiosity": masked_mean(curiosity, mask),
+            "influence_bonus": masked_mean(bonus, mask),
+            # Of a part: hashes spread evenly, and to read a large table takes longer than to learn.
+            "table_load": jnp.mean(counts.joint_outcomes[: 1 << 16, 0] > 0),
+        }
 
     def watch(self, state: Any, own: Counts, fresh: EpisodeBatch) -> tuple[Counts, Metrics]:
         """Counts what was met, where episodes are learned from more than once."""
         del state
         alive = fresh.alive[:-1] & fresh.valid[..., None]
         own, rarity, influence = self.count(own, fresh, alive)
-        c, mask = self.core.config, alive.astype(rarity.dtype)
-        return own, {
-            "curiosity": masked_mean(c.curiosity_weight * rarity, mask),
-            "influence_bonus": masked_mean(c.influence_weight * influence.sum(-1), mask),
-            "table_load": jnp.mean(own.joint_outcomes[: 1 << 16, 0] > 0),
-        }
+        c, mask = self.config, alive.astype(rarity.dtype)
+        paid = (c.curiosity_weight * rarity, c.influence_weight * influence.sum(-1))
+        return own, self._said(own, *paid, mask)
 
-    def bonus(self, learning: Learning) -> tuple[float, Float[Array, "T B N"]]:
+    def bonus(self, learning: Any) -> tuple[float, Float[Array, "T B N"]]:
         """Curiosity and influence of steps that were counted before, by what has been counted until now."""
-        c, batch = self.core.config, learning.batch
+        c, batch = self.config, learning.batch
         own = learning.state.parts[self.core.parts.index(self)]
         met = Counts(*map(find_keys, own, self.keys(batch)))
         n, (i, j) = self.core.sizes.num_agents, self.pairs
@@ -220,16 +217,15 @@ class TransitionInfluence(Part):
             met.joint_outcomes,
         )
         influence = transition_influence(*(x.astype(jnp.float32) for x in of_pairs))
-        first = jnp.arange(len(alive))[:, None] == 0
+        # Of a step that stands alone nobody knows whether it is an episode's first.
+        first = (jnp.arange(len(alive))[:, None] == 0) & (len(alive) > 1)
         if batch.rows is not None:
             first = batch.rows.start[:-1]
         counts = alive[..., i] & alive[..., j] & ~first[..., None]
         each = jnp.zeros((*alive.shape, n)).at[..., i, j].set(influence * counts)
         return 1.0, c.curiosity_weight * rarity + c.influence_weight * each.sum(-1)
 
-    def worth(
-        self, influence: Float[Array, "T B N N"], experience: Experience
-    ) -> Float[Array, "T B N"]:
+    def worth(self, influence: Float[Array, "T B N N"], experience: Any) -> Float[Array, "T B N"]:
         """Influence on all others."""
         del experience
         return jnp.sum(influence, axis=-1)
@@ -314,12 +310,15 @@ class WorthOptions(CountingOptions):
 class DecisionInfluence(TransitionInfluence):
     """EDTI's part: influence counts as much as the state is worth to which it brings the other."""
 
+    name: ClassVar = "edti"
     Options: ClassVar[type[Config]] = WorthOptions
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
         """It asks a critic what states are worth."""
-        return only_ppo(backbone)
+        return only_ppo(backbone) and (
+            "it asks what states are worth of values that only the PPO core learns: ippo, mappo or happo"
+        )
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -334,7 +333,7 @@ class DecisionInfluence(TransitionInfluence):
         A terminal s' is worth nothing; at a time limit it is the last observation. In either case the authors' code has
         the value of the next episode's first observation.
         """
-        c = self.core.config
+        c = self.config
         extrinsic, curiosity = jnp.moveaxis(self.core.values_of(self, experience)[1:], -1, 0)
         worth = c.extrinsic_weight * extrinsic + c.intrinsic_weight * curiosity
         worth = c.gamma * experience.batch.discount * worth

@@ -50,7 +50,7 @@ class QTRAN(QLearner):
     """QTRAN-base (Son et al. 2019): a free joint value that the agents' sum must match at its best action."""
 
     Config: ClassVar = QTRANConfig
-    takes_parts: ClassVar = False
+    takes_no_parts: ClassVar = "its loss is of several values at once, and parts add to that of one"
 
     @property
     def joint(self) -> QTRANJoint:
@@ -117,7 +117,7 @@ class _WeightedQMIX(QMIXMethod):
     """QMIX with weighted errors towards the targets of an unrestricted Q* with agents of its own."""
 
     Config: ClassVar[type[ValueConfig]] = WQMIXConfig
-    takes_parts: ClassVar = False
+    takes_no_parts: ClassVar = "its loss is of several values at once, and parts add to that of one"
     optimistic: ClassVar[bool]
 
     @property

@@ -19,7 +19,7 @@ from envs.configuration import Config, Range
 from marl_jax.lengths import of_all
 from marl_jax.methods.part import Part, PlainAgents
 from marl_jax.methods.ppo import PPO
-from marl_jax.methods.q_learner import only_q_learner, refuse_separate_agents
+from marl_jax.methods.q_learner import refuse_separate_agents
 from marl_jax.methods.team import NotNegative, Unit
 from marl_jax.networks import Params, TeamAgent
 from marl_jax.types import Metrics
@@ -165,6 +165,7 @@ class Masks(Part):
     the mean 0.
     """
 
+    name: ClassVar = "kaleidoscope"
     Options: ClassVar = MaskOptions
 
     @classmethod
@@ -173,18 +174,9 @@ class Masks(Part):
         more = {"policy_gain": 0.1} if issubclass(backbone, PPO) else {}
         return {"head_sizes": (64, 64), **more}
 
-    @classmethod
-    def refusal(cls, backbone: type) -> str | None:
-        """Agents share the weights that they mask."""
-        if issubclass(backbone, PPO) and not backbone.separate_agents:
-            return None
-        return only_q_learner(backbone) and (
-            "its agents share their weights, so it stands on vdn, qmix, qplex, ippo or mappo"
-        )
-
     def check(self) -> None:
         """Refuses agents that differ already."""
-        refuse_separate_agents(self.core.config, "kaleidoscope")
+        refuse_separate_agents(self.config, "kaleidoscope")
 
     @property
     def agents(self) -> MaskedAgents:
@@ -204,7 +196,7 @@ class Masks(Part):
 
     def weight(self, state: MaskState) -> Float[Array, ""]:
         """Of the diversity in the loss."""
-        beta, total = self.core.config.diversity_weight, state.diversities.sum()
+        beta, total = self.config.diversity_weight, state.diversities.sum()
         return jnp.where(total > 0, beta * state.value_losses.sum() / total, beta)
 
     def loss(self, learning: Any) -> tuple[jax.Array, Metrics]:
@@ -229,7 +221,7 @@ class Masks(Part):
         key: jax.Array,
     ) -> tuple[MaskState, dict[str, Params]]:
         """Keeps the losses; resets weights when it is time."""
-        c, slot = self.core.config, state.steps % HISTORY
+        c, slot = self.config, state.steps % HISTORY
         agents, value_loss = self.names
         due = (env_steps - state.reset_at >= c.reset_interval) & (env_steps <= c.reset_until)
 

@@ -18,7 +18,7 @@ for all steps at once.
 """
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +35,7 @@ from marl_jax.losses import (
 )
 from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.mappo import HAPPO
-from marl_jax.methods.part import Part
+from marl_jax.methods.part import Learned, Paid, Part
 from marl_jax.methods.ppo import Experience, Learner, Lesson, PPOState, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
@@ -68,22 +68,11 @@ class RewardOptions(Config):
     """Size alpha of that plain step. No matter under meta_gradient "all"."""
 
 
-class RewardState(NamedTuple):
-    """What the intrinsic reward learns.
-
-    Attributes:
-        params: eta.
-        optimizer: its optimiser's state.
-    """
-
-    params: Params
-    optimizer: optax.OptState
-
-
 @dataclasses.dataclass(frozen=True)
 class LearnedReward(Part):
     """LIIR's intrinsic reward of each agent, learned by meta-gradient."""
 
+    name: ClassVar = "liir"
     Options: ClassVar = RewardOptions
 
     @classmethod
@@ -91,11 +80,13 @@ class LearnedReward(Part):
         """Only the PPO core pays it, and its agents learn together."""
         if issubclass(backbone, HAPPO):
             return "its gradient goes through a step that all agents take at once, and happo's take turns"
-        return only_ppo(backbone)
+        return only_ppo(backbone) and (
+            "its meta-gradient goes through the policies' step of the PPO core: ippo or mappo"
+        )
 
     def check(self) -> None:
         """Refuses advantages that a plain step does not follow."""
-        c = self.core.config
+        c = self.config
         if c.meta_gradient == "step" and c.normalise_advantage == "minibatch":
             raise ConfigurationError(
                 "normalise_advantage is 'minibatch'; it must be 'batch' or 'agent' unless meta_gradient is 'all'."
@@ -114,15 +105,15 @@ class LearnedReward(Part):
     @property
     def network(self) -> MLP:
         """From what one agent sees to a number for each of its actions."""
-        return MLP((*self.core.config.intrinsic_hidden, self.core.sizes.num_actions))
+        return MLP((*self.config.intrinsic_hidden, self.core.sizes.num_actions))
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
         """Adam, never clipped."""
-        c = self.core.config
+        c = self.config
         return optax.adam(c.intrinsic_lr, eps=c.intrinsic_eps)
 
-    def start(self, key: jax.Array) -> RewardState:
+    def start(self, key: jax.Array) -> Learned:
         """Draws eta."""
         core = self.core
         params = init_per_agent(
@@ -131,11 +122,11 @@ class LearnedReward(Part):
             core.sizes.num_agents,
             core.config.sharing,
         )
-        return RewardState(params, self.optimizer.init(params))
+        return Learned(params, self.optimizer.init(params))
 
     def table(self, eta: Params, inputs: Float[Array, "T B N I"]) -> Float[Array, "T B N A"]:
         """The intrinsic reward of every action."""
-        c = self.core.config
+        c = self.config
         out = apply_per_agent(self.network.apply, eta, inputs, sharing=c.sharing)
         reward: jax.Array = c.intrinsic_bound * jnp.tanh(out / c.intrinsic_bound)
         return reward
@@ -163,24 +154,24 @@ class LearnedReward(Part):
         self, eta: Params, experience: Experience, paid: Float[Array, "T B N"]
     ) -> Float[Array, "T B N"]:
         """R + lambda r_in (Eq. 2)."""
-        weight = self.core.config.intrinsic_weight
+        weight = self.config.intrinsic_weight
         return paid + weight * self.of_taken(eta, experience) if weight else paid
 
     def rewards(
         self,
-        state: RewardState,
+        state: Learned,
         experience: Experience,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[RewardState, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
+    ) -> tuple[Learned, Paid]:
         """The proxy reward, and the task's."""
         del env_steps
         proxy = self.proxy_reward(state.params, experience, paid)
-        return state, proxy, (experience.batch.reward,), {}
+        return state, Paid(proxy, None, {}, (experience.batch.reward,))
 
-    def learn(self, state: RewardState, lesson: Lesson) -> tuple[RewardState, Metrics]:
+    def learn(self, state: Learned, lesson: Lesson) -> tuple[Learned, Metrics]:
         """One step along the meta-gradient."""
-        c, experience = self.core.config, lesson.experience
+        c, experience = self.config, lesson.experience
         if not c.intrinsic_weight:
             return state, {}
         share = self._share(lesson)
@@ -195,9 +186,7 @@ class LearnedReward(Part):
         num = batch.valid.shape[1]
         counts = self.core.sizes.row_counts(num) if once else (num,)
         objective, gradient = in_rows(counts, batch.valid, share.experience, climb)
-        descent = jax.tree.map(jnp.negative, gradient)
-        updates, optimizer = self.optimizer.update(descent, state.optimizer, state.params)
-        learned = RewardState(optax.apply_updates(state.params, updates), optimizer)
+        learned = state.after(self.optimizer, jax.tree.map(jnp.negative, gradient))
 
         mask = experience.alive
         r_in = self.of_taken(state.params, experience)
@@ -213,7 +202,7 @@ class LearnedReward(Part):
 
     def _share(self, lesson: Lesson) -> Lesson:
         """The episodes that the meta-gradient is taken on."""
-        c = self.core.config
+        c = self.config
         if c.meta_gradient == "all":
             return lesson
         episodes = max(1, round(c.meta_share * lesson.experience.played.shape[1]))
@@ -251,7 +240,7 @@ class LearnedReward(Part):
 
         actor = lesson.before.params["actor"]
         gradient = jax.grad(loss)(actor)
-        return jax.tree.map(lambda x, g: x - self.core.config.inner_lr * g, actor, gradient)
+        return jax.tree.map(lambda x, g: x - self.config.inner_lr * g, actor, gradient)
 
     def outer_objective(self, actor: Params, lesson: Lesson) -> Float[Array, ""]:
         """J of updated policies on what the old ones did (Eq. 8), each agent with its own ratio."""
@@ -264,7 +253,7 @@ class LearnedReward(Part):
 
     def meta_gradient(self, eta: Params, lesson: Lesson) -> tuple[Float[Array, ""], Params]:
         """J of the updated policies, and its gradient in eta, to ascend."""
-        if self.core.config.meta_gradient == "all":
+        if self.config.meta_gradient == "all":
             return jax.value_and_grad(lambda eta: self._after_everything(eta, lesson))(eta)
         before, mask = lesson.before.params["actor"], lesson.experience.chooses
         updated = self.inner_step(eta, lesson)
@@ -272,7 +261,7 @@ class LearnedReward(Part):
         _, change = jax.jvp(
             lambda actor: self.log_prob(actor, lesson.experience), (before,), (direction,)
         )
-        influence = self.core.config.inner_lr * change
+        influence = self.config.inner_lr * change
 
         def through_advantages(eta: Params) -> jax.Array:
             return -policy_gradient_loss(influence, self.proxy_advantage(eta, lesson), mask)

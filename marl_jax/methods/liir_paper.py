@@ -171,6 +171,9 @@ class LIIRPaper(ActorCritic):
     """
 
     Config: ClassVar = LIIRPaperConfig
+    takes_no_parts: ClassVar = (
+        "its meta-gradient goes through the task's reward and its own, and knows of no other"
+    )
 
     @property
     def intrinsic_optimizer(self) -> optax.GradientTransformation:

@@ -136,8 +136,6 @@ class MAAC(OffPolicyMethod):
             "critic": make_optimizer("adam", c.critic_lr, norm, c.critic_weight_decay),
         }
 
-    # What a member of the family changes.
-
     def _init_params(self, key: jax.Array) -> dict[str, Params]:
         actor_key, critic_key = jax.random.split(key)
         return {
@@ -145,19 +143,11 @@ class MAAC(OffPolicyMethod):
             "critic": self.critic.init(critic_key, self.agent_input_size),
         }
 
-    def _prepare(
-        self, state: OffPolicyState, replay: ReplayState, key: jax.Array
-    ) -> tuple[OffPolicyState, Metrics]:
-        """What is learned before actors and critics."""
-        del replay, key
-        return state, {}
-
     def _rewards(
         self, state: OffPolicyState, batch: EpisodeBatch, scale: RewardScale
     ) -> Float[Array, "B N"]:
-        """What the critics learn from: the environment's reward."""
-        del state
-        return (batch.reward[0] - scale.mean) / scale.deviation
+        """What the critics learn from: the environment's reward, and what the parts pay."""
+        return self.paid(state, batch, (batch.reward[0] - scale.mean) / scale.deviation)
 
     # The method's contract.
 
@@ -198,8 +188,8 @@ class MAAC(OffPolicyMethod):
         self, state: OffPolicyState, context: RewardScale, replay: ReplayState, key: jax.Array
     ) -> tuple[OffPolicyState, Metrics]:
         """One gradient step of critics, then of policies, and the targets after them."""
-        prepare_key, sample_key, critic_key, actor_key = jax.random.split(key, 4)
-        state, metrics = self._prepare(state, replay, prepare_key)
+        part_key, sample_key, critic_key, actor_key = jax.random.split(key, 4)
+        state, metrics = self.teach_parts(state, replay, part_key)
         with jax.named_scope("replay"):
             batch = self.replay.sample_transitions(replay, sample_key, self.config.batch_size)
         reward = self._rewards(state, batch, context)
@@ -261,7 +251,7 @@ class MAAC(OffPolicyMethod):
     def _actor_loss(
         self, params: Params, state: OffPolicyState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Sum over agents of the soft policy gradient with the counterfactual baseline; MAAC Eq. 8 and 9."""
+        """Over agents, the soft policy gradient with the counterfactual baseline; MAAC Eq. 8 and 9."""
         c = self.config
         decision = self._decide(params, batch.observation[0], batch.action_mask[0], key)
         values, _ = self.critic.apply(
@@ -274,4 +264,4 @@ class MAAC(OffPolicyMethod):
         weight = jax.lax.stop_gradient(decision.log_prob / c.reward_scale - advantage)
         gradient = jnp.mean(decision.log_prob * weight, axis=0)
         logits = c.logit_weight * jnp.mean(decision.logits**2, axis=(0, 2))
-        return jnp.sum(gradient + logits), {"entropy": decision.entropy.mean()}
+        return self.over_agents(gradient + logits), {"entropy": decision.entropy.mean()}

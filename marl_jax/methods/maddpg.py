@@ -20,6 +20,7 @@ from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, gumbel_softmax
 from marl_jax.losses import one_step_targets
 from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
+from marl_jax.methods.part import OWN
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Initialization, Params, apply_per_agent
 from marl_jax.optimizers import make_optimizer
@@ -207,6 +208,7 @@ class DDPG(OffPolicyMethod):
     ) -> tuple[OffPolicyState, Metrics]:
         """One gradient step of critics, then of policies, and the targets after them."""
         sample_key, target_key, actor_key = jax.random.split(key, 3)
+        state, taught = self.teach_parts(state, replay, jax.random.fold_in(key, OWN))
         with jax.named_scope("replay"):
             steps = self.replay.sample_transitions(replay, sample_key, self.config.batch_size)
         batch = self._transitions(state, steps, target_key)
@@ -220,7 +222,7 @@ class DDPG(OffPolicyMethod):
         if self.config.policy_delay > 1:
             due = (state.updates + 1) % self.config.policy_delay == 0
             followed = jax.tree.map(lambda new, old: jnp.where(due, new, old), followed, state)
-        return followed, {**metrics, **of_critic, **of_actor}
+        return followed, {**taught, **metrics, **of_critic, **of_actor}
 
     # What ALITA changes.
 
@@ -231,9 +233,9 @@ class DDPG(OffPolicyMethod):
         inputs: Float[Array, "2 B N I"],
         vectors: Float[Array, "B N A"],
     ) -> Float[Array, "B N"]:
-        """What the critics learn from: the environment's reward."""
-        del state, inputs, vectors
-        return self.config.reward_scale * steps.reward[0]
+        """What the critics learn from: the environment's reward, and what the parts pay."""
+        del inputs, vectors
+        return self.paid(state, steps, self.config.reward_scale * steps.reward[0])
 
     def _prepare(
         self, state: OffPolicyState, context: Any, batch: Transitions, key: jax.Array
@@ -332,10 +334,10 @@ class DDPG(OffPolicyMethod):
         return self._values(target["critic"], inputs, vectors[:, None]).min(-1)
 
     def _critic_loss(self, params: Params, batch: Transitions) -> tuple[Float[Array, ""], Metrics]:
-        """Sum over agents of the mean squared errors of their critics; ALITA Eq. 1."""
+        """Over agents, the mean squared errors of their critics; ALITA Eq. 1."""
         values = self._values(params, batch.inputs[0], batch.vectors[:, None])
         error = values - batch.target[..., None]
-        loss = jnp.sum(jnp.mean(error**2, axis=0))
+        loss = self.over_agents(jnp.mean(error**2, axis=0))
         return loss, {"critic_loss": loss, "value": values.mean(), "reward": batch.reward.mean()}
 
     def _actor_loss(
@@ -346,14 +348,14 @@ class DDPG(OffPolicyMethod):
         prepared: Any,
         key: jax.Array,
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Sum over agents of minus the value of their own actions, drawn anew among the others' old ones; Eq. 2."""
+        """Over agents, minus the value of their own actions, drawn anew among the others' old ones; Eq. 2."""
         outputs = self._outputs(params, batch.inputs[0])
         vectors = self._decide(outputs, batch.steps.action_mask[0], key)
         own = jnp.eye(self.sizes.num_agents, dtype=bool)[..., None]
         joint = jnp.where(own, vectors[:, None], batch.vectors[:, None])
         values = self._values(state.params["critic"], batch.inputs[0], joint)[..., 0]
         squared = self.config.logit_weight * jnp.mean(outputs**2, axis=(0, 2))
-        loss = jnp.sum(squared - jnp.mean(values, axis=0))
+        loss = self.over_agents(squared - jnp.mean(values, axis=0))
         more, metrics = self._actor_terms(params, state, batch, prepared, vectors)
         return loss + more, {"actor_loss": loss, **metrics}
 

@@ -74,7 +74,7 @@ class HAPPO(PPO):
     """
 
     Config: ClassVar = HAPPOConfig
-    separate_agents: ClassVar = True
+    takes_agents: ClassVar = False
 
     config: HAPPOConfig
 

@@ -48,7 +48,7 @@ class LatentAgents(HeadedAgents):
     @property
     def context_size(self) -> int:  # type: ignore[override]
         """Values that z can take."""
-        return int(self.core.config.latent_size)
+        return int(self.config.latent_size)
 
     @property
     def head(self) -> GeneratedLinear:
@@ -57,7 +57,7 @@ class LatentAgents(HeadedAgents):
 
     def init_head(self, key: jax.Array) -> dict[str, Params]:
         """What makes W."""
-        hidden = jnp.zeros((self.core.config.hidden_size,))
+        hidden = jnp.zeros((self.config.hidden_size,))
         code = jnp.zeros((self.context_size + self.core.sizes.num_agents,))
         return {"head": self.head.init(jax.random.split(key)[1], hidden, code)}
 
@@ -92,6 +92,7 @@ class Latent(Part):
     z to draw, and the recurrent discriminator. They take a gradient step for eight episodes.
     """
 
+    name: ClassVar = "maven"
     Options: ClassVar = LatentOptions
 
     @classmethod
@@ -107,18 +108,18 @@ class Latent(Part):
 
     def check(self) -> None:
         """Refuses other output layers, and agents that differ already."""
-        refuse_further_layers(self.core.config, "maven")
-        refuse_separate_agents(self.core.config, "maven")
+        refuse_further_layers(self.config, "maven")
+        refuse_separate_agents(self.config, "maven")
 
     @property
     def agents(self) -> LatentAgents:
         """Agents that follow z."""
-        return LatentAgents(self.core)
+        return LatentAgents(self.core, self.config)
 
     @property
     def discriminator(self) -> MLP:
         """From the agents' policies and the state to a score for each z."""
-        c = self.core.config
+        c = self.config
         return MLP((*c.discriminator_hidden, c.latent_size))
 
     def init(self, key: jax.Array) -> dict[str, Params]:
@@ -136,4 +137,4 @@ class Latent(Part):
         scores: Any = self.discriminator.apply(learning.params["discriminator"], seen)
         loss = optax.softmax_cross_entropy(scores, batch.extras.latent)
         loss = masked_mean(loss, batch.valid.astype(loss.dtype))
-        return self.core.config.information_weight * loss, {"discriminator_loss": loss}
+        return self.config.information_weight * loss, {"discriminator_loss": loss}

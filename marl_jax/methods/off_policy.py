@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from envs.configuration import Range
+from marl_jax.methods.part import OWN, Part
 from marl_jax.methods.team import (
     Positive,
     ReplayRates,
@@ -31,6 +32,8 @@ class OffPolicyConfig(TeamConfig):
 
     agent: Literal["mlp"] = "mlp"
     """Network of one agent: feed-forward, since single steps are drawn from the replay."""
+    head_sizes: tuple[()] = ()
+    """None: there is no memory to put layers behind."""
     sharing: Sharing = "independent"
     """Whether agents share parameters or have their own."""
     observe_last_action: Literal[False] = False
@@ -66,6 +69,7 @@ class OffPolicyState(NamedTuple):
         optimizer: optimiser states by part.
         env_steps: environment steps taken.
         updates: gradient steps taken.
+        parts: what each part learns and counts by itself.
     """
 
     params: dict[str, Params]
@@ -73,6 +77,23 @@ class OffPolicyState(NamedTuple):
     optimizer: dict[str, optax.OptState]
     env_steps: Int[Array, ""]
     updates: Int[Array, ""]
+    parts: tuple[Any, ...] = ()
+
+
+class Sampled(NamedTuple):
+    """What parts see of a gradient step.
+
+    Attributes:
+        params: parameters by part; what a loss is differentiated in is among them.
+        state: the learner before the step.
+        batch: single steps (T is 1), which parts pay for; or whole episodes, for the loss of a part that draws some.
+        key: random key.
+    """
+
+    params: dict[str, Params]
+    state: OffPolicyState
+    batch: EpisodeBatch
+    key: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +103,7 @@ class OffPolicyMethod(SingleStepMethod):
     def __post_init__(self) -> None:
         # Refuses a replay that is too small.
         _ = self.rates
+        super().__post_init__()
 
     @property
     def rates(self) -> ReplayRates:
@@ -91,7 +113,8 @@ class OffPolicyMethod(SingleStepMethod):
     @property
     def _drawn(self) -> dict[str, int]:
         """How many episodes a batch takes, by the option that says so."""
-        return {"batch_size": math.ceil(self.config.batch_size / self.sizes.time_limit)}
+        steps = {"batch_size": math.ceil(self.config.batch_size / self.sizes.time_limit)}
+        return steps | {name: num for part in self.parts for name, num in part.drawn.items()}
 
     @property
     def num_envs(self) -> int:
@@ -131,18 +154,20 @@ class OffPolicyMethod(SingleStepMethod):
 
     def init(self, key: jax.Array) -> OffPolicyState:
         """Draws the parameters."""
-        params = self._init_params(key)
+        own, parts, key = self.init_parts(key)
+        params = {**self._init_params(key), **own}
         # A copy, not the same buffers: the training loop donates both.
         target = {name: jax.tree.map(jnp.copy, params[name]) for name in ("actor", "critic")}
-        optimizer = {name: opt.init(params[name]) for name, opt in self._optimizers.items()}
+        optimizer = {name: opt.init(params[name]) for name, opt in self.optimizers.items()}
         zero = jnp.zeros((), jnp.int32)
-        return OffPolicyState(params, target, optimizer, zero, zero)
+        return OffPolicyState(params, target, optimizer, zero, zero, parts)
 
     def update(
         self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
     ) -> tuple[OffPolicyState, Metrics]:
         """Takes a gradient step for every `update_interval` steps played, each on steps drawn anew."""
         assert replay is not None
+        state, watched = self.watch_parts(state, fresh)
         state = state._replace(env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32))
         enough = self.replay.transitions(replay) >= self.config.batch_size
         state, context = self._begin(state, fresh, replay)
@@ -157,14 +182,58 @@ class OffPolicyMethod(SingleStepMethod):
 
         keys = jax.random.split(key, self.rates.gradient_steps)
         state, metrics = jax.lax.scan(step, state, keys)
-        return state, {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
+        metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
+        return state, {**metrics, **watched}
 
-    # Parts.
+    # Steps of an update.
+
+    @property
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """Of all that is learned by one step each on every batch."""
+        own = {name: one for part in self.parts for name, one in part.optimizers.items()}
+        return {**self._optimizers, **own}
+
+    def teach_parts(
+        self, state: OffPolicyState, replay: ReplayState, key: jax.Array
+    ) -> tuple[OffPolicyState, Metrics]:
+        """A step of each part's own parameters by its own loss, on the whole episodes that it draws."""
+        metrics: Metrics = {}
+        for k, part in enumerate(self.parts):
+            if not part.drawn:
+                continue
+            (num,) = part.drawn.values()
+            sample_key, loss_key = jax.random.split(jax.random.fold_in(key, OWN + k) if k else key)
+            episodes = self.replay.sample(replay, sample_key, num)
+            own = {name: state.params[name] for name in part.optimizers}
+            given = Sampled(state.params, state, episodes, loss_key)
+            grads, said = jax.grad(_loss_of_part, has_aux=True)(own, part, given)
+            for name in own:
+                state = self._apply(state, name, grads[name])
+            metrics |= said
+        return state, metrics
+
+    def over_agents(self, losses: Float[Array, "N ..."]) -> Float[Array, ""]:
+        """The agents' losses as one: their mean where they share parameters, and else the sum.
+
+        So a gradient is clipped at the norm of one agent's, whoever shares.
+        """
+        total = jnp.sum(losses)
+        return total / self.sizes.num_agents if self.config.sharing == "shared" else total
+
+    def paid(
+        self, state: OffPolicyState, steps: EpisodeBatch, reward: Float[Array, "B N"]
+    ) -> Float[Array, "B N"]:
+        """A reward of single steps, and what the parts pay on top."""
+        for part in self.parts:
+            bonus = part.bonus(Sampled(state.params, state, steps, jax.random.key(0)))
+            if bonus is not None:
+                reward = reward + bonus[0] * bonus[1][0]
+        return reward
 
     def _apply(self, state: OffPolicyState, part: str, grads: Params) -> OffPolicyState:
         """One optimiser step of one part."""
         old = state.params[part]
-        updates, optimizer = self._optimizers[part].update(grads, state.optimizer[part], old)
+        updates, optimizer = self.optimizers[part].update(grads, state.optimizer[part], old)
         return state._replace(
             params={**state.params, part: optax.apply_updates(old, updates)},
             optimizer={**state.optimizer, part: optimizer},
@@ -175,3 +244,8 @@ class OffPolicyMethod(SingleStepMethod):
         learned = {name: state.params[name] for name in state.target}
         rate = self.config.target_update_rate
         return state._replace(target=optax.incremental_update(learned, state.target, rate))
+
+
+def _loss_of_part(own: dict[str, Params], part: Part, given: Sampled) -> tuple[jax.Array, Metrics]:
+    """A part's loss, in its own parameters."""
+    return part.loss(given._replace(params={**given.params, **own}))

@@ -5,8 +5,8 @@ leaves alone does nothing:
 
 - `agents`: what the agents' network is, or is given (roles, latents, heads).
 - `init`, `optimizers`: parameters that the backbone learns with its own, and how.
-- `bonus`: what the team is paid besides the task's reward.
-- `rewards`, `values`: the same on the PPO core, where a critic may learn further values.
+- `bonus`: what agents are paid besides the task's reward, where they learn from a replay.
+- `rewards`, `values`: the same where they learn from fresh episodes; the PPO core's critic may learn further values.
 - `loss`: what is added to the backbone's loss.
 - `start`, `watch`, `learn`, `settle`: what it learns and counts by itself.
 - `explore`: what its agents do besides the backbone's exploration.
@@ -17,6 +17,7 @@ The backbone's state holds what a part learns.
 import abc
 import dataclasses
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -34,30 +35,31 @@ OWN = 1000
 """Keys from here on are not those that a key is split into."""
 
 
-class Agents(Protocol):
+@dataclasses.dataclass(frozen=True)
+class Agents(abc.ABC):
     """The networks of a team. What it draws for an episode is its latent: for instance MAVEN's z.
 
     Attributes:
         context_size: features of the latent that a mixer sees beside the state; 0 for none.
     """
 
-    @property
-    def context_size(self) -> int:
-        """Z."""
-        ...
+    context_size: ClassVar[int] = 0
 
+    @abc.abstractmethod
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters."""
-        ...
 
     def latent(self, num_envs: int, key: jax.Array) -> Any:
         """What is drawn for an episode; an array [B, Z] is kept in the replay, and () is nothing."""
-        ...
+        del num_envs, key
+        return ()
 
     def noise(self, num_envs: int, key: jax.Array) -> Any:
         """What is drawn at a step, [B, N, D], if a policy's update has to see it again; () is nothing."""
-        ...
+        del num_envs, key
+        return ()
 
+    @abc.abstractmethod
     def step(
         self,
         params: Params,
@@ -68,8 +70,8 @@ class Agents(Protocol):
         explore: bool,
     ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
         """The agents' next hidden states, and their outputs. On the PPO core `latent` is the step's noise."""
-        ...
 
+    @abc.abstractmethod
     def unroll(
         self,
         params: Params,
@@ -79,11 +81,10 @@ class Agents(Protocol):
         rows: Rows | None = None,
     ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
         """The same along whole episodes; the latent is that of each episode, [B, Z], or of each entry, [T, B, Z]."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class PlainAgents:
+class PlainAgents(Agents):
     """Agents that are a network each, and draw nothing.
 
     Attributes:
@@ -95,7 +96,6 @@ class PlainAgents:
     team: TeamAgent
     input_size: int
     identical: bool = False
-    context_size: ClassVar[int] = 0
 
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters."""
@@ -107,16 +107,6 @@ class PlainAgents:
     def networks(self, params: Params) -> tuple[TeamAgent, Params]:
         """The networks that act, and with which parameters."""
         return self.team, params
-
-    def latent(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
-
-    def noise(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
 
     def step(
         self,
@@ -147,15 +137,16 @@ class PlainAgents:
 
 
 @dataclasses.dataclass(frozen=True)
-class HeadedAgents(abc.ABC):
+class HeadedAgents(Agents):
     """Agents whose outputs are made of hidden states by something else than a layer of their networks.
 
     Attributes:
         core: the backbone.
+        config: all options, as the part that they are of sees them.
     """
 
     core: Any
-    context_size: ClassVar[int] = 0
+    config: Any
 
     @property
     def body(self) -> TeamAgent:
@@ -182,16 +173,6 @@ class HeadedAgents(abc.ABC):
         own = self.init_head(key)
         size = self.core.agent_input_size
         return {"body": self.body.init(jax.random.split(key)[0], size), **own}
-
-    def latent(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
-
-    def noise(self, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        del num_envs, key
-        return ()
 
     def drawn(self, latent: Any, shape: tuple[int, ...], key: jax.Array, rows: Rows | None) -> Any:
         """What the outputs are made with, for inputs of a shape."""
@@ -257,24 +238,83 @@ class Steps(NamedTuple):
     parts: tuple[Any, ...] = ()
 
 
+class Episodes(Protocol):
+    """An iteration's episodes on a backbone that learns from them once."""
+
+    @property
+    def batch(self) -> EpisodeBatch:
+        """The episodes."""
+        ...
+
+    @property
+    def alive(self) -> Float[Array, "T B N"]:
+        """1 on the steps of episodes where an agent lives."""
+        ...
+
+
+class Learned(NamedTuple):
+    """What a part learns by an optimiser of its own.
+
+    Attributes:
+        params: parameters.
+        optimizer: its state.
+    """
+
+    params: Params
+    optimizer: optax.OptState
+
+    def after(self, optimizer: optax.GradientTransformation, gradient: Params) -> "Learned":
+        """The same after a step down a gradient."""
+        updates, state = optimizer.update(gradient, self.optimizer, self.params)
+        return Learned(optax.apply_updates(self.params, updates), state)
+
+
+class Paid(NamedTuple):
+    """What a part makes of the rewards of an iteration's episodes.
+
+    Attributes:
+        reward: what agents are paid with it.
+        bonus: what of it is its own, whose spread is logged beside that of the advantage; None to log nothing.
+        metrics: what to log.
+        values: what each of its `values` sums up.
+    """
+
+    reward: Float[Array, "T B N"]
+    bonus: Float[Array, "T B N"] | None
+    metrics: Metrics
+    values: tuple[jax.Array, ...] = ()
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """Base of the parts; by itself it does nothing.
 
     Attributes:
+        name: what it is called where options are given (`--part.NAME.OPTION`); its class's name if it says none.
         Options: its options, which stand beside the backbone's.
-        core: the backbone that learns with it. All options are in `core.config`, the task's sizes in `core.sizes`.
+        core: the backbone that learns with it. The task's sizes are in `core.sizes`.
     """
 
+    name: ClassVar[str]
     Options: ClassVar[type[Config]] = Config
 
     core: Any
 
+    def __init_subclass__(cls) -> None:
+        cls.name = cls.__dict__.get("name", cls.__name__)
+
+    @property
+    def config(self) -> Any:
+        """All options, each by its name: the backbone's and other parts', and over them its own."""
+        c = self.core.config
+        return SimpleNamespace(**vars(c) | vars(c.of_part(self.name)))
+
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
         """Why it makes no sense on a backbone: one sentence; None if it does."""
-        del backbone
-        return None
+        if cls.agents is Part.agents or getattr(backbone, "takes_agents", False):
+            return None
+        return "it brings agents' networks of its own, which vdn, qmix, qplex, ippo and mappo take"
 
     @classmethod
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
@@ -283,10 +323,10 @@ class Part:
         return {}
 
     @classmethod
-    def options_on(cls, backbone: type) -> tuple[type[Config], ...]:
+    def options_on(cls, backbone: type) -> type[Config]:
         """Its options on a backbone."""
         del backbone
-        return () if cls.Options is Config else (cls.Options,)
+        return cls.Options
 
     def check(self) -> None:
         """Refuses options or tasks that make no sense with it."""
@@ -321,7 +361,12 @@ class Part:
         """Whether it looks across a batch, so that every episode must have a row of its own."""
         return False
 
-    def bonus(self, learning: Any) -> tuple[float, Float[Array, "T B N"]] | None:
+    @property
+    def drawn(self) -> dict[str, int]:
+        """On single steps of a replay, how many whole episodes its loss draws, by the option that says so; or none."""
+        return {}
+
+    def bonus(self, learning: Any) -> tuple[Any, Float[Array, "T B N"]] | None:
         """What each agent is paid besides the task's reward, which is constant: the weight, and what is weighed."""
         del learning
         return None
@@ -347,7 +392,7 @@ class Part:
         experience: Any,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[Any, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
+    ) -> tuple[Any, Paid]:
         """What agents are paid for an iteration's episodes.
 
         Args:
@@ -357,10 +402,10 @@ class Part:
             env_steps: environment steps learned from so far.
 
         Returns:
-            Its state after them, what they are paid with it, what each of its `values` sums up, and what to log.
+            Its state after them, and what they are paid with it.
         """
         del experience, env_steps
-        return state, paid, (), {}
+        return state, Paid(paid, None, {})
 
     def learn(self, state: Any, lesson: Any) -> tuple[Any, Metrics]:
         """Its state after the backbone has learned from these episodes, and what to log."""
@@ -408,7 +453,7 @@ class Part:
         return action
 
     def watch(self, state: Any, own: Any, fresh: EpisodeBatch) -> tuple[Any, Metrics]:
-        """Looks at an iteration's episodes on the Q-learner, before anything is learned.
+        """Looks at an iteration's episodes where there is a replay, before anything is learned.
 
         Args:
             state: the backbone's.

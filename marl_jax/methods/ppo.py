@@ -29,8 +29,8 @@ from marl_jax.losses import (
     masked_mean,
     normalise,
 )
-from marl_jax.methods.diagnostics import critic_fit
-from marl_jax.methods.part import OWN, Agents, Part, PlainAgents, Steps, history, settle
+from marl_jax.methods.diagnostics import critic_fit, intrinsic_ratio
+from marl_jax.methods.part import OWN, Part, Steps, history, settle
 from marl_jax.methods.team import (
     AgentMemory,
     NotNegative,
@@ -371,18 +371,10 @@ class Critic:
 
 @dataclasses.dataclass(frozen=True)
 class PPO(TeamMethod):
-    """PPO of a team. Values go on past a time limit.
-
-    Attributes:
-        separate_agents: whether agents must have parameters of their own.
-        kinds: the parts that it takes.
-    """
+    """PPO of a team. Values go on past a time limit."""
 
     Config: ClassVar[type[PPOConfig]] = PPOConfig
-    separate_agents: ClassVar[bool] = False
-
-    config: Any
-    kinds: tuple[type[Part], ...] = ()
+    takes_agents: ClassVar = True
 
     def __post_init__(self) -> None:
         c = self.config
@@ -393,8 +385,7 @@ class PPO(TeamMethod):
             raise ConfigurationError(
                 f"minibatches is {c.minibatches}; it must be at most {most}, the {c.minibatch_unit} of an iteration."
             )
-        for part in self.parts:
-            part.check()
+        super().__post_init__()
 
     @property
     def num_envs(self) -> int:
@@ -417,11 +408,6 @@ class PPO(TeamMethod):
             return c.num_envs * c.episodes_per_env
         least = MIN_EPISODES if c.minibatch_unit == "episodes" else 1
         return max(least, round(c.batch_steps / self.sizes.time_limit))
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """What makes the agents differ."""
-        return tuple(kind(self) for kind in self.kinds)
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -452,14 +438,6 @@ class PPO(TeamMethod):
         """Networks like the policies', with so many outputs; with 0 they put out their hidden states."""
         network = dataclasses.replace(self.agent.network, num_outputs=outputs)
         return TeamAgent(network, self.sizes.num_agents, self.config.sharing)
-
-    @property
-    def agents(self) -> Agents:
-        """The policies: a part's, or plain ones."""
-        for part in self.parts:
-            if part.agents is not None:
-                return part.agents
-        return PlainAgents(self.agent, self.agent_input_size)
 
     @property
     def critic(self) -> Critic:
@@ -670,10 +648,16 @@ class PPO(TeamMethod):
         after: list[Any] = []
         said: Metrics = {}
         for part, own in zip(self.parts, state.parts, strict=True):
-            own, paid, its, logged = part.rewards(own, experience, paid, state.env_steps)
+            own, made = part.rewards(own, experience, paid, state.env_steps)
+            paid = made.reward
             after.append(own)
-            more.extend(its)
-            said.update(logged)
+            more.extend(made.values)
+            said.update(made.metrics)
+            if made.bonus is not None:
+                ratio = intrinsic_ratio(
+                    made.bonus, self.advantage(experience, paid), experience.alive
+                )
+                said["intrinsic_ratio"] = ratio
         return tuple(after), jnp.stack([paid, *more], axis=-1), said
 
     def returns(

@@ -27,7 +27,7 @@ from marl_jax.losses import (
     masked_mean,
     td_loss,
 )
-from marl_jax.methods.part import OWN, Agents, Part, PlainAgents, Steps, history, settle
+from marl_jax.methods.part import Steps, history, settle
 from marl_jax.methods.team import (
     AgentMemory,
     EpsilonConfig,
@@ -199,28 +199,15 @@ class Kept(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class QLearner(TeamMethod):
-    """The backbone. A member of the family defines its mixer, or its loss.
-
-    Attributes:
-        takes_parts: whether there is a temporal-difference loss of a mixed value, to which parts add.
-        kinds: the parts that it takes.
-    """
+    """The backbone. A member of the family defines its mixer, or its loss."""
 
     Config: ClassVar[type[ValueConfig]] = ValueConfig
-    takes_parts: ClassVar[bool] = True
-
-    kinds: tuple[type[Part], ...] = ()
+    takes_agents: ClassVar = True
 
     def __post_init__(self) -> None:
         # Refuses a replay that is too small.
         _ = self.rates
-        for part in self.parts:
-            part.check()
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """What makes the agents differ."""
-        return tuple(kind(self) for kind in self.kinds)
+        super().__post_init__()
 
     @property
     def rates(self) -> ReplayRates:
@@ -243,14 +230,6 @@ class QLearner(TeamMethod):
     def replay(self) -> EpisodeReplay:
         """The last `replay_capacity` steps' episodes."""
         return make_replay(self.rates, self.sizes)
-
-    @property
-    def agents(self) -> Agents:
-        """The agents' networks: a part's, or plain ones."""
-        for part in self.parts:
-            if part.agents is not None:
-                return part.agents
-        return PlainAgents(self.agent, self.agent_input_size)
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -322,14 +301,7 @@ class QLearner(TeamMethod):
 
     def init(self, key: jax.Array) -> ValueState:
         """Draws the parameters."""
-        own: dict[str, Params] = {}
-        parts = tuple(
-            part.start(jax.random.fold_in(key, OWN + k)) for k, part in enumerate(self.parts)
-        )
-        for part in self.parts:
-            drawn = part.init(key)
-            if drawn:
-                own, key = {**own, **drawn}, jax.random.split(key)[0]
+        own, parts, key = self.init_parts(key)
         params = {**self.init_team(key), **own}
         zero = jnp.zeros((), jnp.int32)
         # A copy, not the same buffers: the training loop donates both.
@@ -373,10 +345,8 @@ class QLearner(TeamMethod):
     ) -> tuple[ValueState, Metrics]:
         """Takes a gradient step for every `update_interval` steps played, each on episodes drawn anew."""
         assert replay is not None
-        seen = zip(self.parts, state.parts, strict=True)
-        watched = [part.watch(state, own, fresh) for part, own in seen]
+        state, watched = self.watch_parts(state, fresh)
         state = state._replace(
-            parts=tuple(own for own, _ in watched),
             episodes=state.episodes + self.num_episodes,
             env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32),
         )
@@ -402,7 +372,7 @@ class QLearner(TeamMethod):
         state, metrics = jax.lax.scan(step, state, keys)
         metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
         metrics["epsilon"] = self.epsilon(state)
-        return state, {**metrics, **{name: x for _, said in watched for name, x in said.items()}}
+        return state, {**metrics, **watched}
 
     @property
     def row_counts(self) -> tuple[int, ...]:
@@ -589,7 +559,7 @@ class QLearner(TeamMethod):
 
 def only_q_learner(backbone: type) -> str | None:
     """Why a part of the Q-learner makes no sense elsewhere, see `Part.refusal`."""
-    if issubclass(backbone, QLearner) and backbone.takes_parts:
+    if issubclass(backbone, QLearner):
         return None
     return "it adds to the loss of a Q-learner with a mixer: vdn, qmix or qplex"
 
@@ -599,7 +569,9 @@ class IQL(QLearner):
     """Independent Q-learning (Tan 1993): each agent learns its own values from its own reward."""
 
     Config: ClassVar = ValueConfig
-    takes_parts: ClassVar = False
+    takes_no_parts: ClassVar = (
+        "its agents' values are not mixed, so there is no team's loss to add to"
+    )
 
     def loss(
         self, params: dict[str, Params], state: ValueState, batch: EpisodeBatch, key: jax.Array

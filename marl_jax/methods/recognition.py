@@ -1,112 +1,162 @@
-"""EOI on the PPO core: agents are paid for being recognised by what they observe.
+"""EOI as a reward: agents are paid for being recognised by what they observe.
 
-Paper: Jiang and Lu 2021, "The Emergence of Individuality", Eq. 2 and 3: r + alpha p(i | o_i). The paper stands on MAAC
-and QMIX; this pair is ours.
+Paper: Jiang and Lu 2021, "The Emergence of Individuality", Eq. 2 and 3: r + alpha p(i | o_i). On MAAC it is the paper's
+(sections 3.3 and 4.3), without code of its authors; on the PPO core, the actor-critics and MADDPG it is ours. With
+another reward it is DIAYN (Eysenbach et al. 2019) with a skill per agent.
 """
 
 import dataclasses
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from envs.configuration import ConfigurationError, Range
+from envs.configuration import Range
 from marl_jax.losses import masked_mean
-from marl_jax.methods.diagnostics import intrinsic_ratio
-from marl_jax.methods.individuality import Classifier, IndividualityOptions
-from marl_jax.methods.part import Part
-from marl_jax.methods.ppo import Experience, Lesson, PPOState, only_ppo
+from marl_jax.methods.actor_critic import BaselineMethod
+from marl_jax.methods.individuality import (
+    Classifier,
+    IndividualityOptions,
+    refuse_agents_alike,
+)
+from marl_jax.methods.off_policy import OffPolicyMethod, OffPolicyState, Sampled
+from marl_jax.methods.part import Episodes, Learned, Paid, Part
+from marl_jax.methods.ppo import PPO
 from marl_jax.networks import Params
 from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
 class RecognitionOptions(IndividualityOptions):
-    """Options of EOI on the PPO core."""
+    """Options of EOI where it learns from fresh episodes."""
 
     classifier_steps: Annotated[int, Range(minimum=1)] = 16
     """Gradient steps of the classifier in an iteration, each on all of its episodes."""
 
 
-class ClassifierState(NamedTuple):
-    """What the classifier learns.
-
-    Attributes:
-        params: its parameters.
-        optimizer: its optimiser's state.
-    """
-
-    params: Params
-    optimizer: optax.OptState
-
-
 @dataclasses.dataclass(frozen=True)
 class Recognition(Part):
-    """EOI's reward: how surely a classifier tells an agent by what it observes."""
+    """EOI's reward, where agents learn from fresh episodes: how surely a classifier tells each by what it observes."""
 
+    name: ClassVar = "eoi"
     Options: ClassVar = RecognitionOptions
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
-        """Only the PPO core pays it."""
-        return only_ppo(backbone)
+        """Whoever learns from fresh episodes pays it."""
+        return (
+            None if issubclass(backbone, PPO | BaselineMethod) else "it learns from fresh episodes"
+        )
 
     def check(self) -> None:
         """Refuses agents that cannot differ."""
-        c = self.core.config
-        if c.sharing == "shared" and not c.observe_identity:
-            raise ConfigurationError(
-                "observe_identity is False; it must be true where agents share parameters, or they cannot differ."
-            )
+        refuse_agents_alike(self.config)
 
     @property
     def classifier(self) -> Classifier:
         """Which agent is it?"""
-        return Classifier(self.core.config, self.core.sizes)
+        return Classifier(self.config, self.core.sizes)
 
-    def start(self, key: jax.Array) -> ClassifierState:
+    def start(self, key: jax.Array) -> Learned:
         """Draws the classifier."""
         params = self.classifier.init(key)
-        return ClassifierState(params, self.classifier.optimizer.init(params))
+        return Learned(params, self.classifier.optimizer.init(params))
 
     def rewards(
         self,
-        state: ClassifierState,
-        experience: Experience,
+        state: Learned,
+        experience: Episodes,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[ClassifierState, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
+    ) -> tuple[Learned, Paid]:
         """Alpha p(i | o_i) on top, for the living."""
         own = self.classifier.reward(state.params, experience.batch) * experience.alive
         bonus = self.classifier.weight(env_steps) * own
-        reward = paid + bonus
-        advantage = self.core.advantage(experience, reward)
-        return (
-            state,
-            reward,
-            (),
-            {
-                "intrinsic_reward": masked_mean(own, experience.alive),
-                "intrinsic_ratio": intrinsic_ratio(bonus, advantage, experience.alive),
-            },
-        )
+        said = {"intrinsic_reward": masked_mean(own, experience.alive)}
+        return state, Paid(paid + bonus, bonus, said)
 
-    def recognition(self, state: PPOState, batch: EpisodeBatch) -> Float[Array, "T B N"]:
+    def recognition(self, state: Any, batch: EpisodeBatch) -> Float[Array, "T B N"]:
         """p(i | o_i): how surely it tells each agent by what it observes along episodes."""
         own = state.parts[self.core.parts.index(self)]
         return self.classifier.recognition(own.params, batch)
 
-    def learn(self, state: ClassifierState, lesson: Lesson) -> tuple[ClassifierState, Metrics]:
+    def learn(self, state: Learned, lesson: Any) -> tuple[Learned, Metrics]:
         """Some gradient steps of the classifier, whose positives are drawn anew for each."""
         batch, classifier = lesson.experience.batch, self.classifier
 
-        def step(state: ClassifierState, key: jax.Array) -> tuple[ClassifierState, Metrics]:
+        def step(state: Learned, key: jax.Array) -> tuple[Learned, Metrics]:
             grads, metrics = jax.grad(classifier.loss, has_aux=True)(state.params, batch, key)
-            updates, optimizer = classifier.optimizer.update(grads, state.optimizer, state.params)
-            return ClassifierState(optax.apply_updates(state.params, updates), optimizer), metrics
+            return state.after(classifier.optimizer, grads), metrics
 
-        keys = jax.random.split(lesson.key, self.core.config.classifier_steps)
+        keys = jax.random.split(lesson.key, self.config.classifier_steps)
         state, metrics = jax.lax.scan(step, state, keys)
         return state, jax.tree.map(jnp.mean, metrics)
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledRecognitionOptions(IndividualityOptions):
+    """Options of EOI where single steps are drawn from a replay."""
+
+    classifier: Literal["mlp"] = "mlp"
+    """What the classifier sees: the observation, since single steps are drawn from the replay."""
+    classifier_batch: Annotated[int, Range(minimum=1)] = 32
+    """Episodes drawn for a gradient step of the classifier."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SampledRecognition(Part):
+    """EOI's reward, where agents learn from single steps of a replay.
+
+    MAAC may standardise the environment's reward; the intrinsic one never is, it is added after it. With standardised
+    rewards alpha is in their deviations; while they are rare the deviation is small and the task counts for more.
+    """
+
+    name: ClassVar = "eoi"
+    Options: ClassVar = SampledRecognitionOptions
+
+    @classmethod
+    def refusal(cls, backbone: type) -> str | None:
+        """Its classifier draws whole episodes beside the steps."""
+        return None if issubclass(backbone, OffPolicyMethod) else "it learns from single steps"
+
+    def check(self) -> None:
+        """Refuses agents that cannot differ."""
+        refuse_agents_alike(self.config)
+
+    @property
+    def classifier(self) -> Classifier:
+        """Which agent is it?"""
+        return Classifier(self.config, self.core.sizes)
+
+    @property
+    def optimizers(self) -> dict[str, optax.GradientTransformation]:
+        """Adam."""
+        return {"classifier": self.classifier.optimizer}
+
+    def init(self, key: jax.Array) -> dict[str, Params]:
+        """The classifier."""
+        return {"classifier": self.classifier.init(jax.random.split(key)[1])}
+
+    @property
+    def drawn(self) -> dict[str, int]:
+        """Positives come from the same episode."""
+        return {"classifier_batch": self.config.classifier_batch}
+
+    def loss(self, learning: Sampled) -> tuple[jax.Array, Metrics]:
+        """The classifier's."""
+        return self.classifier.loss(learning.params["classifier"], learning.batch, learning.key)
+
+    def bonus(self, learning: Sampled) -> tuple[Any, Float[Array, "1 B N"]]:
+        """Alpha, and p(i | o_i)."""
+        weight = self.classifier.weight(learning.state.env_steps)
+        return weight, self.classifier.reward(learning.params["classifier"], learning.batch)
+
+    def recognition(self, state: OffPolicyState, batch: EpisodeBatch) -> Float[Array, "T B N"]:
+        """p(i | o_i): how surely it tells each agent by what it observes along episodes."""
+        return self.classifier.recognition(state.params["classifier"], batch)
+
+    def watch(self, state: Any, own: Any, fresh: EpisodeBatch) -> tuple[Any, Metrics]:
+        """Logs what a step paid."""
+        return own, self.classifier.paid(state.params["classifier"], fresh)

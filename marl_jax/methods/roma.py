@@ -26,11 +26,9 @@ from marl_jax.losses import (
     specialisation_loss,
 )
 from marl_jax.methods.part import HeadedAgents, Part, history
-from marl_jax.methods.ppo import PPO
 from marl_jax.methods.q_learner import (
     QLearner,
     ValueState,
-    only_q_learner,
     refuse_further_layers,
     refuse_separate_agents,
 )
@@ -132,24 +130,24 @@ class RoleAgents(HeadedAgents):
     @property
     def encoder(self) -> GaussianEncoder:
         """p(role | o), and of another instance q(role | tau, o)."""
-        c = self.core.config
+        c = self.config
         return GaussianEncoder(_hidden_layer(c), c.role_size, c.min_role_variance)
 
     @property
     def decoder(self) -> RoleDecoder:
         """From hidden states and roles to outputs."""
-        return RoleDecoder(_hidden_layer(self.core.config), self.core.sizes.num_actions)
+        return RoleDecoder(_hidden_layer(self.config), self.core.sizes.num_actions)
 
     @property
     def role_input_size(self) -> int:
         """Features that the role encoder sees."""
-        sees_all = self.core.config.role_input == "all"
+        sees_all = self.config.role_input == "all"
         return int(self.core.agent_input_size if sees_all else self.core.sizes.observation)
 
     def init_head(self, key: jax.Array) -> dict[str, Params]:
         """The role encoder and the decoder."""
         _, encoder_key, decoder_key = jax.random.split(key, 3)
-        c, n = self.core.config, self.core.sizes.num_agents
+        c, n = self.config, self.core.sizes.num_agents
         seen, role = jnp.zeros((1, n, self.role_input_size)), jnp.zeros((1, n, c.role_size))
         return {
             "encoder": self.encoder.init(encoder_key, seen),
@@ -158,14 +156,14 @@ class RoleAgents(HeadedAgents):
 
     def noise(self, num_envs: int, key: jax.Array) -> Float[Array, "B N D"]:
         """What makes the roles."""
-        shape = (num_envs, self.core.sizes.num_agents, self.core.config.role_size)
+        shape = (num_envs, self.core.sizes.num_agents, self.config.role_size)
         return jax.random.normal(key, shape)
 
     def drawn(self, latent: Any, shape: tuple[int, ...], key: jax.Array, rows: Rows | None) -> Any:
         """The noise that is given, or new one."""
         if not isinstance(latent, tuple):
             return latent
-        shape = (*shape[:-1], self.core.config.role_size)
+        shape = (*shape[:-1], self.config.role_size)
         return by_episode(rows, shape, functools.partial(jax.random.normal, key))
 
     def step(
@@ -178,8 +176,8 @@ class RoleAgents(HeadedAgents):
         explore: bool,
     ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
         """One step; greedy agents may take their roles' means, which is to draw 0."""
-        if not explore and self.core.config.greedy_roles == "mean":
-            latent = jnp.zeros((*inputs.shape[:-1], self.core.config.role_size))
+        if not explore and self.config.greedy_roles == "mean":
+            latent = jnp.zeros((*inputs.shape[:-1], self.config.role_size))
         return super().step(params, hidden, inputs, latent, key, explore)
 
     def outputs(
@@ -211,6 +209,7 @@ class Roles(Part):
     to a hundred steps or so.
     """
 
+    name: ClassVar = "roma"
     Options: ClassVar = RoleOptions
 
     @classmethod
@@ -218,36 +217,27 @@ class Roles(Part):
         """The paper's and its authors' rates, on the Q-learner."""
         return {"num_envs": 8, "update_interval": 800} if issubclass(backbone, QLearner) else {}
 
-    @classmethod
-    def refusal(cls, backbone: type) -> str | None:
-        """Agents share their networks, and differ by their roles."""
-        if issubclass(backbone, PPO) and not backbone.separate_agents:
-            return None
-        return only_q_learner(backbone) and (
-            "its agents share their networks, so it stands on vdn, qmix, qplex, ippo or mappo"
-        )
-
     def check(self) -> None:
         """Refuses other output layers, and agents that differ already."""
-        refuse_further_layers(self.core.config, "agents whose roles generate the output layer")
-        refuse_separate_agents(self.core.config, "agents that differ by their roles")
+        refuse_further_layers(self.config, "agents whose roles generate the output layer")
+        refuse_separate_agents(self.config, "agents that differ by their roles")
 
     @property
     def agents(self) -> RoleAgents:
         """Agents with roles."""
-        return RoleAgents(self.core)
+        return RoleAgents(self.core, self.config)
 
     @property
     def dissimilarity_model(self) -> Dissimilarity:
         """How unlike two agents are."""
-        c = self.core.config
+        c = self.config
         compares_roles = c.dissimilarity_input == "role"
         return Dissimilarity(c.role_hidden, _activation(c), c.role_batch_norm, compares_roles)
 
     def init(self, key: jax.Array) -> dict[str, Params]:
         """The trajectory encoder and the dissimilarity model."""
         _, trajectory_key, dissimilarity_key = jax.random.split(key, 3)
-        c, n, agents = self.core.config, self.core.sizes.num_agents, self.agents
+        c, n, agents = self.config, self.core.sizes.num_agents, self.agents
         seen = jnp.zeros((1, n, c.hidden_size + agents.role_input_size))
         compared = c.role_size if c.dissimilarity_input == "role" else c.hidden_size
         return {
@@ -260,7 +250,7 @@ class Roles(Part):
     @property
     def own_rows(self) -> bool:
         """Where a loss counts padding, or looks across a batch at each step of it."""
-        c = self.core.config
+        c = self.config
         return bool(c.role_loss_steps == "all" or c.role_batch_norm or c.softplus)
 
     def loss(self, learning: Any) -> tuple[jax.Array, Metrics]:
@@ -269,7 +259,7 @@ class Roles(Part):
         The histories are constant, and so is what the losses see of the agents' networks but the role encoder: they
         train that one, the trajectory encoder and the dissimilarity model.
         """
-        c, steps = self.core.config, learning.steps
+        c, steps = self.config, learning.steps
         params, before, mask = steps.params, steps.before, steps.mask
         seen = self.agents.seen(steps.inputs)
         roles = self.agents.encode(steps.network["encoder"], seen)
@@ -301,7 +291,7 @@ class Roles(Part):
         mask: Float[Array, "T B"],
     ) -> Float[Array, ""]:
         """Lambda_I L_I, and the entropy beside it; perhaps through the authors' softplus."""
-        c = self.core.config
+        c = self.config
         if c.softplus:
             # The authors' clamp and softplus are of the weighted mean at each step of the batch.
             per_step = c.identifiability_weight * divergence + c.role_entropy_weight * entropy
@@ -317,7 +307,7 @@ class Roles(Part):
 
     def partners(self, x: Float[Array, "*shape N D"]) -> Float[Array, "*shape N S D"]:
         """What the other agents have of `x`, beside each agent."""
-        return partners(x, self.core.config.self_pairs)
+        return partners(x, self.config.self_pairs)
 
     def infer(
         self, params: dict[str, Params], before: jax.Array, seen: Float[Array, "T B N I"]
@@ -329,7 +319,7 @@ class Roles(Part):
         self, roles: Gaussian, inferred: Gaussian, role: Float[Array, "T B N D"]
     ) -> Float[Array, "T B N S"]:
         """How much each agent's role says of its partners, not scaled yet."""
-        if self.core.config.pair_information == "trajectory":
+        if self.config.pair_information == "trajectory":
             theirs = Gaussian(*(self.partners(x) for x in inferred))
             return _normal(theirs).log_prob(role[..., None, :]).sum(-1)
         own = Gaussian(*(x[..., None, :] for x in roles))
@@ -339,7 +329,7 @@ class Roles(Part):
         self, params: dict[str, Params], before: jax.Array, role: Float[Array, "T B N D"]
     ) -> Float[Array, "T B N S"]:
         """Between each agent and its partners, scaled to 0..1."""
-        compared = role if self.core.config.dissimilarity_input == "role" else before
+        compared = role if self.config.dissimilarity_input == "role" else before
         d: jax.Array = self.dissimilarity_model.apply(  # type: ignore[assignment]
             params["dissimilarity"], compared, self.partners
         )

@@ -15,9 +15,8 @@ from jaxtyping import Array, Float, Int
 from envs.configuration import Config, Range
 from marl_jax.distributions import masked_categorical
 from marl_jax.losses import masked_mean, social_influence
-from marl_jax.methods.diagnostics import intrinsic_ratio
 from marl_jax.methods.influence import require_a_team
-from marl_jax.methods.part import Part
+from marl_jax.methods.part import Learned, Paid, Part
 from marl_jax.methods.ppo import ACTIVATIONS, Experience, Lesson, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Params, apply_per_agent, hidden_gain, init_per_agent
@@ -41,18 +40,6 @@ class ModelOptions(Config):
     model_weight: Annotated[float, Positive] = 0.0667
     """Weight of its loss. It learns in the policies' minibatches with their learning rate, by an optimiser of its own,
     to which the weight matters only where it clips."""
-
-
-class ModelState(NamedTuple):
-    """What the model of other agents learns.
-
-    Attributes:
-        params: its parameters.
-        optimizer: its optimiser's state.
-    """
-
-    params: Params
-    optimizer: optax.OptState
 
 
 class ModelLessons(NamedTuple):
@@ -83,12 +70,15 @@ class ActionInfluence(Part):
     are recurrent and see images; these models are feed-forward, and policies as `agent` has it.
     """
 
+    name: ClassVar = "social_influence"
     Options: ClassVar = ModelOptions
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
-        """Only the PPO core pays it."""
-        return only_ppo(backbone)
+        """Only the PPO core has its passes."""
+        return only_ppo(backbone) and (
+            "its model of others learns in the minibatches of the PPO core: ippo, mappo or happo"
+        )
 
     def check(self) -> None:
         """Refuses a single agent."""
@@ -102,7 +92,7 @@ class ActionInfluence(Part):
     @property
     def network(self) -> MLP:
         """From what one agent sees, and what all do, to the logits of what each does next."""
-        c, s = self.core.config, self.core.sizes
+        c, s = self.config, self.core.sizes
         hidden = (*c.model_hidden, s.num_agents * s.num_actions)
         return MLP(
             hidden,
@@ -116,7 +106,7 @@ class ActionInfluence(Part):
         """One like the agents'."""
         return self.core.optimizer["actor"]
 
-    def start(self, key: jax.Array) -> ModelState:
+    def start(self, key: jax.Array) -> Learned:
         """Draws the model."""
         s = self.core.sizes
         size = self.core.agent_input_size + s.num_agents * s.num_actions
@@ -124,19 +114,19 @@ class ActionInfluence(Part):
             lambda k: self.network.init(k, jnp.zeros((size,))),
             key,
             s.num_agents,
-            self.core.config.sharing,
+            self.config.sharing,
         )
-        return ModelState(params, self.optimizer.init(params))
+        return Learned(params, self.optimizer.init(params))
 
     def rewards(
         self,
-        state: ModelState,
+        state: Learned,
         experience: Experience,
         paid: Float[Array, "T B N"],
         env_steps: Int[Array, ""],
-    ) -> tuple[ModelState, Float[Array, "T B N"], tuple[jax.Array, ...], Metrics]:
+    ) -> tuple[Learned, Paid]:
         """Task, and influence on what others do next; at an episode's last step there is no next."""
-        c = self.core.config
+        c = self.config
         influence = self.influence(state.params, experience)
         others = self._learnable(experience)
         mask = jnp.max(others, axis=-1)
@@ -144,19 +134,10 @@ class ActionInfluence(Part):
         weight = jnp.asarray(c.influence_weight, bonus.dtype)
         if c.influence_anneal_steps:
             weight *= jnp.minimum(env_steps / c.influence_anneal_steps, 1.0)
-        reward = paid + weight * bonus
-        advantage = self.core.advantage(experience, reward)
-        return (
-            state,
-            reward,
-            (),
-            {
-                "influence": masked_mean(bonus, mask),
-                "intrinsic_ratio": intrinsic_ratio(weight * bonus, advantage, experience.alive),
-            },
-        )
+        own = weight * bonus
+        return state, Paid(paid + own, own, {"influence": masked_mean(bonus, mask)})
 
-    def learn(self, state: ModelState, lesson: Lesson) -> tuple[ModelState, Metrics]:
+    def learn(self, state: Learned, lesson: Lesson) -> tuple[Learned, Metrics]:
         """The passes of the policies once more, for the model."""
         experience, lessons = lesson.experience, lesson.lessons
         action = experience.batch.action
@@ -169,7 +150,7 @@ class ActionInfluence(Part):
             value_mask=lessons.value_mask,
         )
 
-        def step(state: ModelState, part: ModelLessons) -> tuple[ModelState, Metrics]:
+        def step(state: Learned, part: ModelLessons) -> tuple[Learned, Metrics]:
             (_, loss), gradient = jax.value_and_grad(self.model_loss, has_aux=True)(
                 state.params, part
             )
@@ -177,7 +158,7 @@ class ActionInfluence(Part):
             updates = jax.tree.map(lambda x: -lesson.rates.lr * x, updates)
             params = optax.apply_updates(state.params, updates)
             metrics = {"model_loss": loss, "model_grad_norm": optax.tree.norm(gradient)}
-            return ModelState(params, optimizer), metrics
+            return Learned(params, optimizer), metrics
 
         return self.core.over_minibatches(step, state, model_lessons, lesson.key)
 
@@ -192,7 +173,7 @@ class ActionInfluence(Part):
             actions: what all agents (last N) do, one-hot, as each agent (first N) is told.
         """
         seen = jnp.concatenate([inputs, actions.reshape(*actions.shape[:-2], -1)], axis=-1)
-        sharing = self.core.config.sharing
+        sharing = self.config.sharing
         logits: jax.Array = apply_per_agent(self.network.apply, params, seen, sharing=sharing)
         return logits.reshape(actions.shape)
 
@@ -226,10 +207,10 @@ class ActionInfluence(Part):
         log_probs = jax.nn.log_softmax(self.predict(params, lessons.inputs, joint))
         right = jnp.sum(log_probs * self._joint(lessons.following), axis=-1)
         own_mean = masked_mean
-        if self.core.config.sharing == "independent":
+        if self.config.sharing == "independent":
             own_mean = jax.vmap(masked_mean, in_axes=2)
         return (
-            -self.core.config.model_weight * jnp.sum(own_mean(right, lessons.mask)),
+            -self.config.model_weight * jnp.sum(own_mean(right, lessons.mask)),
             -masked_mean(right, lessons.mask),
         )
 

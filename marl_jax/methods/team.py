@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from envs.base import Observation
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.base import Sizes
+from marl_jax.methods.part import OWN, Agents, Part, PlainAgents
 from marl_jax.networks import GRUAgent, MLPAgent, Params, Sharing, TeamAgent, init_per_agent
 from marl_jax.optimizers import for_each
 from marl_jax.replay import EpisodeReplay, ReplayState
@@ -26,9 +27,27 @@ NotNegative = Range(minimum=0)
 Unit = Range(minimum=0, maximum=1)
 
 
+class PartFields(NamedTuple):
+    """Where a part's options are.
+
+    Attributes:
+        kind: the class of its options.
+        fields: by option, the field that holds it: of the same name, or PART_OPTION where something else has that.
+    """
+
+    kind: type[Config]
+    fields: Mapping[str, str]
+
+
 @dataclasses.dataclass(frozen=True)
 class TeamConfig(Config):
-    """The agents."""
+    """The agents.
+
+    Attributes:
+        parts: by name, the parts whose options stand beside these.
+    """
+
+    parts: ClassVar[Mapping[str, PartFields]] = {}
 
     agent: Literal["gru", "mlp"] = "gru"
     """Network of one agent: recurrent, or feed-forward."""
@@ -49,6 +68,13 @@ class TeamConfig(Config):
             raise ConfigurationError(
                 f"head_sizes is {self.head_sizes}; it must be empty unless agent is 'gru'."
             )
+        for name in self.parts:
+            self.of_part(name)
+
+    def of_part(self, name: str) -> Config:
+        """A part's options, by their own names."""
+        kind, fields = self.parts[name]
+        return kind(**{option: getattr(self, field) for option, field in fields.items()})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,15 +162,30 @@ class TeamMethod(abc.ABC):
 
     Attributes:
         continuous: whether it can learn continuous actions too.
+        takes_no_parts: why it takes no parts; None if it does.
+        takes_agents: whether a part may bring agents that share their parameters.
         config: hyper-parameters.
         sizes: sizes of the task.
+        kinds: the parts that it takes.
     """
 
     Config: ClassVar[type[TeamConfig]]
     continuous: ClassVar[bool] = False
+    takes_no_parts: ClassVar[str | None] = None
+    takes_agents: ClassVar[bool] = False
 
     config: Any
     sizes: Sizes
+    kinds: tuple[type[Part], ...] = ()
+
+    def __post_init__(self) -> None:
+        for part in self.parts:
+            part.check()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """What makes the agents differ."""
+        return tuple(kind(self) for kind in self.kinds)
 
     @property
     def num_envs(self) -> int:
@@ -165,6 +206,32 @@ class TeamMethod(abc.ABC):
     def agent(self) -> TeamAgent:
         """The agents' networks."""
         return self.networks(self.sizes.num_actions)
+
+    @property
+    def agents(self) -> Agents:
+        """What acts: a part's agents, or plain ones."""
+        for part in self.parts:
+            if part.agents is not None:
+                return part.agents
+        return PlainAgents(self.agent, self.agent_input_size)
+
+    def init_parts(self, key: jax.Array) -> tuple[dict[str, Params], tuple[Any, ...], jax.Array]:
+        """Parameters of the parts by name, what each learns and counts by itself, and a key for the others."""
+        keys = (jax.random.fold_in(key, OWN + k) for k in range(len(self.kinds)))
+        states = tuple(part.start(k) for part, k in zip(self.parts, keys, strict=True))
+        params: dict[str, Params] = {}
+        for part in self.parts:
+            drawn = part.init(key)
+            if drawn:
+                params, key = {**params, **drawn}, jax.random.split(key)[0]
+        return params, states, key
+
+    def watch_parts(self, state: Any, fresh: EpisodeBatch) -> tuple[Any, Metrics]:
+        """The learner once its parts have looked at fresh episodes, and what they log."""
+        seen = zip(self.parts, state.parts, strict=True)
+        watched = [part.watch(state, own, fresh) for part, own in seen]
+        said = {name: x for _, logged in watched for name, x in logged.items()}
+        return state._replace(parts=tuple(own for own, _ in watched)), said
 
     def networks(self, outputs: int) -> TeamAgent:
         """Networks with so many outputs; with 0 they put out their hidden states."""

@@ -153,7 +153,7 @@ def test_eoi_pays_for_being_recognised_on_top(standardise: bool) -> None:
     state = initial("eoi_maac")
     scale = method._reward_scale(replay)
     base = make()._rewards(state, batch, scale)
-    logits = method.classifier.logits(state.params["classifier"], batch.observation[:1])
+    logits = method.parts[0].classifier.logits(state.params["classifier"], batch.observation[:1])
     p = np.asarray(jax.nn.softmax(logits))[0]
     own = np.stack([p[:, i, i] for i in range(AGENTS)], axis=-1)
     np.testing.assert_allclose(

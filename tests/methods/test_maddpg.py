@@ -119,6 +119,23 @@ def test_critics_see_exactly_what_they_should(name: str, local: Any, sees: Any) 
     np.testing.assert_array_equal(jnp.any(of_actions[:, 0, 0] != 0, axis=-1), np.array(sees) > 0)
 
 
+def test_agents_that_share_parameters_learn_from_the_mean_of_their_losses() -> None:
+    """So that a gradient is clipped as one agent's is; those with their own learn from the sum."""
+    own, shared = make("ddpg"), make("ddpg", sharing="shared")
+    one = {name: jax.tree.map(lambda x: x[0], tree) for name, tree in initial().params.items()}
+    everyone = jax.tree.map(lambda x: jnp.broadcast_to(x, (AGENTS, *x.shape)), one)
+    first, alike = initial()._replace(params=one), initial()._replace(params=everyone)
+    batch = own._transitions(alike, transitions(), KEY)
+    losses = [
+        (
+            method._critic_loss(state.params["critic"], batch)[0],
+            method._actor_loss(state.params["actor"], state, batch, (), KEY)[0],
+        )
+        for method, state in ((own, alike), (shared, first))
+    ]
+    np.testing.assert_allclose(losses[0], AGENTS * np.array(losses[1]), rtol=1e-5)
+
+
 def test_a_policy_climbs_its_own_critic_with_the_others_actions_from_the_replay() -> None:
     method, state = make(logit_weight=0.0), initial()
     steps = transitions()

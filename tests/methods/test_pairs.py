@@ -1,6 +1,7 @@
 """Pairs of parts and backbones that no paper has: which there are, and what they are made of."""
 
 import dataclasses
+import pickle
 from typing import Any
 
 import jax
@@ -9,17 +10,21 @@ import numpy as np
 import pytest
 
 import marl_jax
-from envs.configuration import ConfigurationError
+from envs.configuration import Config, ConfigurationError
 from marl_jax import methods
 from marl_jax.distributions import masked_categorical
 from marl_jax.hashing import count_keys, count_table, find_keys, row_keys
-from marl_jax.methods.part import part_of
+from marl_jax.methods.maac import RewardScale
+from marl_jax.methods.off_policy import OffPolicyState
+from marl_jax.methods.part import Part, part_of
 from marl_jax.methods.q_learner import Kept, Learning
 from marl_jax.methods.recognition import Recognition
+from marl_jax.replay import EpisodeReplay
 from marl_jax.rollout import rollout
 from tests import tiny
-from tests.methods.learners import SIZES, differing, fast_jit, make_batch
+from tests.methods.learners import SIZES, differing, fast_jit, init, make_batch, update
 from tests.methods.learners import drawn_state as drawn_value_state
+from tests.methods.learners import make as make_actor_critic
 from tests.methods.ppo_learners import KEY, drawn_state, episodes
 from tests.methods.ppo_learners import make as make_ppo
 from tests.probes import AGENTS, LIMIT, Context
@@ -50,14 +55,20 @@ def test_what_the_papers_have_is_in_the_table() -> None:
             "cia cannot stand on vdn: it teaches the credits that a mixer gives its agents",
         ),
         ("liir@happo", "liir cannot stand on happo: its gradient goes through a step"),
-        ("liir@qmix", "liir cannot stand on qmix: it is paid to the PPO core"),
-        ("roma@happo", "roma cannot stand on happo: its agents share their networks"),
+        ("liir@qmix", "liir cannot stand on qmix: its meta-gradient goes through"),
+        ("roma@happo", "roma cannot stand on happo: it brings agents' networks"),
         ("maven@mappo", "maven cannot stand on mappo: it adds to the loss of a Q-learner"),
-        ("cia@qtran", "unknown backbone 'qtran'"),
+        ("cia@qtran", "qtran takes no parts: its loss is of several values at once"),
+        ("eoi@liir_paper", "liir_paper takes no parts: its meta-gradient goes through"),
+        ("eoi@alita", "alita takes no parts: it is an idea on MADDPG itself"),
+        ("roma@maac", "roma cannot stand on maac: it brings agents' networks of its own"),
+        ("social_influence@coma", "social_influence cannot stand on coma: its model of others"),
+        ("edti@maddpg", "edti cannot stand on maddpg: it asks what states are worth"),
+        ("eoi@cia", "unknown backbone 'cia'"),
         ("qmix@qmix", "unknown part 'qmix'"),
         ("gre+gre@qmix", "gre\\+gre@qmix has a part twice"),
         ("roma+maven@qmix", "2 parts that bring agents' networks of their own"),
-        ("scds+cds@qmix", "two options named"),
+        ("scds+cds@qmix", "scds\\+cds@qmix has scds twice, since cds builds on it"),
     ],
 )
 def test_what_makes_no_sense_is_refused(name: str, sentence: str) -> None:
@@ -74,7 +85,13 @@ def test_a_method_is_its_part_on_its_backbone(name: str) -> None:
     assert {k for k in one if one[k] != other[k]} == set(paper.defaults)
 
 
-@pytest.mark.parametrize("name", ["gre@qplex", "eoi@mappo", "liir+hypermarl@mappo"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("gre@qplex", "eoi@mappo", "liir+hypermarl@mappo"),
+        *("eoi+eiti@coma", "eoi@central_v", "eoi+eiti@maac", "eiti+eoi@maddpg"),
+    ],
+)
 @pytest.mark.slow
 def test_pairs_train(name: str) -> None:
     fields = {field.name for field in dataclasses.fields(methods.recipe(name).Config)}
@@ -107,6 +124,45 @@ def test_both_parts_pay() -> None:
     np.testing.assert_allclose(
         reward[..., 0], expected[..., 0] + 0.5 * p * experience.alive, rtol=1e-5
     )
+
+
+def test_options_of_one_name_are_each_parts_own() -> None:
+    """Two parts have an influence_weight; what only one has keeps its name."""
+    name = "social_influence+eiti@ippo"
+    given = {
+        "social_influence_influence_weight": 0.25,
+        "eiti_influence_weight": 0.75,
+        "table_bits": 6,
+    }
+    method = make_ppo(name, **given)
+    first, second = method.parts
+    assert (first.config.influence_weight, second.config.influence_weight) == (0.25, 0.75)
+    assert (first.config.lr, second.config.table_bits) == (method.config.lr, 6)
+    assert not hasattr(method.config, "influence_weight")
+    again = pickle.loads(pickle.dumps(method.config))
+    assert (type(again), again) == (type(method.config), method.config)
+    with pytest.raises(ConfigurationError, match="eiti_influence_weight is -1; it must be"):
+        make_ppo(name, eiti_influence_weight=-1)
+
+
+def test_a_parts_own_checks_hold_under_other_names() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Steps(Config):
+        lr: float = 1.0
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if self.lr > 2.0:
+                raise ConfigurationError("lr is above 2; it must not be.")
+
+    class Own(Part):
+        Options = Steps
+
+    config: Any = methods.Recipe(methods.recipe("ippo").backbone, (Own,)).Config
+    assert config().Own_lr == 1.0
+    assert config().of_part("Own") == Steps()
+    with pytest.raises(ConfigurationError, match="lr is above 2"):
+        config(Own_lr=3.0)
 
 
 def test_recognition_is_paid_to_the_living_and_learned() -> None:
@@ -260,6 +316,62 @@ def test_eiti_on_a_replay_pays_by_what_was_counted() -> None:
     valid = np.broadcast_to(np.asarray(batch.valid)[..., None], paid.shape)
     np.testing.assert_allclose(weight * np.asarray(paid)[valid], 2.0 / 3.0, rtol=1e-6)
     assert not np.asarray(paid)[~valid].any()
+
+
+@pytest.mark.parametrize("backbone", ["maac", "maddpg"])
+def test_parts_pay_for_single_steps_on_top_of_the_tasks_scaled_reward(backbone: str) -> None:
+    class Pays(Part):
+        def bonus(self, learning: Any) -> tuple[float, jax.Array]:
+            return 2.0, 1.0 * learning.batch.action
+
+    bare: Any = methods.recipe(backbone)
+    recipe: Any = methods.Recipe(bare.backbone, (Pays,))
+    one, other = (made(made.Config(), SIZES) for made in (bare, recipe))
+    batch = make_batch(steps=1, lengths=(1, 1, 1))
+    state = OffPolicyState({}, {}, {}, jnp.array(0), jnp.array(0), ((),))
+    scale = RewardScale(jnp.array(0.5), jnp.array(2.0))
+    given = (scale,) if backbone == "maac" else (None, None)
+    task, paid = (method._rewards(state, batch, *given) for method in (one, other))
+    np.testing.assert_allclose(paid, task + 2.0 * batch.action[0], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_single_steps_pay_by_what_was_counted() -> None:
+    """As above, and each agent by itself: MADDPG's critics learn from the task's reward and 2 / 3."""
+    recipe: Any = methods.recipe("eiti@maddpg")
+    options = {"table_bits": 8, "joint_table_bits": 8, "curiosity_weight": 2.0, "reward_scale": 3.0}
+    method = recipe(recipe.Config(**options), SIZES)
+    batch = make_batch()
+    batch = batch._replace(observation=jnp.ones_like(batch.observation))
+    own, _ = method.parts[0].watch(None, method.parts[0].start(KEY), batch)
+    state = OffPolicyState({}, {}, {}, jnp.array(0), jnp.array(0), (own,))
+    replay = EpisodeReplay(3, LIMIT)
+    steps = replay.sample_transitions(replay.add(replay.init(batch), batch), KEY, 5)
+    nothing: Any = None
+    paid = method._rewards(state, steps, nothing, nothing)
+    np.testing.assert_allclose(paid, 3.0 * steps.reward[0] + 2.0 / 3.0, rtol=1e-6)
+
+
+def test_recognition_is_paid_to_an_actor_critic_and_learned_after() -> None:
+    """An update is the bare backbone's on other rewards, and then the classifier's."""
+    bare: Any = make_actor_critic("iac")
+    method: Any = make_actor_critic("eoi@iac", intrinsic_weight=0.7, classifier_steps=2)
+    batch = make_batch()
+    state = init(method, 1)
+    p = method.parts[0].recognition(state, batch)
+    other = batch._replace(reward=batch.reward + 0.7 * p * batch.valid[..., None])
+    after, metrics = update(method, state, batch)
+    expected, _ = update(bare, state._replace(parts=()), other)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+        (after.params, after.optimizer),
+        (expected.params, expected.optimizer),
+    )
+    assert differing(after.parts[0].params, state.parts[0].params)
+    assert float(metrics["intrinsic_ratio"]) > 0
+    assert float(metrics["intrinsic_reward"]) == pytest.approx(
+        float((p * batch.valid[..., None]).sum() / (AGENTS * batch.valid.sum())), rel=1e-4
+    )
 
 
 def test_keys_are_found_as_they_were_counted() -> None:
