@@ -226,9 +226,11 @@ def make(name: str, env: MultiAgentEnv[Any], **options: Any) -> Method:
             actions of the task's kind.
     """
     known = recipe(name)
-    if env.continuous_actions and not known.backbone.continuous:
-        able = ", ".join(n for n in names() if _METHODS[n].backbone.continuous)
+    continuous = env.continuous_actions
+    if not known.plays(continuous):
+        able = ", ".join(n for n in names() if _METHODS[n].plays(continuous))
         raise ConfigurationError(
-            f"the task has continuous actions, which {name} cannot choose; choose from: {able}."
+            f"the task has {'continuous' if continuous else 'discrete'} actions, which {name} cannot choose; choose "
+            f"from: {able}."
         )
     return known(known.Config.from_mapping(options, name), Sizes.of(env))

@@ -130,6 +130,7 @@ class Hypernetworks(Part):
     """HyperMARL's agents."""
 
     Options: ClassVar = HyperOptions
+    continuous: ClassVar[bool] = True
 
     @classmethod
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:

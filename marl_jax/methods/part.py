@@ -263,10 +263,12 @@ class Part:
 
     Attributes:
         Options: its options, which stand beside the backbone's.
+        continuous: whether it knows what to make of continuous actions, too.
         core: the backbone that learns with it. All options are in `core.config`, the task's sizes in `core.sizes`.
     """
 
     Options: ClassVar[type[Config]] = Config
+    continuous: ClassVar[bool] = False
 
     core: Any
 

@@ -47,6 +47,7 @@ class Recognition(Part):
     """EOI's reward: how surely a classifier tells an agent by what it observes."""
 
     Options: ClassVar = RecognitionOptions
+    continuous: ClassVar[bool] = True
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:

@@ -212,6 +212,7 @@ class Roles(Part):
     """
 
     Options: ClassVar = RoleOptions
+    continuous: ClassVar[bool] = True
 
     @classmethod
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:

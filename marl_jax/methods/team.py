@@ -135,13 +135,15 @@ class TeamMethod(abc.ABC):
     """Base of the methods: a team of agent networks.
 
     Attributes:
-        continuous: whether it can learn continuous actions too.
+        continuous: whether it can learn continuous actions.
+        discrete: whether it can learn discrete ones.
         config: hyper-parameters.
         sizes: sizes of the task.
     """
 
     Config: ClassVar[type[TeamConfig]]
     continuous: ClassVar[bool] = False
+    discrete: ClassVar[bool] = True
 
     config: Any
     sizes: Sizes
