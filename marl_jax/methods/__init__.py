@@ -29,7 +29,9 @@ from marl_jax.methods.q_learner import IQL, QMIXMethod, QPLEXMethod, VDNMethod
 from marl_jax.methods.recipes import Recipe, compose
 from marl_jax.methods.recognition import Recognition
 from marl_jax.methods.roma import Roles
+from marl_jax.methods.sac import SAC
 from marl_jax.methods.social_influence import ActionInfluence
+from marl_jax.methods.td3 import TD3
 from marl_jax.methods.team import TeamMethod
 
 _METHODS: dict[str, Recipe] = {
@@ -124,6 +126,7 @@ _METHODS: dict[str, Recipe] = {
     ),
     "roma_qplex": Recipe(QPLEXMethod, (Roles,), summary="ROMA's agents and losses on QPLEX."),
     "roma_vdn": Recipe(VDNMethod, (Roles,), summary="ROMA's agents and losses on VDN."),
+    "sac": Recipe(SAC),
     "scds": Recipe(
         QMIXMethod,
         (Predictors,),
@@ -135,6 +138,7 @@ _METHODS: dict[str, Recipe] = {
         InfluenceConfig,
         summary="Social Influence (Jaques et al. 2019): paid for changing what others are expected to do next.",
     ),
+    "td3": Recipe(TD3),
     "vdn": Recipe(VDNMethod),
 }
 

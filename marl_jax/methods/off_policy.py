@@ -3,7 +3,7 @@
 import abc
 import dataclasses
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -62,7 +62,7 @@ class OffPolicyState(NamedTuple):
 
     Attributes:
         params: parameters by part ("actor", "critic", and what a method adds).
-        target: the delayed copy of actors and critics.
+        target: the delayed copies of actors and critics, or of critics alone.
         optimizer: optimiser states by part.
         env_steps: environment steps taken.
         updates: gradient steps taken.
@@ -77,7 +77,13 @@ class OffPolicyState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class OffPolicyMethod(SingleStepMethod):
-    """Base of the actor-critics that learn from single steps of a replay."""
+    """Base of the actor-critics that learn from single steps of a replay.
+
+    Attributes:
+        delayed: the parts that have a delayed copy.
+    """
+
+    delayed: ClassVar[tuple[str, ...]] = ("actor", "critic")
 
     def __post_init__(self) -> None:
         # Refuses a replay that is too small.
@@ -133,7 +139,7 @@ class OffPolicyMethod(SingleStepMethod):
         """Draws the parameters."""
         params = self._init_params(key)
         # A copy, not the same buffers: the training loop donates both.
-        target = {name: jax.tree.map(jnp.copy, params[name]) for name in ("actor", "critic")}
+        target = {name: jax.tree.map(jnp.copy, params[name]) for name in self.delayed}
         optimizer = {name: opt.init(params[name]) for name, opt in self._optimizers.items()}
         zero = jnp.zeros((), jnp.int32)
         return OffPolicyState(params, target, optimizer, zero, zero)

@@ -19,7 +19,7 @@ from tests import tiny
 from tests.methods.learners import SIZES, train
 from tests.methods.ppo_learners import KEY, drawn_state, greedy_returns, make
 from tests.methods.test_ppo_probes import SOLVER
-from tests.probes import AGENTS, Aim
+from tests.probes import AGENTS, Aim, Context
 
 CONTINUOUS = SIZES._replace(continuous=True)
 DEVIATION = "log_deviation"
@@ -98,7 +98,7 @@ def test_liirs_reward_is_a_function_of_the_action() -> None:
     "name",
     [
         "liir",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("eoi@mappo", "roma@mappo")),
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("eoi@mappo", "roma@mappo", "td3")),
     ],
 )
 def test_a_chunk_of_training_keeps_the_form_of_its_state(name: str) -> None:
@@ -119,6 +119,13 @@ def test_who_chooses_discrete_actions_only_says_so(name: str) -> None:
     sentence = f"continuous actions, which {name} cannot choose; choose from: alita, ddpg, happo,"
     with pytest.raises(ConfigurationError, match=sentence):
         methods.make(name, Aim())
+
+
+@pytest.mark.parametrize("name", ["sac", "td3"])
+def test_who_chooses_continuous_actions_only_says_so(name: str) -> None:
+    sentence = f"discrete actions, which {name} cannot choose; choose from: alita, cds,"
+    with pytest.raises(ConfigurationError, match=sentence):
+        methods.make(name, Context())
 
 
 @pytest.mark.slow

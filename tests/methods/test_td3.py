@@ -1,0 +1,58 @@
+"""TD3: what it is beside DDPG, and a world that it must solve."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from marl_jax import methods
+from tests.methods.learners import SIZES, drawn_state, greedy_returns
+from tests.methods.test_maddpg import KEY, SMALL, SOLVER, make, transitions
+from tests.methods.test_sac import continuous_steps
+from tests.probes import Aim
+
+CONTINUOUS = SIZES._replace(continuous=True)
+
+
+def test_its_defaults_are_the_parts_that_make_it_td3() -> None:
+    config: Any = methods.recipe("td3").Config()
+    assert (config.twin_critics, config.policy_delay, config.target_noise) == (True, 2, 0.2)
+    assert jax.eval_shape(make("td3", CONTINUOUS).init, KEY).params["critic"]["params"].keys() == {
+        "critic_0",
+        "critic_1",
+    }
+
+
+def test_first_actions_are_uniform() -> None:
+    method = make("td3", CONTINUOUS, random_steps=100, exploration_noise=0.0)
+    state = drawn_state(method, 0)
+    sight = jax.tree.map(lambda x: jnp.stack([x] * 500), Aim().reset(KEY)[1].observation)
+
+    def action(steps: int, explore: bool) -> np.ndarray:
+        now = state._replace(env_steps=jnp.asarray(steps))
+        return np.asarray(method.act(now, (), sight, KEY, explore)[1])
+
+    first, later, greedy = action(99, True), action(100, True), action(99, False)
+    np.testing.assert_array_equal(later, greedy)
+    assert np.ptp(greedy, axis=0).max() < 1e-6
+    np.testing.assert_allclose(first.mean(0), 0.0, atol=0.1)
+    np.testing.assert_allclose(first.std(0), 1 / np.sqrt(3), atol=0.05)
+
+
+def test_nothing_comes_after_an_agents_death() -> None:
+    method = make("td3", CONTINUOUS)
+    steps = continuous_steps(transitions())
+    steps = steps._replace(alive=steps.alive.at[1, :, 0].set(False))
+    target = method._transitions(drawn_state(method, 0), steps, KEY).target
+    np.testing.assert_allclose(target[:, 0], steps.reward[0, :, 0], rtol=1e-6)
+    goes_on = np.asarray(steps.discount[0, :, 1]) > 0
+    assert not np.isclose(target[:, 1], steps.reward[0, :, 1])[goes_on].any()
+
+
+@pytest.mark.slow
+def test_it_aims() -> None:
+    """Standing still gets -0.36."""
+    options = {**SMALL, **SOLVER, "critic_lr": 3e-3, "random_steps": 500}
+    assert (greedy_returns("td3", Aim(), 400, 2, options) > -0.05).all()
