@@ -3,6 +3,7 @@
 import abc
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import optax
 from jaxtyping import Array, Int
 
 from envs.configuration import Range
+from marl_jax.lengths import of_all, scan_while
 from marl_jax.methods.team import (
     Positive,
     ReplayRates,
@@ -81,9 +83,11 @@ class OffPolicyMethod(SingleStepMethod):
 
     Attributes:
         delayed: the parts that have a delayed copy.
+        counts_played: whether gradient steps follow what was played; otherwise episodes count with their time limit.
     """
 
     delayed: ClassVar[tuple[str, ...]] = ("actor", "critic")
+    counts_played: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         # Refuses a replay that is too small.
@@ -149,9 +153,12 @@ class OffPolicyMethod(SingleStepMethod):
     ) -> tuple[OffPolicyState, Metrics]:
         """Takes a gradient step for every `update_interval` steps played, each on steps drawn anew."""
         assert replay is not None
-        state = state._replace(env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32))
+        before = state.env_steps
+        state = state._replace(env_steps=before + jnp.sum(fresh.valid, dtype=jnp.int32))
         enough = self.replay.transitions(replay) >= self.config.batch_size
         state, context = self._begin(state, fresh, replay)
+        interval = self.config.update_interval
+        due = state.env_steps // interval - before // interval
 
         def step(state: OffPolicyState, key: jax.Array) -> tuple[OffPolicyState, Metrics]:
             learned, metrics = self._step(state, context, replay, key)
@@ -162,8 +169,12 @@ class OffPolicyMethod(SingleStepMethod):
             ), metrics
 
         keys = jax.random.split(key, self.rates.gradient_steps)
-        state, metrics = jax.lax.scan(step, state, keys)
-        return state, {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
+        if self.counts_played and self.sizes.ends_early:
+            state, metrics = _so_many(due, step, state, keys)
+        else:
+            state, metrics = jax.lax.scan(step, state, keys)
+            metrics = jax.tree.map(jnp.mean, metrics)
+        return state, {name: jnp.where(enough, x, 0.0) for name, x in metrics.items()}
 
     # Parts.
 
@@ -181,3 +192,27 @@ class OffPolicyMethod(SingleStepMethod):
         learned = {name: state.params[name] for name in state.target}
         rate = self.config.target_update_rate
         return state._replace(target=optax.incremental_update(learned, state.target, rate))
+
+
+def _so_many(
+    due: Int[Array, ""],
+    step: Callable[[OffPolicyState, jax.Array], tuple[OffPolicyState, Metrics]],
+    state: OffPolicyState,
+    keys: jax.Array,
+) -> tuple[OffPolicyState, Metrics]:
+    """The first `due` of some gradient steps, and the means of what they say; it ends with the last of all seeds."""
+
+    def maybe(
+        state: OffPolicyState, now: tuple[Int[Array, ""], jax.Array]
+    ) -> tuple[OffPolicyState, Metrics]:
+        index, key = now
+        learned, metrics = step(state, key)
+        # Other seeds may have more to take.
+        counts = index < due
+        state = jax.tree.map(lambda new, old: jnp.where(counts, new, old), learned, state)
+        return state, {name: jnp.where(counts, x, 0.0) for name, x in metrics.items()}
+
+    most = of_all(due)
+    numbered = (jnp.arange(len(keys)), keys)
+    state, metrics, _ = scan_while(maybe, state, numbered, lambda time, _: time < most)
+    return state, {name: jnp.sum(x, axis=0) / jnp.maximum(due, 1) for name, x in metrics.items()}

@@ -48,8 +48,7 @@ class SACConfig(OffPolicyConfig):
     max_grad_norm: Annotated[float, NotNegative] = 0.0
     """Norm to which the gradient of each agent's policy and critic is clipped; 0 for never."""
     update_interval: Annotated[int, Range(minimum=1)] = 1
-    """Environment steps for each gradient step, where episodes count with their time limit; they are taken after whole
-    episodes."""
+    """Environment steps for each gradient step; those of an iteration are taken after its episodes."""
     batch_size: Annotated[int, Range(minimum=1)] = 256
     """Steps drawn for a gradient step; learning starts when there are as many."""
     random_steps: Annotated[int, NotNegative] = 10_000
@@ -90,6 +89,7 @@ class SAC(OffPolicyMethod):
     Config: ClassVar[type[SACConfig]] = SACConfig
     continuous: ClassVar[bool] = True
     discrete: ClassVar[bool] = False
+    counts_played: ClassVar[bool] = True
     delayed: ClassVar[tuple[str, ...]] = ("critic",)
 
     @property

@@ -40,8 +40,7 @@ class TD3Config(DDPGConfig):
     logit_weight: Annotated[float, NotNegative] = 0.0
     """Weight of the policies' squared outputs in their loss."""
     update_interval: Annotated[int, Range(minimum=1)] = 1
-    """Environment steps for each gradient step, where episodes count with their time limit; they are taken after whole
-    episodes."""
+    """Environment steps for each gradient step; those of an iteration are taken after its episodes."""
     batch_size: Annotated[int, Range(minimum=1)] = 256
     """Steps drawn for a gradient step; learning starts when there are as many."""
     random_steps: Annotated[int, NotNegative] = 25_000
@@ -60,6 +59,7 @@ class TD3(DDPG):
 
     Config: ClassVar[type[DDPGConfig]] = TD3Config
     discrete: ClassVar[bool] = False
+    counts_played: ClassVar[bool] = True
 
     def act(
         self,

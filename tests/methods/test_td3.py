@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from marl_jax import methods
-from tests.methods.learners import SIZES, drawn_state, greedy_returns
+from tests.methods.learners import SIZES, drawn_state, fast_jit, greedy_returns, make_batch
 from tests.methods.test_maddpg import KEY, SMALL, SOLVER, make, transitions
 from tests.methods.test_sac import continuous_steps
-from tests.probes import Aim
+from tests.probes import ACTIONS, LIMIT, Aim
 
 CONTINUOUS = SIZES._replace(continuous=True)
 
@@ -49,6 +49,22 @@ def test_nothing_comes_after_an_agents_death() -> None:
     np.testing.assert_allclose(target[:, 0], steps.reward[0, :, 0], rtol=1e-6)
     goes_on = np.asarray(steps.discount[0, :, 1]) > 0
     assert not np.isclose(target[:, 1], steps.reward[0, :, 1])[goes_on].any()
+
+
+@pytest.mark.parametrize(("name", "expected"), [("td3", 3), ("ddpg", 6)])
+def test_gradient_steps_follow_what_was_played(
+    name: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six of twelve steps were played, after five before: with an interval of 2 there were 5 // 2, then 11 // 2."""
+    options = {"num_envs": 3, "update_interval": 2, "replay_capacity": 4 * LIMIT}
+    method = make(name, CONTINUOUS._replace(ends_early=True), **options)
+    state = drawn_state(method, 0)._replace(env_steps=jnp.asarray(5))
+    batch = make_batch(lengths=(1, 2, 3), terminated=(True, True, True))
+    batch = batch._replace(action=jnp.zeros((*batch.action.shape, ACTIONS)))
+    replay = method.replay.add(method.replay.init(batch), batch)
+    monkeypatch.setattr(type(method), "_step", lambda _, state, *__: (state, {"one": jnp.ones(())}))
+    after, metrics = fast_jit(method.update)(state, batch, replay, KEY)
+    assert (int(after.updates), float(metrics["one"])) == (expected, 1.0)
 
 
 @pytest.mark.slow
