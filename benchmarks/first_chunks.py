@@ -92,7 +92,8 @@ def measured(method: str, options: dict[str, Any], args: Arguments) -> dict[str,
 def main() -> int:
     """Writes or compares; returns the exit status."""
     args = command.parse(Arguments, "What methods measure in their first chunks.")
-    cases = {**{name: (name, {}) for name in methods.names()}, **VARIANTS}
+    known = [name for name in methods.names() if methods.recipe(name).plays(continuous=False)]
+    cases = {**{name: (name, {}) for name in known}, **VARIANTS}
     for name in args.methods:
         if name not in cases:
             raise ConfigurationError(f"--methods has {name}; choose from: {', '.join(cases)}.")

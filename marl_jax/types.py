@@ -23,7 +23,7 @@ class EpisodeBatch(NamedTuple):
         global_state: the state for centralised critics and mixers.
         action_mask: which actions each agent may take.
         alive: which agents still take part.
-        action: the action each agent took.
+        action: the action each agent took; continuous ones are [T, B, N, A] float.
         reward: what each agent was paid for it.
         discount: 0 after a termination, else 1 (also after a truncation, which bootstraps).
         valid: whether the step belongs to the episode.
@@ -35,7 +35,7 @@ class EpisodeBatch(NamedTuple):
     global_state: Float[Array, "T+1 B G"]
     action_mask: Bool[Array, "T+1 B N A"]
     alive: Bool[Array, "T+1 B N"]
-    action: Int[Array, "T B N"]
+    action: Int[Array, "T B N"] | Float[Array, "T B N A"]
     reward: Float[Array, "T B N"]
     discount: Float[Array, "T B N"]
     valid: Bool[Array, "T B"]
@@ -59,10 +59,17 @@ class EpisodeBatch(NamedTuple):
 
     @property
     def last_action(self) -> Float[Array, "T+1 B N A"]:
-        """The action before each observation, one-hot; zeros at the start."""
-        one_hot = jax.nn.one_hot(self.action, self.num_actions)
-        last = jnp.concatenate([jnp.zeros_like(one_hot[:1]), one_hot])
+        """The action before each observation, as networks see it; zeros at the start."""
+        seen = action_features(self.action, self.num_actions)
+        last = jnp.concatenate([jnp.zeros_like(seen[:1]), seen])
         return last if self.rows is None else jnp.where(self.rows.start[..., None, None], 0.0, last)
+
+
+def action_features(action: jax.Array, num_actions: int) -> jax.Array:
+    """Actions as networks see them: [...] integers one-hot, [..., A]; continuous ones as they are."""
+    if jnp.issubdtype(action.dtype, jnp.floating):
+        return action
+    return jax.nn.one_hot(action, num_actions)
 
 
 SEEN = ("observation", "global_state", "action_mask", "alive")

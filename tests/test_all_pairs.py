@@ -24,19 +24,30 @@ WORLDS = [
     *("smax/3m", "mpe/simple_speaker_listener", "mpe/simple_adversary"),
 ]
 # Put together of what others are put together of.
-COMBINED = ("cia_qplex", "cw_qmix", "ddpg", "roma_qplex", "roma_vdn", "scds", "vdn")
+COMBINED = ("cia_qplex", "cw_qmix", "ddpg", "roma_qplex", "roma_vdn", "scds", "td3", "vdn")
 # One of each family on all of them, the rest of the family on the first.
 PAIRS = [
     pytest.param(method, env, marks=[pytest.mark.slow] if method in COMBINED else [])
     for method in THE_OTHERS
     for env in (KINDS if method in ("liir", "qmix") else KINDS[:1])
+    if methods.recipe(method).plays(continuous=False)
 ]
+CONTINUOUS = ["sac", pytest.param("td3", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize(("method", "env"), PAIRS)
 def test_pair_fits(method: str, env: str) -> None:
     """Traced but not compiled: a chunk of training maps the run state to one of the same form."""
-    world = envs.make(env, **tiny.ENV)
+    assert_fits(method, envs.make(env, **tiny.ENV))
+
+
+@pytest.mark.parametrize("method", CONTINUOUS)
+def test_pair_with_continuous_actions_fits(method: str) -> None:
+    world = envs.make("mpe/simple_speaker_listener", continuous_actions=True, **tiny.ENV)
+    assert_fits(method, world)
+
+
+def assert_fits(method: str, world: Any) -> None:
     trainer = Trainer(
         world,
         methods.make(method, world, **tiny.method_options(method)),

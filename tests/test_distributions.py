@@ -1,11 +1,17 @@
-"""The floored policy against probabilities worked out by hand."""
+"""Policies against probabilities and densities worked out by hand, and against distrax."""
 
+import distrax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from marl_jax.distributions import floored_categorical, greedy_action, gumbel_softmax
+from marl_jax.distributions import (
+    ContinuousPolicy,
+    floored_categorical,
+    greedy_action,
+    gumbel_softmax,
+)
 
 # exp: 1, 2, 1, 4. Action 1 is not available.
 LOGITS = jnp.log(jnp.array([1.0, 2.0, 1.0, 4.0]))
@@ -115,3 +121,58 @@ def test_straight_through_plays_one_action_with_the_relaxed_draws_gradient() -> 
     # By hand: d softmax_k / d logit_l = p_k (1[k = l] - p_l) / temperature.
     jacobian = (jnp.diag(soft) - jnp.outer(soft, soft)) / 0.7
     np.testing.assert_allclose(slopes[0], weight @ jacobian, rtol=1e-4, atol=1e-6)
+
+
+# --- Continuous actions ---
+
+MEAN, DEVIATION = jnp.array([0.5, -1.0, 3.0]), jnp.array([2.0, 0.5, 0.1])
+ALL, FIRST = jnp.array([True, True, True]), jnp.array([True, False, False])
+
+
+def continuous(squashed: bool, used: jax.Array = ALL) -> ContinuousPolicy:
+    return ContinuousPolicy(MEAN, jnp.log(DEVIATION), used, squashed)
+
+
+@pytest.mark.parametrize(
+    ("squashed", "expected"),
+    [
+        # -(1.5 - 0.5)^2 / (2 * 2^2) - log 2 - log(2 pi) / 2.
+        (False, -0.125 - 0.693147 - 0.918939),
+        # Minus log(1 - tanh(1.5)^2) = log 0.180707.
+        (True, -0.125 - 0.693147 - 0.918939 + 1.710880),
+    ],
+)
+def test_continuous_log_density(squashed: bool, expected: float) -> None:
+    """Of the first number; the others have no effect."""
+    log_prob = continuous(squashed, FIRST).log_prob(jnp.array([1.5, 7.0, -7.0]))
+    assert float(log_prob) == pytest.approx(expected, abs=1e-5)
+
+
+def test_continuous_densities_are_those_of_distrax() -> None:
+    drawn = jnp.array([[0.2, -1.1, 2.9], [-3.0, 0.4, 3.2]])
+    normal = distrax.MultivariateNormalDiag(MEAN, DEVIATION)
+    np.testing.assert_allclose(continuous(False).log_prob(drawn), normal.log_prob(drawn), rtol=1e-5)
+    np.testing.assert_allclose(continuous(False).entropy(), normal.entropy(), rtol=1e-5)
+    squashed = distrax.Transformed(normal, distrax.Block(distrax.Tanh(), 1))
+    np.testing.assert_allclose(
+        continuous(True).log_prob(drawn), squashed.log_prob(jnp.tanh(drawn)), rtol=1e-3
+    )
+
+
+def test_entropy_of_squashed_actions_is_their_mean_surprise() -> None:
+    """And at most that of uniform ones."""
+    mean, deviation = jnp.array([[0.0], [0.5], [-2.0]]), jnp.array([[0.8], [0.2], [1.5]])
+    policy = ContinuousPolicy(mean, jnp.log(deviation), jnp.ones((3, 1), bool), True)
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    _, log_prob = jax.jit(jax.vmap(lambda key: policy.sample_and_log_prob(seed=key)))(keys)
+    np.testing.assert_allclose(policy.entropy(), -log_prob.mean(0), atol=0.03)
+    assert (policy.entropy() < np.log(2.0)).all()
+
+
+@pytest.mark.parametrize("squashed", [False, True])
+def test_continuous_actions_and_gradients_have_bounds(squashed: bool) -> None:
+    far = jnp.array([400.0, -400.0, 0.3])
+    action = continuous(squashed).action(far)
+    np.testing.assert_allclose(action, [1.0, -1.0, np.tanh(0.3) if squashed else 0.3], rtol=1e-6)
+    slope = jax.grad(lambda x: continuous(squashed).log_prob(x))(far)
+    assert np.isfinite(slope).all()

@@ -55,7 +55,10 @@ def test_files_hold_no_optimiser(method: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", methods.names())
 def test_every_method_acts_on_what_a_file_holds(name: str) -> None:
     """Shapes only: what acting needs is what files hold, and everything left out is made again."""
-    env = envs.make("mpe/simple_spread" if name in ("ddpg", "maddpg") else "turn", time_limit=5)
+    discrete = methods.recipe(name).plays(continuous=False)
+    options = {} if discrete else {"continuous_actions": True}
+    spread = name in ("ddpg", "maddpg", "sac", "td3")
+    env = envs.make("mpe/simple_spread" if spread else "turn", time_limit=5, **options)
     method = methods.make(name, env, **tiny.method_options(name))
     state = jax.eval_shape(method.init, jax.random.key(0))
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), teams.kept(state))

@@ -38,6 +38,7 @@ from marl_jax.losses.roles import (
     softplus_of_clamped,
     specialisation_loss,
 )
+from marl_jax.losses.soft import soft_value, temperature_loss
 from marl_jax.losses.td import (
     UNAVAILABLE,
     action_values,
@@ -86,9 +87,11 @@ __all__ = [
     "qtran_opt_loss",
     "scale_to_unit",
     "social_influence",
+    "soft_value",
     "softplus_of_clamped",
     "specialisation_loss",
     "synchrony_penalty",
     "td_loss",
+    "temperature_loss",
     "transition_influence",
 ]

@@ -28,7 +28,9 @@ from marl_jax.methods.q_learner import IQL, QMIXMethod, QPLEXMethod, VDNMethod
 from marl_jax.methods.recipes import Recipe, compose
 from marl_jax.methods.recognition import Recognition, SampledRecognition
 from marl_jax.methods.roma import Roles
+from marl_jax.methods.sac import SAC
 from marl_jax.methods.social_influence import ActionInfluence
+from marl_jax.methods.td3 import TD3
 from marl_jax.methods.team import TeamMethod
 
 _METHODS: dict[str, Recipe] = {
@@ -137,6 +139,7 @@ _METHODS: dict[str, Recipe] = {
     ),
     "roma_qplex": Recipe(QPLEXMethod, (Roles,), summary="ROMA's agents and losses on QPLEX."),
     "roma_vdn": Recipe(VDNMethod, (Roles,), summary="ROMA's agents and losses on VDN."),
+    "sac": Recipe(SAC),
     "scds": Recipe(
         QMIXMethod,
         (Predictors,),
@@ -148,6 +151,7 @@ _METHODS: dict[str, Recipe] = {
         InfluenceConfig,
         summary="Social Influence (Jaques et al. 2019): paid for changing what others are expected to do next.",
     ),
+    "td3": Recipe(TD3),
     "vdn": Recipe(VDNMethod),
 }
 
@@ -244,9 +248,11 @@ def make(name: str, env: MultiAgentEnv[Any], **options: Any) -> Method:
             actions of the task's kind.
     """
     known = recipe(name)
-    if env.continuous_actions and not known.backbone.continuous:
-        able = ", ".join(n for n in names() if _METHODS[n].backbone.continuous)
+    continuous = env.continuous_actions
+    if not known.plays(continuous):
+        able = ", ".join(n for n in names() if _METHODS[n].plays(continuous))
         raise ConfigurationError(
-            f"the task has continuous actions, which {name} cannot choose; choose from: {able}."
+            f"the task has {'continuous' if continuous else 'discrete'} actions, which {name} cannot choose; choose "
+            f"from: {able}."
         )
     return known(known.Config.from_mapping(options, name), Sizes.of(env))

@@ -129,6 +129,7 @@ class Hypernetworks(Part):
 
     name: ClassVar = "hypermarl"
     Options: ClassVar = HyperOptions
+    continuous: ClassVar[bool] = True
 
     @classmethod
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:

@@ -26,7 +26,6 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from envs.configuration import Config, ConfigurationError, Range
-from marl_jax.distributions import masked_categorical
 from marl_jax.losses import (
     importance_weighted_objective,
     masked_mean,
@@ -74,6 +73,7 @@ class LearnedReward(Part):
 
     name: ClassVar = "liir"
     Options: ClassVar = RewardOptions
+    continuous: ClassVar[bool] = True
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
@@ -104,8 +104,10 @@ class LearnedReward(Part):
 
     @property
     def network(self) -> MLP:
-        """From what one agent sees to a number for each of its actions."""
-        return MLP((*self.config.intrinsic_hidden, self.core.sizes.num_actions))
+        """From what one agent sees to a number for each of its actions; continuous ones are seen, too."""
+        sizes = self.core.sizes
+        outputs = 1 if sizes.continuous else sizes.num_actions
+        return MLP((*self.config.intrinsic_hidden, outputs))
 
     @property
     def optimizer(self) -> optax.GradientTransformation:
@@ -116,8 +118,9 @@ class LearnedReward(Part):
     def start(self, key: jax.Array) -> Learned:
         """Draws eta."""
         core = self.core
+        size = core.agent_input_size + core.sizes.num_actions * core.sizes.continuous
         params = init_per_agent(
-            lambda k: self.network.init(k, jnp.zeros((core.agent_input_size,))),
+            lambda k: self.network.init(k, jnp.zeros((size,))),
             key,
             core.sizes.num_agents,
             core.config.sharing,
@@ -125,7 +128,7 @@ class LearnedReward(Part):
         return Learned(params, self.optimizer.init(params))
 
     def table(self, eta: Params, inputs: Float[Array, "T B N I"]) -> Float[Array, "T B N A"]:
-        """The intrinsic reward of every action."""
+        """The intrinsic reward of every action; [T, B, N, 1] of a continuous one that stands behind the inputs."""
         c = self.config
         out = apply_per_agent(self.network.apply, eta, inputs, sharing=c.sharing)
         reward: jax.Array = c.intrinsic_bound * jnp.tanh(out / c.intrinsic_bound)
@@ -137,9 +140,12 @@ class LearnedReward(Part):
 
         def of_each(seen: tuple[jax.Array, jax.Array], rows: Rows | None) -> jax.Array:
             inputs, action = seen
-            table = self.table(eta, inputs)
-            one_hot = jax.nn.one_hot(action, table.shape[-1], dtype=table.dtype)
-            taken = jnp.sum(table * one_hot, axis=-1)
+            if self.core.sizes.continuous:
+                taken = self.table(eta, jnp.concatenate([inputs, action], axis=-1))[..., 0]
+            else:
+                table = self.table(eta, inputs)
+                one_hot = jax.nn.one_hot(action, table.shape[-1], dtype=table.dtype)
+                taken = jnp.sum(table * one_hot, axis=-1)
             return taken if rows is None else rows.unpack(taken)
 
         seen = (experience.inputs[:-1], batch.action)
@@ -225,8 +231,8 @@ class LearnedReward(Part):
         rows = experience.batch.rows
         noise = experience.batch.extras.noise
         logits = self.core.logits(actor, experience.inputs[:-1], noise, rows)[1]
-        policy = masked_categorical(logits, experience.batch.action_mask[:-1])
-        taken: jax.Array = policy.log_prob(experience.batch.action)
+        policy = self.core.policy(logits, experience.batch.action_mask[:-1])
+        taken: jax.Array = policy.log_prob(self.core.decisions(experience.batch))
         # Padding may hold an action that is not available.
         return jnp.where(experience.chooses > 0, taken, 0.0)
 
@@ -278,7 +284,15 @@ class LearnedReward(Part):
     def intrinsic_reward_table(
         self, state: PPOState, batch: EpisodeBatch
     ) -> Float[Array, "T B N A"]:
-        """The intrinsic reward of every action at every step of `batch`."""
+        """The intrinsic reward of every action at every step of `batch`.
+
+        Raises:
+            ConfigurationError: if actions are continuous.
+        """
+        if self.core.sizes.continuous:
+            raise ConfigurationError(
+                "the task has continuous actions; they must be discrete for a table of every action's reward."
+            )
         inputs = self.core.agent_inputs(batch.observation, batch.last_action)
         own = state.parts[self.core.parts.index(self)]
         return self.table(own.params, inputs[:-1])

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from marl_jax.distributions import masked_categorical
 from marl_jax.losses import masked_mean
+from marl_jax.methods.part import PlainAgents
 from marl_jax.methods.ppo import PPO, Learner, Lessons, PPOConfig, Rates
 from marl_jax.networks import Params, Sharing, TeamAgent
 from marl_jax.rows import Rows, in_rows
@@ -146,21 +146,21 @@ class HAPPO(PPO):
             return jax.lax.dynamic_slice_in_dim(x, index, 1, axis=2)
 
         mine = jax.tree.map(own, lessons._replace(critic_inputs=lessons.inputs))
-        return mine._replace(weight=jnp.broadcast_to(weight[..., None], mine.action.shape))
+        return mine._replace(weight=jnp.broadcast_to(weight[..., None], mine.log_prob.shape))
 
-    def _own_logits(self, actor: Params, lessons: Lessons) -> Float[Array, "T B 1 A"]:
+    def _own_logits(self, actor: Params, lessons: Lessons) -> Float[Array, "T B 1 O"]:
         sharing: Sharing = "shared"
-        agent = TeamAgent(self.agent.network, 1, sharing)
-        return agent.unroll(actor, lessons.inputs, lessons.rows)[1]
+        one = PlainAgents(TeamAgent(self.agent.network, 1, sharing), self.agent_input_size)
+        # Nothing is drawn.
+        given = (lessons.inputs, (), jax.random.key(0), lessons.rows)
+        return self.acting(one).unroll(actor, *given)[1]
 
     def _own_log_prob(
         self, actor: Params, lessons: Lessons, rows: Rows | None
     ) -> Float[Array, "T B 1"]:
         """Of episodes, also where what is given is laid into rows."""
         logits = self._own_logits(actor, lessons._replace(rows=rows))
-        log_prob: jax.Array = masked_categorical(logits, lessons.action_mask).log_prob(
-            lessons.action
-        )
+        log_prob: jax.Array = self.policy(logits, lessons.action_mask).log_prob(lessons.action)
         return log_prob if rows is None else rows.unpack(log_prob)
 
     def _own_loss(

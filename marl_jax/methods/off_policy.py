@@ -3,7 +3,8 @@
 import abc
 import dataclasses
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from envs.configuration import Range
+from marl_jax.lengths import of_all, scan_while
 from marl_jax.methods.part import OWN, Part
 from marl_jax.methods.team import (
     Positive,
@@ -65,7 +67,7 @@ class OffPolicyState(NamedTuple):
 
     Attributes:
         params: parameters by part ("actor", "critic", and what a method adds).
-        target: the delayed copy of actors and critics.
+        target: the delayed copies of actors and critics, or of critics alone.
         optimizer: optimiser states by part.
         env_steps: environment steps taken.
         updates: gradient steps taken.
@@ -98,7 +100,15 @@ class Sampled(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class OffPolicyMethod(SingleStepMethod):
-    """Base of the actor-critics that learn from single steps of a replay."""
+    """Base of the actor-critics that learn from single steps of a replay.
+
+    Attributes:
+        delayed: the parts that have a delayed copy.
+        counts_played: whether gradient steps follow what was played; otherwise episodes count with their time limit.
+    """
+
+    delayed: ClassVar[tuple[str, ...]] = ("actor", "critic")
+    counts_played: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         # Refuses a replay that is too small.
@@ -157,7 +167,7 @@ class OffPolicyMethod(SingleStepMethod):
         own, parts, key = self.init_parts(key)
         params = {**self._init_params(key), **own}
         # A copy, not the same buffers: the training loop donates both.
-        target = {name: jax.tree.map(jnp.copy, params[name]) for name in ("actor", "critic")}
+        target = {name: jax.tree.map(jnp.copy, params[name]) for name in self.delayed}
         optimizer = {name: opt.init(params[name]) for name, opt in self.optimizers.items()}
         zero = jnp.zeros((), jnp.int32)
         return OffPolicyState(params, target, optimizer, zero, zero, parts)
@@ -168,9 +178,12 @@ class OffPolicyMethod(SingleStepMethod):
         """Takes a gradient step for every `update_interval` steps played, each on steps drawn anew."""
         assert replay is not None
         state, watched = self.watch_parts(state, fresh)
-        state = state._replace(env_steps=state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32))
+        before = state.env_steps
+        state = state._replace(env_steps=before + jnp.sum(fresh.valid, dtype=jnp.int32))
         enough = self.replay.transitions(replay) >= self.config.batch_size
         state, context = self._begin(state, fresh, replay)
+        interval = self.config.update_interval
+        due = state.env_steps // interval - before // interval
 
         def step(state: OffPolicyState, key: jax.Array) -> tuple[OffPolicyState, Metrics]:
             learned, metrics = self._step(state, context, replay, key)
@@ -181,8 +194,12 @@ class OffPolicyMethod(SingleStepMethod):
             ), metrics
 
         keys = jax.random.split(key, self.rates.gradient_steps)
-        state, metrics = jax.lax.scan(step, state, keys)
-        metrics = {name: jnp.where(enough, jnp.mean(x), 0.0) for name, x in metrics.items()}
+        if self.counts_played and self.sizes.ends_early:
+            state, metrics = _so_many(due, step, state, keys)
+        else:
+            state, metrics = jax.lax.scan(step, state, keys)
+            metrics = jax.tree.map(jnp.mean, metrics)
+        metrics = {name: jnp.where(enough, x, 0.0) for name, x in metrics.items()}
         return state, {**metrics, **watched}
 
     # Steps of an update.
@@ -249,3 +266,27 @@ class OffPolicyMethod(SingleStepMethod):
 def _loss_of_part(own: dict[str, Params], part: Part, given: Sampled) -> tuple[jax.Array, Metrics]:
     """A part's loss, in its own parameters."""
     return part.loss(given._replace(params={**given.params, **own}))
+
+
+def _so_many(
+    due: Int[Array, ""],
+    step: Callable[[OffPolicyState, jax.Array], tuple[OffPolicyState, Metrics]],
+    state: OffPolicyState,
+    keys: jax.Array,
+) -> tuple[OffPolicyState, Metrics]:
+    """The first `due` of some gradient steps, and the means of what they say; it ends with the last of all seeds."""
+
+    def maybe(
+        state: OffPolicyState, now: tuple[Int[Array, ""], jax.Array]
+    ) -> tuple[OffPolicyState, Metrics]:
+        index, key = now
+        learned, metrics = step(state, key)
+        # Other seeds may have more to take.
+        counts = index < due
+        state = jax.tree.map(lambda new, old: jnp.where(counts, new, old), learned, state)
+        return state, {name: jnp.where(counts, x, 0.0) for name, x in metrics.items()}
+
+    most = of_all(due)
+    numbered = (jnp.arange(len(keys)), keys)
+    state, metrics, _ = scan_while(maybe, state, numbered, lambda time, _: time < most)
+    return state, {name: jnp.sum(x, axis=0) / jnp.maximum(due, 1) for name, x in metrics.items()}

@@ -292,11 +292,13 @@ class Part:
     Attributes:
         name: what it is called where options are given (`--part.NAME.OPTION`); its class's name if it says none.
         Options: its options, which stand beside the backbone's.
+        continuous: whether it knows what to make of continuous actions, too.
         core: the backbone that learns with it. The task's sizes are in `core.sizes`.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[Config]] = Config
+    continuous: ClassVar[bool] = False
 
     core: Any
 

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
-from marl_jax.distributions import greedy_action, masked_categorical
+from marl_jax.distributions import ContinuousPolicy, greedy_action, masked_categorical
 from marl_jax.losses import (
     approximate_kl,
     clipped_surrogate_loss,
@@ -29,8 +29,9 @@ from marl_jax.losses import (
     masked_mean,
     normalise,
 )
+from marl_jax.methods.continuous import DeviatingAgents
 from marl_jax.methods.diagnostics import critic_fit, intrinsic_ratio
-from marl_jax.methods.part import OWN, Part, Steps, history, settle
+from marl_jax.methods.part import OWN, Agents, Part, Steps, history, settle
 from marl_jax.methods.team import (
     AgentMemory,
     NotNegative,
@@ -54,7 +55,7 @@ from marl_jax.optimizers import clip_by_global_norm, for_each
 from marl_jax.replay import ReplayState
 from marl_jax.rows import Rows, in_rows
 from marl_jax.schedules import linear
-from marl_jax.types import EpisodeBatch, Metrics
+from marl_jax.types import EpisodeBatch, Metrics, action_features
 from marl_jax.value_normalisation import ValueNorm
 
 MIN_EPISODES = 4
@@ -84,6 +85,13 @@ class PPOConfig(TeamConfig):
     """How weights are drawn: orthogonal, with gain sqrt 2 (1 in a GRU), and biases of 0; or as PyTorch does it."""
     policy_gain: Annotated[float, Positive] = 0.01
     """Gain of the policies' last layer, if orthogonal (else 1): first policies are nearly uniform."""
+    action_bound: Literal["clip", "tanh"] = "clip"
+    """How continuous actions are kept between -1 and 1, whose policies are normal laws. clip: they are cut off, and
+    policies learn from what was drawn. tanh: they are squashed, and entropy is that of the actions, which has a
+    maximum."""
+    action_deviation: Annotated[float, Positive] = 1.0
+    """Deviation of the normal laws of continuous actions at the start. It is learned, for each number of an action, and
+    does not depend on what is seen (Stable-Baselines3, HARL)."""
     critic_input: Literal["own", "state", "joint"] = "state"
     """What a value is a function of. own: what its agent sees. state: the global state, the clock, and what its agent
     sees (Yu et al.'s agent-specific state). joint: the global state, the clock, and what all agents see; one network
@@ -170,10 +178,12 @@ class Acted(NamedTuple):
     Attributes:
         log_prob: its log-probability.
         noise: what the agents had drawn; () if nothing.
+        drawn: what a continuous action was made of, [T, B, N, A]; () for discrete ones.
     """
 
     log_prob: Float[Array, "T B N"]
     noise: Any = ()
+    drawn: Any = ()
 
 
 class Experience(NamedTuple):
@@ -207,7 +217,7 @@ class Lessons(NamedTuple):
         inputs: what the agents' networks see.
         critic_inputs: what the critic sees.
         action_mask: what agents may do.
-        action: what they did.
+        action: what they did; of a continuous action what it was made of, [T, B, N, A].
         log_prob: its log-probability then.
         advantage: how good it was.
         value: what the critic put out then.
@@ -222,7 +232,7 @@ class Lessons(NamedTuple):
     inputs: Float[Array, "T B N I"]
     critic_inputs: Float[Array, "T B M C"]
     action_mask: Bool[Array, "T B N A"]
-    action: Int[Array, "T B N"]
+    action: Int[Array, "T B N"] | Float[Array, "T B N A"]
     log_prob: Float[Array, "T B N"]
     advantage: Float[Array, "T B N"]
     value: Float[Array, "T B N K"]
@@ -375,6 +385,7 @@ class PPO(TeamMethod):
 
     Config: ClassVar[type[PPOConfig]] = PPOConfig
     takes_agents: ClassVar = True
+    continuous: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         c = self.config
@@ -438,6 +449,34 @@ class PPO(TeamMethod):
         """Networks like the policies', with so many outputs; with 0 they put out their hidden states."""
         network = dataclasses.replace(self.agent.network, num_outputs=outputs)
         return TeamAgent(network, self.sizes.num_agents, self.config.sharing)
+
+    @property
+    def agents(self) -> Agents:
+        """The policies: a part's, or plain ones."""
+        return self.acting(super().agents)
+
+    def acting(self, agents: Agents) -> Agents:
+        """The same, with deviations if actions are continuous."""
+        if not self.sizes.continuous:
+            return agents
+        n, a = self.sizes.num_agents, self.sizes.num_actions
+        shape = (n, a) if self.config.sharing == "independent" else (a,)
+        return DeviatingAgents(agents, shape, self.config.action_deviation)
+
+    def policy(
+        self, outputs: Float[Array, "*shape N O"], action_mask: Bool[Array, "*shape N A"]
+    ) -> Any:
+        """What the agents' outputs stand for: a `distrax.Categorical`, or a `ContinuousPolicy`."""
+        if not self.sizes.continuous:
+            return masked_categorical(outputs, action_mask)
+        mean, log_deviation = jnp.split(outputs, 2, axis=-1)
+        squashed = self.config.action_bound == "tanh"
+        return ContinuousPolicy(mean, log_deviation, action_mask, squashed)
+
+    def decisions(self, batch: EpisodeBatch) -> jax.Array:
+        """What policies have log-probabilities of: actions [T, B, N], or what continuous ones were made of."""
+        drawn: jax.Array = batch.extras.drawn if self.sizes.continuous else batch.action
+        return drawn
 
     @property
     def critic(self) -> Critic:
@@ -543,20 +582,25 @@ class PPO(TeamMethod):
         observation: Observation,
         key: jax.Array,
         explore: bool,
-    ) -> tuple[AgentMemory, Int[Array, "B N"], Acted]:
+    ) -> tuple[AgentMemory, jax.Array, Acted]:
         """Draws from the policies, or takes the most probable actions; keeps the log-probabilities of what it draws."""
         x = self.agent_inputs(observation.agents_view, memory.last_action)
         noise = self.agents.noise(len(x), jax.random.fold_in(key, 3))
         given = (memory.hidden, x, noise, key, explore)
         hidden, logits = self.agents.step(state.params["actor"], *given)
+        policy = self.policy(logits, observation.action_mask)
+        continuous = isinstance(policy, ContinuousPolicy)
         if explore:
-            policy = masked_categorical(logits, observation.action_mask)
-            action, log_prob = policy.sample_and_log_prob(seed=key)
-            action = action.astype(jnp.int32)
+            drawn, log_prob = policy.sample_and_log_prob(seed=key)
         else:
-            action = greedy_action(logits, observation.action_mask)
-            log_prob = jnp.zeros(action.shape)
-        return AgentMemory(hidden, self.one_hot(action)), action, Acted(log_prob, noise)
+            drawn = policy.mode() if continuous else greedy_action(logits, observation.action_mask)
+            log_prob = jnp.zeros(x.shape[:-1])
+        if continuous:
+            action, acted = policy.action(drawn), Acted(log_prob, noise, drawn)
+        else:
+            action, acted = drawn.astype(jnp.int32), Acted(log_prob, noise)
+        seen = action_features(action, self.sizes.num_actions)
+        return AgentMemory(hidden, seen), action, acted
 
     def logits(
         self,
@@ -564,8 +608,8 @@ class PPO(TeamMethod):
         inputs: Float[Array, "T B N I"],
         noise: Any,
         rows: Rows | None = None,
-    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
-        """The policies' hidden states and logits along episodes, with the noise that they acted with."""
+    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N O"]]:
+        """The policies' hidden states and outputs along episodes, with the noise that they acted with."""
         # Nothing is drawn anew.
         return self.agents.unroll(actor, inputs, noise, jax.random.key(0), rows)
 
@@ -617,7 +661,9 @@ class PPO(TeamMethod):
             batch = batch._replace(reward=jnp.broadcast_to(mean, batch.reward.shape))
         played = jnp.broadcast_to(batch.valid[..., None], batch.reward.shape)
         alive = played & batch.alive[:-1]
-        chooses = alive & (jnp.sum(batch.action_mask[:-1], axis=-1) > 1)
+        # One number of a continuous action is a choice; one discrete action is none.
+        least = 1 if self.sizes.continuous else 2
+        chooses = alive & (jnp.sum(batch.action_mask[:-1], axis=-1) >= least)
         seen = self._critic_inputs(batch)
         inputs = self.agent_inputs(batch.observation, batch.last_action)
 
@@ -723,7 +769,7 @@ class PPO(TeamMethod):
             inputs=experience.inputs[:-1],
             critic_inputs=experience.critic_inputs[:-1],
             action_mask=batch.action_mask[:-1],
-            action=batch.action,
+            action=self.decisions(batch),
             log_prob=batch.extras.log_prob,
             advantage=self.normalised(experience, returns[..., 0] - experience.value[:-1, ..., 0]),
             # What the network put out, from which it departs whatever returns are measured in now.
@@ -895,14 +941,14 @@ class PPO(TeamMethod):
         return total, metrics
 
     def actor_loss(
-        self, logits: Float[Array, "T B N A"], lessons: Lessons, rates: Rates
+        self, logits: Float[Array, "T B N O"], lessons: Lessons, rates: Rates
     ) -> tuple[Float[Array, ""], Metrics]:
         """Clipped surrogate (Eq. 7) and entropy of the agents in `lessons`.
 
         Agents with parameters of their own each have a mean of their own; the loss is their sum.
         """
         c = self.config
-        policy = masked_categorical(logits, lessons.action_mask)
+        policy = self.policy(logits, lessons.action_mask)
         log_prob, entropy = policy.log_prob(lessons.action), policy.entropy()
         advantage = lessons.advantage
 

@@ -50,6 +50,12 @@ class Recipe:
         base: Any = self.base or self.backbone.Config
         return _with_options(base, own, tuple(sorted(defaults.items())))
 
+    def plays(self, continuous: bool) -> bool:
+        """Whether it can choose actions of a kind."""
+        if not continuous:
+            return self.backbone.discrete
+        return self.backbone.continuous and all(part.continuous for part in self.parts)
+
     @property
     def description(self) -> str:
         """One line."""

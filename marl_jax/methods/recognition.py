@@ -42,6 +42,7 @@ class Recognition(Part):
 
     name: ClassVar = "eoi"
     Options: ClassVar = RecognitionOptions
+    continuous: ClassVar[bool] = True
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:

@@ -211,6 +211,7 @@ class Roles(Part):
 
     name: ClassVar = "roma"
     Options: ClassVar = RoleOptions
+    continuous: ClassVar[bool] = True
 
     @classmethod
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:

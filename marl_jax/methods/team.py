@@ -161,7 +161,8 @@ class TeamMethod(abc.ABC):
     """Base of the methods: a team of agent networks.
 
     Attributes:
-        continuous: whether it can learn continuous actions too.
+        continuous: whether it can learn continuous actions.
+        discrete: whether it can learn discrete ones.
         takes_no_parts: why it takes no parts; None if it does.
         takes_agents: whether a part may bring agents that share their parameters.
         config: hyper-parameters.
@@ -171,6 +172,7 @@ class TeamMethod(abc.ABC):
 
     Config: ClassVar[type[TeamConfig]]
     continuous: ClassVar[bool] = False
+    discrete: ClassVar[bool] = True
     takes_no_parts: ClassVar[str | None] = None
     takes_agents: ClassVar[bool] = False
 
