@@ -84,6 +84,7 @@ class Task:
 NOTES = {
     "battle": "20 agents see 81 cells each, 12 enemies think, and 32 units fight and move in order",
     "firefighters": "four maps of 25 cells for each of four agents, made anew at every step",
+    "football": "10 actions drawn for 3, and each agent sees 19 others in the order of their distance",
     "pac_men": "three maps of 25 cells for each of four agents, made anew at every step",
 }
 

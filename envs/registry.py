@@ -26,6 +26,7 @@ _WORLDS = {
     "secret_room": ("envs.secret_room", "SecretRoom", "SecretRoom-v0"),
     "pursuit_1d": ("envs.pursuit_1d", "Pursuit1D", "Pursuit1D-v0"),
     "battle": ("envs.battle", "Battle", "Battle-v0"),
+    "football": ("envs.football", "Football", "Football-v0"),
 }
 
 

@@ -29,6 +29,14 @@ def policy_gradient_loss(
     return -masked_mean(advantage * log_prob, mask)
 
 
+def constant_entropy_bonus(entropy: Float[Array, ""]) -> Float[Array, ""]:
+    """H / H', where H' is H that is not differentiated; LICA (Zhou et al. 2020) Eq. 7, the authors' `lica_learner.py`.
+
+    It is 1 whatever the entropy, and its slope is that of log H: the push grows as the entropy falls.
+    """
+    return entropy / jnp.maximum(jax.lax.stop_gradient(entropy), 1e-8)
+
+
 def importance_weighted_objective(
     log_prob: Float[Array, "*shape"],
     behaviour_log_prob: Float[Array, "*shape"],

@@ -17,6 +17,7 @@ from marl_jax.methods.iac import IAC
 from marl_jax.methods.influence import DecisionInfluence, InfluenceConfig, TransitionInfluence
 from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
 from marl_jax.methods.kaleidoscope import Masks
+from marl_jax.methods.lica import LICA
 from marl_jax.methods.liir import LearnedReward
 from marl_jax.methods.liir_paper import LIIRPaper
 from marl_jax.methods.maac import MAAC
@@ -108,6 +109,7 @@ _METHODS: dict[str, Recipe] = {
         (Masks,),
         summary="Kaleidoscope (Li et al. 2024) on QMIX: every agent learns a mask of the weights that all share.",
     ),
+    "lica": Recipe(LICA),
     "liir": Recipe(
         MAPPO,
         (LearnedReward,),

@@ -1,4 +1,4 @@
-"""What the on-policy methods on PyMARL's substrate share: IAC, Central-V, COMA and LIIR as its paper has it.
+"""What the on-policy methods on PyMARL's substrate share: IAC, Central-V, COMA, LICA and LIIR as its paper has it.
 
 That is the actor (a recurrent or feed-forward network with a floor under its exploration), the way the critic is
 trained (one optimiser step per time step, backwards through the episodes) and the policy-gradient step. They differ in

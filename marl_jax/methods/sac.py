@@ -18,6 +18,7 @@ from marl_jax.distributions import ContinuousPolicy
 from marl_jax.losses import masked_mean, one_step_targets, soft_value, temperature_loss
 from marl_jax.methods.maddpg import Critics
 from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
+from marl_jax.methods.part import OWN
 from marl_jax.methods.td3 import ended_by_death, random_at_first
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Initialization, Params, apply_per_agent
@@ -146,6 +147,7 @@ class SAC(OffPolicyMethod):
         """One gradient step of critics, then of policies and temperatures, and the target critics after them."""
         del context
         sample_key, target_key, actor_key = jax.random.split(key, 3)
+        state, taught = self.teach_parts(state, replay, jax.random.fold_in(key, OWN))
         with jax.named_scope("replay"):
             steps = self.replay.sample_transitions(replay, sample_key, self.config.batch_size)
         batch = self._transitions(state, steps, target_key)
@@ -158,7 +160,7 @@ class SAC(OffPolicyMethod):
         grads = jax.grad(self._temperature_loss)(state.params["temperature"], log_prob, batch)
         state = self._apply(state, "temperature", grads)
         told = {"temperature": jnp.mean(jnp.exp(state.params["temperature"]))}
-        return self._follow(state), {**of_critic, **of_actor, **told}
+        return self._follow(state), {**of_critic, **of_actor, **told, **taught}
 
     def _policy(
         self,
@@ -190,9 +192,8 @@ class SAC(OffPolicyMethod):
         drawn, log_prob = policy.sample_and_log_prob(seed=key)
         values = self._values(state.target["critic"], inputs[1], policy.action(drawn)).min(-1)
         after = soft_value(values, log_prob, jnp.exp(state.params["temperature"]))
-        target = one_step_targets(
-            c.reward_scale * steps.reward[0], c.gamma * steps.discount[0], after
-        )
+        reward = self.paid(state, steps, c.reward_scale * steps.reward[0])
+        target = one_step_targets(reward, c.gamma * steps.discount[0], after)
         alive = steps.alive[0].astype(target.dtype)
         return SoftTransitions(inputs[0], steps.action[0], steps.action_mask[0], target, alive)
 

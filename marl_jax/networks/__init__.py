@@ -10,7 +10,7 @@ from marl_jax.networks.agents import (
     init_per_agent,
 )
 from marl_jax.networks.attention import AttentionCritic
-from marl_jax.networks.joint_values import JointValues, QTRANJoint
+from marl_jax.networks.joint_values import JointPolicyCritic, JointValues, QTRANJoint
 from marl_jax.networks.layers import MLP, Initialization, Linear, hidden_gain
 from marl_jax.networks.mixers import (
     QMIX,
@@ -32,6 +32,7 @@ __all__ = [
     "CentralMixer",
     "GRUAgent",
     "Initialization",
+    "JointPolicyCritic",
     "JointValues",
     "Linear",
     "MLPAgent",

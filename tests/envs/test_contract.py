@@ -51,6 +51,8 @@ WORLDS = [
     ("battle", {"respawn": False, "enemy_noise": 0.2, "num_agents": 3, "map_size": 12}),
     ("battle", {"variant": "magent", "map_size": 16, "time_limit": 200}),
     ("battle", {"variant": "magent", "map_size": 12, "time_limit": 50, "self_play": True}),
+    ("football", {}),
+    ("football", {"num_agents": 2, "num_defenders": 1, "time_limit": 30, "tackle": 1.0}),
     ("pursuit_1d", {}),
     ("pursuit_1d", {"time_limit": 60, "clip": 10, "terminate_at_target": True}),
 ]

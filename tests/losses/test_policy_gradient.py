@@ -8,6 +8,7 @@ from marl_jax.losses import (
     approximate_kl,
     clipped_surrogate_loss,
     clipped_value_loss,
+    constant_entropy_bonus,
     counterfactual_advantage,
     explained_variance,
     importance_weighted_objective,
@@ -35,6 +36,16 @@ def test_normalise_has_a_finite_gradient_where_nothing_varies() -> None:
     np.testing.assert_allclose(normalise(x, mask), np.zeros(4))
     gradient = jax.grad(lambda x: jnp.sum(normalise(x, mask) * jnp.arange(4.0)))(x)
     assert np.isfinite(gradient).all()
+
+
+def test_constant_entropy_bonus() -> None:
+    # Always 1, with the slope 1 / H; and 0, still with a finite slope, where nothing is left.
+    for entropy in (2.0, 0.5):
+        value, slope = jax.value_and_grad(constant_entropy_bonus)(jnp.array(entropy))
+        np.testing.assert_allclose((value, slope), (1.0, 1.0 / entropy), rtol=1e-6)
+    value, slope = jax.value_and_grad(constant_entropy_bonus)(jnp.array(0.0))
+    assert value == 0.0
+    assert np.isfinite(slope)
 
 
 def test_policy_gradient_loss() -> None:

@@ -1,4 +1,4 @@
-"""What IAC, Central-V, COMA and LIIR share: sweep, target, schedule, masks, ends of episodes."""
+"""What IAC, Central-V, COMA, LICA and LIIR share: sweep, target, schedule, masks, ends of episodes."""
 
 import dataclasses
 import re
@@ -229,7 +229,8 @@ def test_an_agent_without_a_choice_has_no_part_in_the_policy_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [n if n == "coma" else pytest.param(n, marks=pytest.mark.slow) for n in NAMES]
+    "name",
+    [n if n == "coma" else pytest.param(n, marks=pytest.mark.slow) for n in (*NAMES, "lica")],
 )
 def test_what_padding_holds_changes_nothing(name: str) -> None:
     method = make(name, agent="gru", target_update_interval=1)
