@@ -67,7 +67,9 @@ class LICA(ActorCritic):
     """
 
     Config: ClassVar = LICAConfig
-    takes_no_parts: ClassVar = "its agents climb one critic of the team, which has no place for what each is paid"
+    takes_no_parts: ClassVar = (
+        "its agents climb one critic of the team, which has no place for what each is paid"
+    )
 
     @property
     def _critic(self) -> JointPolicyCritic:
