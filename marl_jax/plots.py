@@ -145,7 +145,7 @@ def reward_by_health(
     axes.set_xlabel("health of the attacker")
     axes.set_ylabel("mean learned intrinsic reward")
     axes.set_title(title, fontsize=11)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=120)
 
 
