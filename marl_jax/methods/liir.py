@@ -38,7 +38,7 @@ from marl_jax.methods.mappo import HAPPO
 from marl_jax.methods.part import Learned, Paid, Part
 from marl_jax.methods.ppo import Experience, Learner, Lesson, PPOState, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
-from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.networks import MLP, Params
 from marl_jax.rows import Rows, in_rows
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -115,19 +115,13 @@ class LearnedReward(Part):
 
     def start(self, key: jax.Array) -> Learned:
         """Draws eta."""
-        core = self.core
-        params = init_per_agent(
-            lambda k: self.network.init(k, jnp.zeros((core.agent_input_size,))),
-            key,
-            core.sizes.num_agents,
-            core.config.sharing,
-        )
+        params = self.core.init_network(self.network, self.core.agent_input_size, key)
         return Learned(params, self.optimizer.init(params))
 
     def table(self, eta: Params, inputs: Float[Array, "T B N I"]) -> Float[Array, "T B N A"]:
         """The intrinsic reward of every action."""
         c = self.config
-        out = apply_per_agent(self.network.apply, eta, inputs, sharing=c.sharing)
+        out = self.core.apply_network(self.network, eta, inputs)
         reward: jax.Array = c.intrinsic_bound * jnp.tanh(out / c.intrinsic_bound)
         return reward
 

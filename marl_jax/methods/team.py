@@ -16,7 +16,15 @@ from envs.base import Observation
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.part import OWN, Agents, Part, PlainAgents
-from marl_jax.networks import GRUAgent, MLPAgent, Params, Sharing, TeamAgent, init_per_agent
+from marl_jax.networks import (
+    GRUAgent,
+    MLPAgent,
+    Params,
+    Sharing,
+    TeamAgent,
+    apply_per_agent,
+    init_per_agent,
+)
 from marl_jax.optimizers import for_each
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.schedules import linear
@@ -243,6 +251,18 @@ class TeamMethod(abc.ABC):
         )
         return TeamAgent(network, self.sizes.num_agents, c.sharing)
 
+    def init_network(self, network: nn.Module, size: int, key: jax.Array) -> Params:
+        """Parameters of one agent's network that sees `size` features, shared or for each as the agents' are."""
+        n, sharing = self.sizes.num_agents, self.config.sharing
+        return init_per_agent(lambda k: network.init(k, jnp.zeros((size,))), key, n, sharing)
+
+    def apply_network(
+        self, network: nn.Module, params: Params, x: Float[Array, "*shape N I"]
+    ) -> Float[Array, "*shape N O"]:
+        """What it makes of what each agent sees."""
+        out: jax.Array = apply_per_agent(network.apply, params, x, sharing=self.config.sharing)
+        return out
+
     @property
     def agent_input_size(self) -> int:
         """Features that an agent's network sees."""
@@ -308,11 +328,6 @@ class SingleStepMethod(TeamMethod):
 
     def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
         return self.agent_inputs(observation, observation[..., :0])
-
-    def _init_network(self, network: nn.Module, size: int, key: jax.Array) -> Params:
-        """Parameters of a network of one agent that sees `size` features."""
-        n, sharing = self.sizes.num_agents, self.config.sharing
-        return init_per_agent(lambda k: network.init(k, jnp.zeros((size,))), key, n, sharing)
 
     def _per_agent(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
         """The optimiser of a part with parameters for each agent, whose gradient is clipped by its own norm."""
