@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from envs.base import Observation
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.part import OWN, Agents, Part, PlainAgents
+from marl_jax.methods.part import OWN, Agents, Episodes, Paid, Part, PlainAgents
 from marl_jax.networks import (
     GRUAgent,
     MLPAgent,
@@ -240,6 +240,28 @@ class TeamMethod(abc.ABC):
         watched = [part.watch(state, own, fresh) for part, own in seen]
         said = {name: x for _, logged in watched for name, x in logged.items()}
         return state._replace(parts=tuple(own for own, _ in watched)), said
+
+    def pay(
+        self, states: tuple[Any, ...], experience: Episodes, env_steps: Int[Array, ""]
+    ) -> tuple[tuple[Any, ...], Paid]:
+        """The parts' states after fresh episodes, and what all of them make of the task's reward."""
+        paid = Paid(experience.batch.reward, None, {})
+        after = []
+        for part, own in zip(self.parts, states, strict=True):
+            own, its = part.rewards(own, experience, paid.reward, env_steps)
+            after.append(own)
+            bonuses = [x for x in (paid.bonus, its.bonus) if x is not None]
+            bonus = sum(bonuses[1:], bonuses[0]) if bonuses else None
+            said = {**paid.metrics, **its.metrics}
+            paid = Paid(its.reward, bonus, said, (*paid.values, *its.values))
+        return tuple(after), paid
+
+    def teach(self, states: tuple[Any, ...], lesson: Any) -> tuple[tuple[Any, ...], Metrics]:
+        """The parts' states once they have learned from fresh episodes, and what they log."""
+        both = zip(self.parts, states, strict=True)
+        taught = [part.learn(own, lesson) for part, own in both]
+        said = {name: x for _, logged in taught for name, x in logged.items()}
+        return tuple(own for own, _ in taught), said
 
     def networks(self, outputs: int) -> TeamAgent:
         """Networks with so many outputs; with 0 they put out their hidden states."""
