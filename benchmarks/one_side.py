@@ -1,4 +1,4 @@
-"""One side of `compare.py`: measures a world or a method each time that a line comes in.
+"""One side of `compare.py` or `gradient_steps.py`: measures a world, a method or its update for each line it reads.
 
     PYTHONPATH=CHECKOUT python benchmarks/one_side.py world turn '{"num_envs": 1024, "steps": 200}'
 
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import environments
+import gradient_steps
 import jax
 import numpy as np
 
@@ -91,7 +92,8 @@ def say(what: dict[str, Any]) -> None:
 
 def main() -> None:
     kind, name, options = sys.argv[1:]
-    measure = {"world": world, "method": method}[kind](name, **json.loads(options))
+    kinds = {"world": world, "method": method, "update": gradient_steps.update}
+    measure = kinds[kind](name, **json.loads(options))
     say({"ready": name})
     for _ in sys.stdin:
         say(measure())

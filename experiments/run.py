@@ -271,9 +271,9 @@ def _pairs() -> str:
     """The table of parts and backbones."""
     table = methods.pairs()
     width = max(map(len, table))
-    rows = [" ".join(f"{name:6}" for name in methods.BACKBONES)]
+    rows = [" ".join(methods.BACKBONES)]
     for on in table.values():
-        rows.append(" ".join(f"{'yes' if no is None else '-':6}" for no in on.values()))
+        rows.append(" ".join(f"{'-' if no else 'yes':{len(name)}}" for name, no in on.items()))
     names = ["", *table]
     return "\n".join(f"  {n:{width}}  {r}".rstrip() for n, r in zip(names, rows, strict=True))
 

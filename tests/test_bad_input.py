@@ -102,7 +102,7 @@ def parts(hint: Any) -> tuple[Any, Range | None, bool, bool]:
         elif origin is Annotated:
             hint, bounds = inner[0], next((x for x in inner[1:] if isinstance(x, Range)), bounds)
         else:
-            sequence, hint = True, inner[0]
+            sequence, hint = True, inner[0] if inner else None
     return hint, bounds, optional, sequence
 
 

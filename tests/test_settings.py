@@ -15,7 +15,8 @@ import envs
 from envs import ConfigurationError
 from envs.configuration import Config, Range
 from envs.registry import world_class
-from marl_jax import methods
+from experiments.command import option_sections
+from marl_jax import api, methods
 from marl_jax import settings as settings_module
 from marl_jax.methods import recipe
 from marl_jax.networks import QPLEX, MixerInputs
@@ -111,6 +112,21 @@ def test_parts_have_sections(configs: Path) -> None:
     ):
         with pytest.raises(ConfigurationError, match=sentence):
             make_settings("liir", "turn", 1, 0, sections)  # type: ignore[arg-type]
+
+
+def test_parts_have_options_from_python_and_in_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "check_settings", lambda settings: None)
+    monkeypatch.setattr(api, "run_training", lambda settings, *_, **__: settings)
+    given: Any = {"eoi": {"intrinsic_weight": 0.5}, "edti": {"intrinsic_weight": 0.25}}
+    trained: Any = api.train("eoi+edti@ippo", "turn", 1, part_options=given)
+    options = trained.method_options
+    assert (options.eoi_intrinsic_weight, options.edti_intrinsic_weight) == (0.5, 0.25)
+    sections = option_sections(
+        {"part.eoi.intrinsic_weight": 0.5, "part.edti.intrinsic_weight": 0.25}
+    )
+    assert make_settings("eoi+edti@ippo", "turn", 1, 0, sections).method_options == options
+    with pytest.raises(ConfigurationError, match="the options of part are 3"):
+        api.train("liir", "turn", part_options=3)  # type: ignore[arg-type]
 
 
 def test_presets_are_for_methods_that_have_their_options() -> None:

@@ -387,24 +387,15 @@ class BaselineMethod(ActorCritic):
         del replay
         alive = (fresh.valid[..., None] & fresh.alive[:-1]).astype(fresh.reward.dtype)
         experience = FreshEpisodes(fresh, alive)
-        reward, parts, said = fresh.reward, list[Any](), dict[str, jax.Array]()
-        for part, own in zip(self.parts, state.parts, strict=True):
-            own, paid = part.rewards(own, experience, reward, state.env_steps)
-            reward = paid.reward
-            parts.append(own)
-            said |= paid.metrics
-        bonus = reward - fresh.reward if self.parts else None
+        parts, paid = self.pay(state.parts, experience, state.env_steps)
         after, metrics = by_length(
             self.sizes.lengths,
             fresh.valid,
-            (fresh._replace(reward=reward), bonus),
+            (fresh._replace(reward=paid.reward), paid.bonus),
             lambda cut: self._learn(state, cut[0], key, cut[1]),
         )
-        for k, part in enumerate(self.parts):
-            taught = Taught(experience, jax.random.fold_in(key, OWN + k))
-            parts[k], learned = part.learn(parts[k], taught)
-            said |= learned
-        return after._replace(parts=tuple(parts)), {**metrics, **said}
+        parts, taught = self.teach(parts, Taught(experience, jax.random.fold_in(key, OWN)))
+        return after._replace(parts=parts), {**metrics, **paid.metrics, **taught}
 
     @abc.abstractmethod
     def _sweep(

@@ -18,7 +18,7 @@ from marl_jax.methods.actor_critic import (
     sweep_critic,
 )
 from marl_jax.methods.diagnostics import critic_fit
-from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.networks import MLP, Params
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -51,15 +51,11 @@ class COMA(BaselineMethod):
         return MLP((*self.config.critic_hidden, self.sizes.num_actions))
 
     def _init_critic(self, key: jax.Array) -> dict[str, Params]:
-        x = jnp.zeros((self.critic_inputs.joint_size,))
-        critic = init_per_agent(
-            lambda k: self._critic.init(k, x), key, self.sizes.num_agents, self.config.sharing
-        )
-        return {"critic": critic}
+        size = self.critic_inputs.joint_size
+        return {"critic": self.init_network(self._critic, size, key)}
 
     def _q_values(self, params: Params, inputs: jax.Array) -> jax.Array:
-        sharing = self.config.sharing
-        return apply_per_agent(self._critic.apply, params, inputs, sharing=sharing)
+        return self.apply_network(self._critic, params, inputs)
 
     def _sweep(
         self,

@@ -26,7 +26,7 @@ from marl_jax.methods.individuality import (
 from marl_jax.methods.part import Part, PlainAgents
 from marl_jax.methods.q_learner import Learning, ValueState, only_q_learner
 from marl_jax.methods.team import NotNegative, Positive, Unit
-from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.networks import MLP, Params
 from marl_jax.optimizers import make_optimizer
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -156,12 +156,9 @@ class Recognised(Part):
         _, classifier_key, intrinsic_key = jax.random.split(key, 3)
         c, sizes = self.config, self.core.sizes
         size = sizes.observation + sizes.num_agents * (c.sharing == "shared")
-        x = jnp.zeros((size + self.num_more,))
         return {
             "classifier": self.classifier.init(classifier_key),
-            "intrinsic": init_per_agent(
-                lambda k: self.network.init(k, x), intrinsic_key, sizes.num_agents, c.sharing
-            ),
+            "intrinsic": self.core.init_network(self.network, size + self.num_more, intrinsic_key),
         }
 
     @property
@@ -175,11 +172,10 @@ class Recognised(Part):
     ) -> Float[Array, "*shape N O"]:
         """The intrinsic values of each agent, of what it observes and `more`."""
         parts = [observation, *more]
-        sharing = self.config.sharing
-        if sharing == "shared":
+        if self.config.sharing == "shared":
             parts.append(self.core.identities(observation.shape[:-2]))
         x = jnp.concatenate(parts, axis=-1)
-        values: jax.Array = apply_per_agent(self.network.apply, params, x, sharing=sharing)
+        values: jax.Array = self.core.apply_network(self.network, params, x)
         return values
 
     def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:

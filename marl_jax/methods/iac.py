@@ -15,7 +15,7 @@ from marl_jax.methods.actor_critic import (
     CriticSweep,
     sweep_state_value,
 )
-from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.networks import MLP, Params
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -48,15 +48,11 @@ class IAC(BaselineMethod):
         return MLP((*self.config.critic_hidden, 1))
 
     def _init_critic(self, key: jax.Array) -> dict[str, Params]:
-        x = jnp.zeros((self.critic_inputs.local_size,))
-        critic = init_per_agent(
-            lambda k: self._critic.init(k, x), key, self.sizes.num_agents, self.config.sharing
-        )
-        return {"critic": critic}
+        size = self.critic_inputs.local_size
+        return {"critic": self.init_network(self._critic, size, key)}
 
     def _values(self, params: Params, inputs: jax.Array) -> jax.Array:
-        sharing = self.config.sharing
-        return apply_per_agent(self._critic.apply, params, inputs, sharing=sharing)[..., 0]
+        return self.apply_network(self._critic, params, inputs)[..., 0]
 
     def _sweep(
         self,

@@ -37,7 +37,7 @@ from marl_jax.methods.mappo import HAPPO
 from marl_jax.methods.part import Learned, Paid, Part
 from marl_jax.methods.ppo import Experience, Learner, Lesson, PPOState, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
-from marl_jax.networks import MLP, Params, apply_per_agent, init_per_agent
+from marl_jax.networks import MLP, Params
 from marl_jax.rows import Rows, in_rows
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -119,18 +119,13 @@ class LearnedReward(Part):
         """Draws eta."""
         core = self.core
         size = core.agent_input_size + core.sizes.num_actions * core.sizes.continuous
-        params = init_per_agent(
-            lambda k: self.network.init(k, jnp.zeros((size,))),
-            key,
-            core.sizes.num_agents,
-            core.config.sharing,
-        )
+        params = core.init_network(self.network, size, key)
         return Learned(params, self.optimizer.init(params))
 
     def table(self, eta: Params, inputs: Float[Array, "T B N I"]) -> Float[Array, "T B N A"]:
         """The intrinsic reward of every action; [T, B, N, 1] of a continuous one that stands behind the inputs."""
         c = self.config
-        out = apply_per_agent(self.network.apply, eta, inputs, sharing=c.sharing)
+        out = self.core.apply_network(self.network, eta, inputs)
         reward: jax.Array = c.intrinsic_bound * jnp.tanh(out / c.intrinsic_bound)
         return reward
 

@@ -22,7 +22,7 @@ from marl_jax.losses import one_step_targets
 from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
 from marl_jax.methods.part import OWN
 from marl_jax.methods.team import NotNegative, Positive
-from marl_jax.networks import MLP, Initialization, Params, apply_per_agent
+from marl_jax.networks import MLP, Initialization, Params
 from marl_jax.optimizers import make_optimizer
 from marl_jax.replay import ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
@@ -176,8 +176,8 @@ class DDPG(OffPolicyMethod):
         actor_key, critic_key = jax.random.split(key)
         policy, critic = self._policy_network, self._critic_network
         return {
-            "actor": self._init_network(policy, self.agent_input_size, actor_key),
-            "critic": self._init_network(critic, self._joint_size, critic_key),
+            "actor": self.init_network(policy, self.agent_input_size, actor_key),
+            "critic": self.init_network(critic, self._joint_size, critic_key),
         }
 
     def act(
@@ -274,8 +274,7 @@ class DDPG(OffPolicyMethod):
         self, params: Params, inputs: Float[Array, "*shape N I"]
     ) -> Float[Array, "*s N A"]:
         """The policy networks' outputs."""
-        network = self._policy_network
-        return apply_per_agent(network.apply, params, inputs, sharing=self.config.sharing)
+        return self.apply_network(self._policy_network, params, inputs)
 
     def _decide(
         self,
@@ -298,14 +297,12 @@ class DDPG(OffPolicyMethod):
         agents: Int[Array, " U"] | None = None,
     ) -> Float[Array, "B U K"]:
         """The values of joint actions to `params`, the critics of some agents or all; each may be given another one."""
-        network, sharing = self._critic_network, self.config.sharing
         visible = self._visible if agents is None else self._visible[agents]
         inputs = jnp.broadcast_to(inputs[:, None], (len(inputs), len(visible), *inputs.shape[1:]))
         vectors = jnp.broadcast_to(vectors, (*inputs.shape[:3], vectors.shape[-1]))
         joint = jnp.concatenate([inputs, vectors], axis=-1) * visible[..., None]
-        return apply_per_agent(
-            network.apply, params, joint.reshape(*joint.shape[:2], -1), sharing=sharing
-        )
+        joint = joint.reshape(*joint.shape[:2], -1)
+        return self.apply_network(self._critic_network, params, joint)
 
     def _transitions(
         self, state: OffPolicyState, steps: EpisodeBatch, key: jax.Array

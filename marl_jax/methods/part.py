@@ -7,7 +7,8 @@ leaves alone does nothing:
 - `init`, `optimizers`: parameters that the backbone learns with its own, and how.
 - `bonus`: what agents are paid besides the task's reward, where they learn from a replay.
 - `rewards`, `values`: the same where they learn from fresh episodes; the PPO core's critic may learn further values.
-- `loss`: what is added to the backbone's loss.
+- `loss`: what is added to the backbone's loss; where single steps are drawn, what its own parameters descend on the
+  whole episodes that it asks for (`drawn`).
 - `start`, `watch`, `learn`, `settle`: what it learns and counts by itself.
 - `explore`: what its agents do besides the backbone's exploration.
 
@@ -345,7 +346,10 @@ class Part:
 
     @property
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
-        """Of those of its parameters that have one of their own, by name; the others are learned as the team is."""
+        """Of those of its parameters that have one of their own, by name; the others are learned as the team is.
+
+        Where single steps are drawn, nothing is learned without one.
+        """
         return {}
 
     @property

@@ -637,9 +637,7 @@ class PPO(TeamMethod):
         after, learned = self.learn(before, lessons, rates, key)
         lesson = Lesson(experience, lessons, before, rates, key)
         with jax.named_scope("part"):
-            both = zip(self.parts, parts, strict=True)
-            taught = [part.learn(own, lesson) for part, own in both]
-        parts = tuple(part for part, _ in taught)
+            parts, taught = self.teach(parts, lesson)
         env_steps = state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32)
         metrics = {
             **learned,
@@ -647,7 +645,7 @@ class PPO(TeamMethod):
             "lr": rates.lr,
             "entropy_weight": rates.entropy_weight,
             **paid,
-            **{name: x for _, said in taught for name, x in said.items()},
+            **taught,
         }
         parts, params = settle(self.parts, parts, after.params, learned, env_steps, key)
         return PPOState(params, after.optimizer, value_norm, parts, env_steps), metrics
@@ -689,22 +687,12 @@ class PPO(TeamMethod):
         self, state: PPOState, experience: Experience
     ) -> tuple[tuple[Any, ...], Float[Array, "T B N K"], Metrics]:
         """The parts' states after these episodes, what each value sums up, and what to log."""
-        paid = experience.batch.reward
-        more: list[jax.Array] = []
-        after: list[Any] = []
-        said: Metrics = {}
-        for part, own in zip(self.parts, state.parts, strict=True):
-            own, made = part.rewards(own, experience, paid, state.env_steps)
-            paid = made.reward
-            after.append(own)
-            more.extend(made.values)
-            said.update(made.metrics)
-            if made.bonus is not None:
-                ratio = intrinsic_ratio(
-                    made.bonus, self.advantage(experience, paid), experience.alive
-                )
-                said["intrinsic_ratio"] = ratio
-        return tuple(after), jnp.stack([paid, *more], axis=-1), said
+        after, paid = self.pay(state.parts, experience, state.env_steps)
+        said = paid.metrics
+        if paid.bonus is not None:
+            advantage = self.advantage(experience, paid.reward)
+            said["intrinsic_ratio"] = intrinsic_ratio(paid.bonus, advantage, experience.alive)
+        return after, jnp.stack([paid.reward, *paid.values], axis=-1), said
 
     def returns(
         self, experience: Experience, reward: Float[Array, "T B N K"]

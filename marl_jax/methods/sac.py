@@ -21,7 +21,7 @@ from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPol
 from marl_jax.methods.part import OWN
 from marl_jax.methods.td3 import ended_by_death, random_at_first
 from marl_jax.methods.team import NotNegative, Positive
-from marl_jax.networks import MLP, Initialization, Params, apply_per_agent
+from marl_jax.networks import MLP, Initialization, Params
 from marl_jax.optimizers import make_optimizer
 from marl_jax.replay import ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
@@ -118,8 +118,8 @@ class SAC(OffPolicyMethod):
         size = self.agent_input_size
         start = jnp.full((self.sizes.num_agents,), self.config.temperature)
         return {
-            "actor": self._init_network(self._policy_network, size, actor_key),
-            "critic": self._init_network(
+            "actor": self.init_network(self._policy_network, size, actor_key),
+            "critic": self.init_network(
                 self._critic_network, size + self.sizes.num_actions, critic_key
             ),
             "temperature": jnp.log(start),
@@ -169,8 +169,7 @@ class SAC(OffPolicyMethod):
         used: Bool[Array, "*shape N A"],
     ) -> ContinuousPolicy:
         """The policies: squashed normal laws, whose deviations depend on what is seen, too."""
-        network, sharing = self._policy_network, self.config.sharing
-        outputs = apply_per_agent(network.apply, params, inputs, sharing=sharing)
+        outputs = self.apply_network(self._policy_network, params, inputs)
         mean, log_deviation = jnp.split(outputs, 2, axis=-1)
         return ContinuousPolicy(mean, jnp.clip(log_deviation, *LOG_DEVIATION), used, True)
 
@@ -179,8 +178,7 @@ class SAC(OffPolicyMethod):
     ) -> Float[Array, "B N 2"]:
         """The values of actions to both critics of each agent."""
         seen = jnp.concatenate([inputs, action], axis=-1)
-        sharing = self.config.sharing
-        return apply_per_agent(self._critic_network.apply, params, seen, sharing=sharing)
+        return self.apply_network(self._critic_network, params, seen)
 
     def _transitions(
         self, state: OffPolicyState, steps: EpisodeBatch, key: jax.Array
@@ -200,21 +198,21 @@ class SAC(OffPolicyMethod):
     def _critic_loss(
         self, params: Params, batch: SoftTransitions
     ) -> tuple[Float[Array, ""], Metrics]:
-        """Sum over agents of the mean squared errors of their critics, halved; Eq. 5 of the second paper."""
+        """The mean squared errors of the agents' critics, halved; Eq. 5 of the second paper."""
         values = self._values(params, batch.inputs, batch.action)
         error = 0.5 * jnp.sum((values - batch.target[..., None]) ** 2, axis=-1)
-        loss = _sum_of_means(error, batch.alive)
+        loss = self._over_agents(error, batch.alive)
         return loss, {"critic_loss": loss, "value": values.mean()}
 
     def _actor_loss(
         self, params: Params, state: OffPolicyState, batch: SoftTransitions, key: jax.Array
     ) -> tuple[Float[Array, ""], tuple[Float[Array, "B N"], Metrics]]:
-        """Sum over agents of minus the soft value of their own actions, drawn anew; and how likely those are."""
+        """Minus the soft value of the agents' own actions, drawn anew; and how likely those are."""
         policy = self._policy(params, batch.inputs, batch.used)
         drawn, log_prob = policy.sample_and_log_prob(seed=key)
         values = self._values(state.params["critic"], batch.inputs, policy.action(drawn)).min(-1)
         worth = soft_value(values, log_prob, jnp.exp(state.params["temperature"]))
-        loss = -_sum_of_means(worth, batch.alive)
+        loss = -self._over_agents(worth, batch.alive)
         told = {"actor_loss": loss, "entropy": -masked_mean(log_prob, batch.alive)}
         return loss, (log_prob, told)
 
@@ -224,12 +222,11 @@ class SAC(OffPolicyMethod):
         log_prob: Float[Array, "B N"],
         batch: SoftTransitions,
     ) -> Float[Array, ""]:
-        """Sum over agents of the temperatures' losses."""
+        """The temperatures' losses."""
         goal = self.config.target_entropy
         wanted = -jnp.sum(batch.used, axis=-1) if goal is None else goal
-        return _sum_of_means(temperature_loss(log_temperature, log_prob, wanted), batch.alive)
+        return self._over_agents(temperature_loss(log_temperature, log_prob, wanted), batch.alive)
 
-
-def _sum_of_means(x: Float[Array, "B N"], alive: Float[Array, "B N"]) -> Float[Array, ""]:
-    """The sum over agents of each one's mean over the steps at which it lived."""
-    return jnp.sum(jax.vmap(masked_mean, -1)(x, alive))
+    def _over_agents(self, x: Float[Array, "B N"], alive: Float[Array, "B N"]) -> Float[Array, ""]:
+        """The agents' losses as one, of each the mean over the steps at which it lived."""
+        return self.over_agents(jax.vmap(masked_mean, -1)(x, alive))

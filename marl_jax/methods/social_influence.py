@@ -19,7 +19,7 @@ from marl_jax.methods.influence import require_a_team
 from marl_jax.methods.part import Learned, Paid, Part
 from marl_jax.methods.ppo import ACTIVATIONS, Experience, Lesson, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
-from marl_jax.networks import MLP, Params, apply_per_agent, hidden_gain, init_per_agent
+from marl_jax.networks import MLP, Params, hidden_gain
 from marl_jax.rows import Rows, in_rows
 from marl_jax.types import Metrics
 
@@ -110,12 +110,7 @@ class ActionInfluence(Part):
         """Draws the model."""
         s = self.core.sizes
         size = self.core.agent_input_size + s.num_agents * s.num_actions
-        params = init_per_agent(
-            lambda k: self.network.init(k, jnp.zeros((size,))),
-            key,
-            s.num_agents,
-            self.config.sharing,
-        )
+        params = self.core.init_network(self.network, size, key)
         return Learned(params, self.optimizer.init(params))
 
     def rewards(
@@ -173,8 +168,7 @@ class ActionInfluence(Part):
             actions: what all agents (last N) do, one-hot, as each agent (first N) is told.
         """
         seen = jnp.concatenate([inputs, actions.reshape(*actions.shape[:-2], -1)], axis=-1)
-        sharing = self.config.sharing
-        logits: jax.Array = apply_per_agent(self.network.apply, params, seen, sharing=sharing)
+        logits: jax.Array = self.core.apply_network(self.network, params, seen)
         return logits.reshape(actions.shape)
 
     def influence(self, params: Params, experience: Experience) -> Float[Array, "T B N N"]:

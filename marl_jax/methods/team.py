@@ -15,8 +15,16 @@ from jaxtyping import Array, Float, Int
 from envs.base import Observation
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.base import Sizes
-from marl_jax.methods.part import OWN, Agents, Part, PlainAgents
-from marl_jax.networks import GRUAgent, MLPAgent, Params, Sharing, TeamAgent, init_per_agent
+from marl_jax.methods.part import OWN, Agents, Episodes, Paid, Part, PlainAgents
+from marl_jax.networks import (
+    GRUAgent,
+    MLPAgent,
+    Params,
+    Sharing,
+    TeamAgent,
+    apply_per_agent,
+    init_per_agent,
+)
 from marl_jax.optimizers import for_each
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.schedules import linear
@@ -235,6 +243,28 @@ class TeamMethod(abc.ABC):
         said = {name: x for _, logged in watched for name, x in logged.items()}
         return state._replace(parts=tuple(own for own, _ in watched)), said
 
+    def pay(
+        self, states: tuple[Any, ...], experience: Episodes, env_steps: Int[Array, ""]
+    ) -> tuple[tuple[Any, ...], Paid]:
+        """The parts' states after fresh episodes, and what all of them make of the task's reward."""
+        paid = Paid(experience.batch.reward, None, {})
+        after = []
+        for part, own in zip(self.parts, states, strict=True):
+            own, its = part.rewards(own, experience, paid.reward, env_steps)
+            after.append(own)
+            bonuses = [x for x in (paid.bonus, its.bonus) if x is not None]
+            bonus = sum(bonuses[1:], bonuses[0]) if bonuses else None
+            said = {**paid.metrics, **its.metrics}
+            paid = Paid(its.reward, bonus, said, (*paid.values, *its.values))
+        return tuple(after), paid
+
+    def teach(self, states: tuple[Any, ...], lesson: Any) -> tuple[tuple[Any, ...], Metrics]:
+        """The parts' states once they have learned from fresh episodes, and what they log."""
+        both = zip(self.parts, states, strict=True)
+        taught = [part.learn(own, lesson) for part, own in both]
+        said = {name: x for _, logged in taught for name, x in logged.items()}
+        return tuple(own for own, _ in taught), said
+
     def networks(self, outputs: int) -> TeamAgent:
         """Networks with so many outputs; with 0 they put out their hidden states."""
         c = self.config
@@ -244,6 +274,18 @@ class TeamMethod(abc.ABC):
             else MLPAgent(outputs, c.hidden_size)
         )
         return TeamAgent(network, self.sizes.num_agents, c.sharing)
+
+    def init_network(self, network: nn.Module, size: int, key: jax.Array) -> Params:
+        """Parameters of one agent's network that sees `size` features, shared or for each as the agents' are."""
+        n, sharing = self.sizes.num_agents, self.config.sharing
+        return init_per_agent(lambda k: network.init(k, jnp.zeros((size,))), key, n, sharing)
+
+    def apply_network(
+        self, network: nn.Module, params: Params, x: Float[Array, "*shape N I"]
+    ) -> Float[Array, "*shape N O"]:
+        """What it makes of what each agent sees."""
+        out: jax.Array = apply_per_agent(network.apply, params, x, sharing=self.config.sharing)
+        return out
 
     @property
     def agent_input_size(self) -> int:
@@ -310,11 +352,6 @@ class SingleStepMethod(TeamMethod):
 
     def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
         return self.agent_inputs(observation, observation[..., :0])
-
-    def _init_network(self, network: nn.Module, size: int, key: jax.Array) -> Params:
-        """Parameters of a network of one agent that sees `size` features."""
-        n, sharing = self.sizes.num_agents, self.config.sharing
-        return init_per_agent(lambda k: network.init(k, jnp.zeros((size,))), key, n, sharing)
 
     def _per_agent(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
         """The optimiser of a part with parameters for each agent, whose gradient is clipped by its own norm."""
