@@ -19,6 +19,7 @@ import numpy as np
 from jumanji.types import TimeStep
 
 from envs.base import MultiAgentEnv, Observation
+from envs.bridges.brax_viewer import BraxViewer
 from envs.configuration import Config, ConfigurationError, Range
 
 LARGEST = 5.0
@@ -133,6 +134,9 @@ class Brax(MultiAgentEnv[BraxState]):
     def scripted_action(self, state: BraxState) -> jax.Array:
         """No torque."""
         return jnp.zeros((self.num_agents, self.num_actions))
+
+    def _make_viewer(self) -> BraxViewer:
+        return BraxViewer(self.task, self.source, self.time_limit)
 
     def _observe(self, state: BraxState) -> Observation:
         view = state.bodies.obs

@@ -1,7 +1,8 @@
 """brax's walkers beside their source: each agent's body is brax's own."""
 
 import importlib
-from typing import Any
+import types
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,9 @@ import pytest
 
 import envs
 from envs import ConfigurationError, bridges
+from envs.bridges.brax_viewer import BraxViewer
+from envs.bridges.brax_worlds import BraxState
+from envs.viewer import one_state
 from tests.documented import ROOT, tables
 from tests.methods.learners import fast_jit
 
@@ -26,6 +30,35 @@ def test_names_and_options_are_known_without_brax(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ConfigurationError, match=r'needs brax; install it with.* "\.\[brax\]"'):
         kind()
+
+
+class Level(NamedTuple):
+    """What stands for brax's nested states."""
+
+    inner: Any
+
+    pipeline_state = x = pos = property(lambda self: self.inner)
+
+
+def test_bodies_are_drawn_side_by_side_wherever_they_have_come_to() -> None:
+    """A trunk with a leg each; A has walked 100 m, B has fallen."""
+    joints = jnp.array([[[100.0, 0, 1.2], [100.2, 0, 0.6]], [[0.0, 0, 0.1], [0.3, 0, 0.1]]])
+    bodies = Level(Level(Level(joints)))
+    state = BraxState(
+        jax.random.key(0), jnp.int32(7), bodies, jnp.array([False, True]), jnp.array([12.4, 3.0])
+    )
+    source = types.SimpleNamespace(sys=types.SimpleNamespace(link_parents=(-1, 0)))
+    viewer = BraxViewer("hopper", source, 1000)
+    scene = viewer.scene(one_state(state))
+    places = [thing.place for thing in scene.things]
+    np.testing.assert_allclose(
+        places, [(1.25, 1.2), (1.45, 0.6), (3.75, 0.1), (4.05, 0.1)], rtol=1e-5
+    )
+    assert len(scene.shots) == 2
+    text = viewer.text(state)
+    assert "1 of 2 on their feet" in text
+    assert "step 7/1000    return A 12, B 3" in text
+    assert viewer.render(state).shape == (540, 480, 3)
 
 
 @pytest.fixture
@@ -80,6 +113,8 @@ def test_bodies_are_braxs_until_they_fall(brax: Any) -> None:
         if timestep.last():
             break
     assert all(down)
+    assert "0 of 2 on their feet" in env.text(state)
+    assert env.render(state).shape == (540, 480, 3)
     assert (np.asarray(timestep.discount) == 0.0).all()
     np.testing.assert_allclose(timestep.extras["best_return"], earned.max(), rtol=1e-2)
 
