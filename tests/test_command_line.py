@@ -77,8 +77,8 @@ def call(main: object, arguments: list[str], monkeypatch: pytest.MonkeyPatch) ->
         ([*TINY, "--env.time-limit", "0"], "time_limit is 0; it must be at least 1."),
         (
             [*TINY, "--preset", "fats"],
-            "unknown preset 'fats'; choose from: authors, battles, fast, grid, grid_maac, grid_ppo, jaxmarl, mpe_ppo, "
-            "paper, pymarl, smax_ppo, sparse_ppo, yu.",
+            "unknown preset 'fats'; choose from: authors, battles, brax_ppo, fast, grid, grid_maac, grid_ppo, jaxmarl, "
+            "mpe_ppo, paper, pymarl, smax_ppo, sparse_ppo, yu.",
         ),
         ([*TINY, "--preset", "fast"], "preset 'fast' is not for iac; it is for: cds, cia, "),
         ([*TINY, "--resume", "nowhere"], "nowhere is not a run"),

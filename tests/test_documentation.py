@@ -250,7 +250,8 @@ def test_worlds_have_these_sizes() -> None:
 @pytest.mark.slow
 def test_bridged_worlds_have_these_sizes() -> None:
     sizes = documented_sizes()
-    bridged = set(sizes) - set(envs.own_names())
+    # Without brax nothing is known of its worlds' sizes: tests/envs/test_brax.py.
+    bridged = {world for world in sizes if not world.startswith("brax/")} - set(envs.own_names())
     assert len(bridged) == 12
     assert all(sizes[world] == sizes_of(world) for world in bridged)
 

@@ -245,6 +245,22 @@ def test_ppo_learns_the_same_from_rows(name: str, options: dict[str, Any]) -> No
     assert_same_learning(*after)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["happo", "liir"])
+@pytest.mark.usefixtures("two_counts")
+def test_continuous_ppo_learns_the_same_from_rows(name: str) -> None:
+    after = []
+    for sizes in (SIZES, EARLY):
+        method = small(name, sizes._replace(continuous=True))
+        batch = batch_of()
+        drawn = jax.random.normal(jax.random.key(1), (*batch.reward.shape, ACTIONS))
+        acted = Acted(jnp.full(batch.reward.shape, -1.1), drawn=drawn)
+        batch = batch._replace(action=jnp.clip(drawn, -1.0, 1.0), extras=acted)
+        state = fast_jit(method.init)(jax.random.key(2))
+        after.append(fast_jit(method.update)(state, batch, None, jax.random.key(5)))
+    assert_same_learning(*after)
+
+
 def test_rows_are_used() -> None:
     """What those tests compare is not the same program twice: QMIX's unroll sees two rows of four episodes."""
     seen = []

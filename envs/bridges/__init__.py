@@ -1,4 +1,4 @@
-"""Other libraries' environments as worlds of ours: SMAX, MPE and Overcooked of JaxMARL, some of jumanji and gymnax.
+"""Other libraries' environments as worlds of ours: of JaxMARL, jumanji, gymnax and brax.
 
 >>> env = bridged_class("smax/3m")()
 
@@ -84,7 +84,20 @@ _GYMNAX = {
     "SpaceInvaders-MinAtar": "MinAtar",
 }
 
+# Body of brax -> what it is, and whether its fall ends an episode.
+_BRAX = {
+    "ant": ("four legs", True),
+    "halfcheetah": ("two legs in the plane, which cannot fall", False),
+    "hopper": ("one leg in the plane", True),
+    "humanoid": ("a whole body", True),
+    "walker2d": ("two legs in the plane, upright", True),
+}
+
 _FAMILIES = {
+    "brax": {
+        task: f"brax, continuous actions, a body for each agent: {text}."
+        for task, (text, _) in _BRAX.items()
+    },
     "gymnax": {task: f"gymnax, one agent: {text}." for task, text in _GYMNAX.items()},
     "jumanji": {task: f"jumanji: {text}." for task, (_, _, text) in _JUMANJI.items()},
     "mpe": {task: f"MPE: {text}." for task, (_, text) in _MPE.items()},
@@ -124,6 +137,9 @@ def bridged_class(name: str) -> type[MultiAgentEnv[Any]]:
     if family == "jumanji":
         module, kind, _ = _JUMANJI[task]
         return getattr(importlib.import_module(f"envs.bridges.{module}"), kind)
+    if family == "brax":
+        walker = importlib.import_module("envs.bridges.brax_worlds").Brax
+        return _named(walker, name, task=task, falls=_BRAX[task][1])
     if family == "gymnax":
         _require_gymnax()
         single = importlib.import_module("envs.bridges.gymnax_worlds").Gymnax

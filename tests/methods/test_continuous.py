@@ -94,13 +94,8 @@ def test_liirs_reward_is_a_function_of_the_action() -> None:
         part.intrinsic_reward_table(state, batch)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "liir",
-        *(pytest.param(n, marks=pytest.mark.slow) for n in ("eoi@mappo", "roma@mappo", "td3")),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["liir", "eoi@mappo", "roma@mappo", "td3"])
 def test_a_chunk_of_training_keeps_the_form_of_its_state(name: str) -> None:
     """Traced but not compiled."""
     trainer = Trainer(
