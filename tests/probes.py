@@ -230,6 +230,24 @@ class Roles(Delayed):
         return jnp.arange(AGENTS, dtype=jnp.int32)
 
 
+class Echo(Delayed):
+    """Each agent sees what it did last; at the end 1 if agent 0's last action was 0 and agent 1's was 1, else 0.
+
+    What an agent does shows, so that skills are told apart if they do different things.
+    """
+
+    def _shown(self, state: ProbeState) -> jax.Array:
+        return state.memory
+
+    def _outcome(self, state: ProbeState, action: jax.Array) -> tuple[Any, Any, Any]:
+        last = state.step_count == LIMIT - 1
+        return action, last * jnp.all(action == jnp.arange(AGENTS)), last
+
+    def scripted_action(self, state: ProbeState) -> jax.Array:
+        """The optimum."""
+        return jnp.arange(AGENTS, dtype=jnp.int32)
+
+
 class Hidden(Probe):
     """Two steps: the first action must be the number shown; the second step pays for it.
 

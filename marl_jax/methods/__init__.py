@@ -12,6 +12,7 @@ from marl_jax.methods.central_v import CentralV
 from marl_jax.methods.coma import COMA
 from marl_jax.methods.credit_assignment import Identities, UnequalCredits
 from marl_jax.methods.eoi import IntrinsicExploration, IntrinsicValues
+from marl_jax.methods.hc import HC
 from marl_jax.methods.hypermarl import Hypernetworks
 from marl_jax.methods.iac import IAC
 from marl_jax.methods.influence import DecisionInfluence, InfluenceConfig, TransitionInfluence
@@ -101,6 +102,7 @@ _METHODS: dict[str, Recipe] = {
         summary="GRE (Zhao et al. 2022): QMIX whose credits are made unequal by minimising their entropy at each step.",
     ),
     "happo": Recipe(HAPPO),
+    "hc": Recipe(HC),
     "iac": Recipe(IAC),
     "ippo": Recipe(IPPO),
     "iql": Recipe(IQL),

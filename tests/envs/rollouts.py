@@ -154,14 +154,9 @@ def side_by_side(
         [B] the returns of the first agent.
     """
 
-    @jax.jit
-    def advance(state: Any, keys: jax.Array) -> Any:
-        action = jax.vmap(policy)(state, keys)
-        return action, *jax.vmap(env.step)(state, action)
-
-    split = jax.jit(jax.vmap(lambda key: tuple(jax.random.split(key))))
+    split, reset, advance = _programs(env, policy)
     keys, reset_keys = split(jax.random.split(jax.random.key(seed), num_episodes))
-    state, timestep = jax.jit(jax.vmap(env.reset))(reset_keys)
+    state, timestep = reset(reset_keys)
     ours, numbers = _fetch(timestep, state)
     twin = make_twin(numbers)
     reward, terminated = np.zeros(num_episodes), np.zeros(num_episodes, bool)
@@ -183,6 +178,19 @@ def side_by_side(
             break
     assert not alive.any()
     return total
+
+
+@functools.lru_cache(maxsize=2)
+def _programs(env: MultiAgentEnv[Any], policy: Policy) -> tuple[Any, Any, Any]:
+    """What splits keys, resets and steps many episodes, compiled once however many batches of them are played."""
+
+    @jax.jit
+    def advance(state: Any, keys: jax.Array) -> Any:
+        action = jax.vmap(policy)(state, keys)
+        return action, *jax.vmap(env.step)(state, action)
+
+    split = jax.jit(jax.vmap(lambda key: tuple(jax.random.split(key))))
+    return split, jax.jit(jax.vmap(env.reset)), advance
 
 
 def _fetch(timestep: TimeStep[Observation], state: Any) -> tuple[TimeStep[Observation], Any]:

@@ -383,11 +383,18 @@ TWINS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 
 
 def check_twin(
-    name: str, make_policy: Callable[[Battle], Policy], episodes: int, seed: int = 0
+    name: str, make_policy: Callable[[Battle], Policy], episodes: int, batches: int = 1
 ) -> np.ndarray:
+    """[batches, episodes] returns of so many batches of episodes, each of which memory must hold."""
     options, twin, _ = TWINS[name]
     env, policy = Battle(**options), make_policy(Battle(**options))
-    return side_by_side(env, lambda start: BattleTwin(start, **twin), policy, episodes, seed)
+
+    def make_twin(start: Any) -> BattleTwin:
+        return BattleTwin(start, **twin)
+
+    return np.array(
+        [side_by_side(env, make_twin, policy, episodes, seed) for seed in range(batches)]
+    )
 
 
 def test_the_twin_agrees() -> None:
@@ -402,8 +409,7 @@ def test_the_twin_agrees() -> None:
 def test_the_twin_agrees_at_every_step(name: str, make_policy: Callable[[Battle], Policy]) -> None:
     """With the default options ten thousand episodes of chance, of which memory holds a thousand."""
     episodes = TWINS[name][2] if make_policy is random_policy else 100
-    for seed in range(max(1, episodes // 1000)):
-        check_twin(name, make_policy, min(episodes, 1000), seed)
+    check_twin(name, make_policy, min(episodes, 1000), max(1, episodes // 1000))
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from tests.methods.learners import NAMES, fast_jit, make, train
 from tests.probes import (
     Context,
     Delayed,
+    Echo,
     Hidden,
     Lock,
     Masked,
@@ -54,7 +55,7 @@ def greedy_return(env: Probe, method: ActorCritic, state: Any) -> np.ndarray:
 @pytest.mark.parametrize(
     ("env", "best"),
     [
-        *((world, 1.0) for world in (Context, Masked, Recall, Delayed, Roles, Hidden)),
+        *((world, 1.0) for world in (Context, Masked, Recall, Delayed, Roles, Echo, Hidden)),
         (Lock, 10.0),
         (Vault, 10.0),
     ],

@@ -178,9 +178,10 @@ class BattleTwin:
         return lived * (pay + 40 * (outcome == 1))
 
     def _come_back(self, episode: int, unit: int) -> None:
-        free = np.argwhere(self.board[episode] == FREE)
+        free = np.flatnonzero(self.board[episode] == FREE)
         number = int(self.lots[episode, 2, unit] * np.float32(len(free)))
-        self.cells[episode, unit] = free[min(number, len(free) - 1)]
+        cell = free[min(number, len(free) - 1)]
+        self.cells[episode, unit] = divmod(cell, self.board.shape[2])
         self.board[episode, *self.cells[episode, unit]] = unit
         self.health[episode, unit] = self.most[unit]
 
@@ -210,22 +211,35 @@ class BattleTwin:
 
     def agents_view(self) -> np.ndarray:
         """[B, N, F], agent by agent, cell by cell."""
-        offsets = np.array(circle(6 if self.magent else 5))
+        return self._magent_view() if self.magent else self._eoi_view()
+
+    def _eoi_view(self) -> np.ndarray:
+        """What is shown of a cell hangs on who is there alone: a number for each unit, and 0 for nobody and walls."""
+        shown = np.where(np.arange(self.units) < self.reds, 1, -(1 + self.health / self.most) / 2)
+        shown = np.pad(shown.astype(np.float32), ((0, 0), (2, 0)))  # WALL, FREE, unit 0, ...
+        width = self.board.shape[2]
+        down, right = np.array(circle(5)).T
+        rows, columns = self.cells[:, : self.agents].transpose(2, 0, 1)
+        place = rows * width + columns + self.every[:, None] * width**2
+        there = self.board.ravel().take(place[..., None] + down * width + right)
+        seen = shown.ravel().take(there + 2 + self.every[:, None, None] * shown.shape[1])
+        own = (self.cells - PAD)[:, : self.agents] / self.size
+        rest = (self.health / self.most)[:, : self.agents, None]
+        view = np.concatenate([seen, own, rest], axis=-1, dtype=np.float32, casting="same_kind")
+        return view * self.alive()[..., None]
+
+    def _magent_view(self) -> np.ndarray:
+        offsets = np.array(circle(6))
         seen = self.cells[:, : self.agents, None] + offsets
         there = self.board[self.every[:, None, None], seen[..., 0], seen[..., 1]]
         somebody, blue = there >= 0, there >= self.reds
         health = (self.health / self.most)[self.every[:, None, None], np.maximum(there, 0)]
         own = np.arange(self.agents)[:, None] >= self.reds
         ally, enemy = somebody & (blue == own), somebody & (blue != own)
-        if self.magent:
-            on_map = ((seen >= PAD) & (seen < PAD + self.size)).all(-1)
-            wall = on_map & (there == WALL)
-            maps = [wall, ally, ally * health, enemy, enemy * health]
-            view = np.stack(maps, axis=-1).reshape(self.count, self.agents, -1)
-        else:
-            place = (self.cells - PAD)[:, : self.agents] / self.size
-            rest = (self.health / self.most)[:, : self.agents, None]
-            view = np.concatenate([ally - enemy * (1 + health) / 2, place, rest], axis=-1)
+        on_map = ((seen >= PAD) & (seen < PAD + self.size)).all(-1)
+        wall = on_map & (there == WALL)
+        maps = [wall, ally, ally * health, enemy, enemy * health]
+        view = np.stack(maps, axis=-1).reshape(self.count, self.agents, -1)
         return (view * self.alive()[..., None]).astype(np.float32)
 
     def global_state(self) -> np.ndarray:
