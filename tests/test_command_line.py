@@ -20,6 +20,7 @@ from envs import registry
 from experiments import (
     command,
     credits,
+    engines,
     evaluate,
     individuality,
     intrinsic_rewards,
@@ -486,7 +487,9 @@ def test_a_sweep_goes_on_after_choices_that_fail(
 ) -> None:
     """One raises, one loses a seed, one both of them before anything was measured."""
 
-    def train(settings: RunSettings, run: RunDirectory, resumed: bool = False) -> SimpleNamespace:
+    def train(
+        settings: RunSettings, run: RunDirectory, *_: object, **__: object
+    ) -> SimpleNamespace:
         number = run.path.name
         if number == "000":
             raise RuntimeError("RESOURCE_EXHAUSTED:\n out of memory")
@@ -499,7 +502,7 @@ def test_a_sweep_goes_on_after_choices_that_fail(
             run.write_failures(failed)
         return SimpleNamespace(interrupted=False)
 
-    monkeypatch.setattr(sweep, "run_training", train)
+    monkeypatch.setattr(engines, "run_training", train)
     out = tmp_path / "sweep"
     arguments = ["--method", "iac", "--env", "turn", "--seeds", "2", "--out", str(out)]
     grid = ["--grid", "gamma=0.6,0.7,0.8,0.9"]
