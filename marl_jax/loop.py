@@ -23,6 +23,7 @@ from marl_jax.loading import (
     policy_of,
     start_from,
 )
+from marl_jax.memory import described, kept, program_size
 from marl_jax.plots import Curve
 from marl_jax.policy import Policy
 from marl_jax.progress import Progress, Silent, default_progress, duration
@@ -307,13 +308,12 @@ class _Loop:
             f"{settings.training.total_steps:,} env steps each, on "
             f"{self.trainer.mesh.size} x {jax.devices()[0].device_kind}"
         )
+        self.progress.message(f"each seed keeps {described(kept(self.trainer))}")
         self.progress.message("compiling ...")
         began = time.monotonic()
         compiled = beside(self.trainer.train_chunk.lower(state, self.trainer.everyone).compile)
-        seconds, use = time.monotonic() - began, compiled.memory_analysis()
-        # Not where the backend does not say; it says for one device.
-        gigabytes = 0.0 if use is None else self.trainer.mesh.size * _peak(use) / 1e9
-        takes = f", takes {gigabytes:.3g} GB of memory" if gigabytes else ""
+        seconds, size = time.monotonic() - began, program_size(compiled, self.trainer.mesh)
+        takes = f", takes {size / 1e9:.3g} GB of memory" if size else ""
         self.progress.message(f"compiled in {seconds:.1f} s{takes}")
         return compiled
 
@@ -517,9 +517,3 @@ class _Loop:
 def _kept(state: RunState) -> teams.Arrays:
     """What is kept of the best evaluations, by path."""
     return teams.arrays_of({"learner": teams.kept(state.method), "env_steps": state.env_steps})
-
-
-def _peak(use: Any) -> int:
-    """Bytes that a compiled program needs: what it is given, what it makes of it elsewhere, and on the way."""
-    made: int = use.output_size_in_bytes - use.alias_size_in_bytes
-    return use.argument_size_in_bytes + made + use.temp_size_in_bytes
