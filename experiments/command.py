@@ -93,6 +93,19 @@ def option_value(text: str) -> Any:
         return text
 
 
+def named_values(flag: str, entries: Sequence[str]) -> dict[str, Any]:
+    """Values by name, of entries NAME=VALUE.
+
+    Raises:
+        ConfigurationError: if one is none.
+    """
+    for entry in entries:
+        if not all(entry.partition("=")):
+            raise ConfigurationError(f"{flag} has {entry!r}; each must be NAME=VALUE.")
+    pairs = (entry.split("=", 1) for entry in entries)
+    return {name: option_value(text) for name, text in pairs}
+
+
 def option_sections(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Options by section: "env.size" is the task's, "part.liir.intrinsic_weight" a part's, "lr" the method's."""
     sections: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}

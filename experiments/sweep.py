@@ -119,17 +119,11 @@ def _resources(args: Arguments) -> Resources:
             raise ConfigurationError(
                 f"--{name} is {getattr(args, name)}; it must be at least {least}."
             )
-    pairs = [entry.partition("=") for entry in args.engine_options]
-    for name, equals, value in pairs:
-        if not (name and value):
-            raise ConfigurationError(
-                f"--engine-options has {name + equals + value!r}; each must be NAME=VALUE."
-            )
+    options = command.named_values("--engine-options", args.engine_options)
     if args.engine == "local" and (args.cpus, args.gpus, args.engine_options) != (1, 0, ()):
         raise ConfigurationError(
             "--cpus, --gpus or --engine-options is given with --engine local; it needs --engine ray or slurm."
         )
-    options = {name: command.option_value(value) for name, _, value in pairs}
     return Resources(args.cpus, args.gpus, options)
 
 
