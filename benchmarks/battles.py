@@ -10,28 +10,18 @@ with random actions. Only steps of battles count, on both sides, and only iterat
 replay holds enough is left out.
 """
 
-import contextlib
 import dataclasses
-import json
-import math
-import os
-import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from sides import JaxMARL, Ours, check_checkout, in_turn, peer
 
 import envs
 from experiments import command
 from marl_jax import ConfigurationError
-from marl_jax.loading import make_trainer
-from marl_jax.settings import make_settings
-from marl_jax.training import Trainer
 
 # Theirs, but for QMIX's layers, which have 512, 64 and 256 units.
 PEER = {
@@ -108,85 +98,6 @@ def options_of(method: str, scenario: str, length: float) -> tuple[str | None, d
     }
 
 
-class Ours:
-    """This library's training."""
-
-    def __init__(self, method: str, scenario: str, length: float, args: Arguments) -> None:
-        preset, options = options_of(method, scenario, length)
-        sections = {"method": options, "training": {"eval_episodes": 1}}
-        settings = make_settings(method, f"smax/{scenario}", args.seeds, 0, sections, preset=preset)
-        trainer = make_trainer(settings)
-        interval = args.iterations * trainer.steps_per_iteration
-        config = dataclasses.replace(settings.training, eval_interval=interval)
-        self.trainer: Trainer = dataclasses.replace(trainer, config=config)
-        began = time.perf_counter()
-        lowered = self.trainer.train_chunk.lower(self.trainer.init(), self.trainer.everyone)
-        self.train = lowered.compile()
-        self.compiled = time.perf_counter() - began
-        self.state = self.trainer.init()
-        # Until a replay holds a batch.
-        battles = args.iterations * self.trainer.method.num_episodes
-        for _ in range(math.ceil(options.get("batch_size", 1) / battles)):
-            self.state, _ = self.train(self.state, self.trainer.everyone)
-
-    def steps_per_second(self) -> float:
-        """Of one chunk."""
-        before = int(self.state.env_steps.sum())
-        began = time.perf_counter()
-        self.state, metrics = jax.block_until_ready(self.train(self.state, self.trainer.everyone))
-        seconds = time.perf_counter() - began
-        return (int(metrics.env_steps.sum()) - before) / seconds
-
-
-class Peer:
-    """JaxMARL's training, in a process of its own."""
-
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self.process = process
-        self.compiled = self._hear()["compiled"]
-
-    def steps_per_second(self) -> float:
-        """Of one run."""
-        assert self.process.stdin is not None
-        print(file=self.process.stdin, flush=True)
-        told = self._hear()
-        return told["steps"] / told["seconds"]
-
-    def _hear(self) -> dict[str, float]:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith("{"):
-                told: dict[str, float] = json.loads(line)
-                return told
-        raise ConfigurationError(
-            f"--jaxmarl {self.process.args!s} stopped; it must be a checkout whose baselines --python can run."
-        )
-
-
-@contextlib.contextmanager
-def peer(method: str, scenario: str, args: Arguments) -> Iterator[Peer]:
-    """Starts it, and ends it."""
-    options = PEER[method]
-    script = Path(__file__).with_name("jaxmarl_battles.py")
-    words = [args.jaxmarl, method, scenario, args.seeds, args.iterations, json.dumps(options)]
-    process = subprocess.Popen(
-        [str(args.python), str(script), *map(str, words)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={
-            k: v
-            for k, v in os.environ.items()
-            if k not in ("PYTHONPATH", "XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
-        },
-    )
-    try:
-        yield Peer(process)
-    finally:
-        process.kill()
-        process.wait()
-
-
 def main() -> int:
     args = command.parse(Arguments, "Training on battles, beside JaxMARL's.")
     for name in args.methods:
@@ -194,30 +105,26 @@ def main() -> int:
             raise ConfigurationError(
                 f"--methods has {name!r}; each must be one of {', '.join(PEER)}."
             )
-    if args.jaxmarl is not None and not (args.jaxmarl / "baselines").is_dir():
-        raise ConfigurationError(f"--jaxmarl is {args.jaxmarl}; it must be a checkout of JaxMARL.")
+    check_checkout(args.jaxmarl)
     print(f"{args.seeds} seeds, {len(jax.devices())} x {jax.devices()[0].device_kind}")
     heads = ("method", "scenario", "ours, s to compile", "env steps/s", "JaxMARL, s", "env steps/s")
     print("".join(f"{head:>20}" for head in (*heads, "ratio")))
     for method in args.methods:
         for scenario in args.scenarios:
-            ours = Ours(method, scenario, random_length(scenario), args)
+            preset, options = options_of(method, scenario, random_length(scenario))
+            ours = Ours(method, f"smax/{scenario}", args.seeds, args.iterations, options, preset)
             cells = [method, scenario, f"{ours.compiled:.1f}"]
-            if args.jaxmarl is None:
-                own = [ours.steps_per_second() for _ in range(args.rounds)]
-                cells += [f"{statistics.median(own):,.0f}", "-", "-", "-"]
-            else:
-                with peer(method, scenario, args) as theirs:
-                    pairs = [
-                        (ours.steps_per_second(), theirs.steps_per_second())
-                        for _ in range(args.rounds)
-                    ]
-                own_median, their_median = (statistics.median(x) for x in zip(*pairs, strict=True))
-                cells += [
-                    f"{own_median:,.0f}",
-                    f"{theirs.compiled:.1f}",
-                    f"{their_median:,.0f}",
-                    f"{statistics.median(a / b for a, b in pairs):.2f}",
+            theirs = None
+            if args.jaxmarl is not None:
+                work = (method, f"smax/{scenario}", args.seeds, args.iterations, PEER[method])
+                theirs = peer(JaxMARL(args.jaxmarl, args.python), *work)
+            found = in_turn(ours, theirs, args.rounds)
+            cells += [f"{found.ours:,.0f}", "-", "-", "-"]
+            if found.peer is not None:
+                cells[-3:] = [
+                    f"{found.compiled:.1f}",
+                    f"{found.peer:,.0f}",
+                    f"{found.ratio:.2f}",
                 ]
             print("".join(f"{cell:>20}" for cell in cells), flush=True)
     return 0

@@ -79,8 +79,8 @@ def method(name: str, env: str, seeds: int, steps: int) -> Callable[[], dict[str
         began = time.perf_counter()
         state, metrics = jax.block_until_ready(train_chunk(state, trainer.everyone))
         speed = (int(metrics.env_steps.sum()) - before) / (time.perf_counter() - began)
-        latest = np.asarray(metrics.evaluation["eval_return"], float).mean(axis=1)
-        returns = np.where(metrics.evaluated, latest, returns)
+        latest = np.asarray(metrics.evaluation["eval_return"], float)[:seeds].mean(axis=1)
+        returns = np.where(np.asarray(metrics.evaluated)[:seeds], latest, returns)
         return {"speed": speed, "returns": returns.tolist()}
 
     return measure

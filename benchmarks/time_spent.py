@@ -1,4 +1,4 @@
-"""Where the time of training goes on a CPU: environment, replay, agents, critic or mixer, optimiser.
+"""Where the time of training goes on a CPU: environment, replay, agents, critic or mixer, optimiser; of any method.
 
 `python benchmarks/time_spent.py --method qmix --env turn` profiles one seed's training loop, adds up its operations by
 the part of the program that they come from, and apart from that products of matrices and everything else (gates,
@@ -11,6 +11,7 @@ import re
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,6 @@ import jax
 from experiments import command
 from marl_jax import ConfigurationError
 from marl_jax.loading import make_trainer
-from marl_jax.methods.ppo import PPO
-from marl_jax.methods.q_learner import QLearner
 from marl_jax.settings import make_settings
 
 # The first pattern found in an operation's origin decides.
@@ -29,12 +28,13 @@ PARTS = {
     "playing: environment and acting": r"/play/",
     "replay": r"/replay/",
     "optimiser": r"/optimizer/",
-    "what is paid (intrinsic reward, meta-gradient)": r"/part/",
-    "critic, backwards": r"transpose\(.*/critic/|/critic/.*transpose\(",
-    "critic, forwards": r"/critic/",
+    "parts: what is paid, meta-gradients, roles": r"/part/|Encoder|RoleDecoder|Dissimilarity",
+    "critic, backwards": r"transpose\(.*(/critic/|AttentionTo)|(/critic/|AttentionTo).*transpose\(",
+    "critic, forwards": r"/critic/|AttentionTo",
     "agents, backwards": r"transpose\(.*(GRU|MLP)Agent",
     "agents, forwards": r"(GRU|MLP)Agent",
     "mixer and joint values": r"QMIX|QPLEX|Mixer|QTRAN|\bvalue\b",
+    "other networks: critics, estimators, classifiers": r"MLP|Linear",
     "inputs, targets, loss, the rest": "",
 }
 
@@ -44,24 +44,23 @@ class Arguments:
     """Command line."""
 
     method: str = "qmix"
-    """Method to profile: a value method, or one on the PPO core."""
+    """Method to profile."""
     env: str = "turn"
     """Task to profile it on."""
     preset: str | None = None
     """Options to start from."""
     iterations: int = 64
     """Iterations of a timed chunk."""
+    options: tuple[str, ...] = ()
+    """What is to differ from the task's options: NAME=VALUE of the method, env.NAME=VALUE, training.NAME=VALUE."""
 
 
 def main() -> int:
     """Profiles, and prints a table; returns the exit status."""
     args = command.parse(Arguments, "Where the time of training goes.")
-    settings = make_settings(args.method, args.env, 1, 0, preset=args.preset)
+    options = command.option_sections(command.named_values("--options", args.options))
+    settings = make_settings(args.method, args.env, 1, 0, options, preset=args.preset)
     trainer = make_trainer(settings)
-    if not isinstance(trainer.method, QLearner | PPO):
-        raise ConfigurationError(
-            f"--method is {args.method}; it must be a value method or one on the PPO core."
-        )
     if args.iterations < 1:
         raise ConfigurationError(f"--iterations is {args.iterations}; it must be at least 1.")
     steps = args.iterations * trainer.steps_per_iteration
@@ -97,21 +96,35 @@ def main() -> int:
     return 0
 
 
-def _by_part(folder: Path, program: str) -> collections.Counter[tuple[str, bool]]:
-    """Nanoseconds by part, and by whether the operation is a product of matrices."""
-    origin = dict(re.findall(r'%(\S+) = .*op_name="([^"]*)"', program))
+def events(folder: Path) -> Iterator[tuple[str, Any]]:
+    """What a profiler has written to a folder: names of the machine's parts, such as "/device:GPU:0", and events."""
     (file,) = folder.rglob("*.xplane.pb")
     profile: Any = jax.profiler.ProfileData.from_file(str(file))
-    spent: collections.Counter[tuple[str, bool]] = collections.Counter()
     for plane in profile.planes:
         for line in plane.lines:
             for event in line.events:
-                # A loop's time is that of the operations in it.
-                if event.name not in origin or re.match(r"while|call|conditional", event.name):
-                    continue
-                where = origin[event.name]
-                part = next(part for part, pattern in PARTS.items() if re.search(pattern, where))
-                spent[part, bool(re.search(r"dot_general|/transpose$", where))] += event.duration_ns
+                yield plane.name, event
+
+
+def origins(program: str) -> dict[str, str]:
+    """Where the operations of a compiled program come from, by name."""
+    return dict(re.findall(r'%(\S+) = .*op_name="([^"]*)"', program))
+
+
+def contains_others(name: str) -> bool:
+    """Whether an operation's time is that of the operations in it, as a loop's is."""
+    return bool(re.match(r"while|call|conditional", name))
+
+
+def _by_part(folder: Path, program: str) -> collections.Counter[tuple[str, bool]]:
+    """Nanoseconds by part, and by whether the operation is a product of matrices."""
+    origin, spent = origins(program), collections.Counter[tuple[str, bool]]()
+    for _, event in events(folder):
+        if event.name not in origin or contains_others(event.name):
+            continue
+        where = origin[event.name]
+        part = next(part for part, pattern in PARTS.items() if re.search(pattern, where))
+        spent[part, bool(re.search(r"dot_general|/transpose$", where))] += event.duration_ns
     return spent
 
 

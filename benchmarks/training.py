@@ -8,13 +8,13 @@ import dataclasses
 import resource
 import statistics
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 import envs
 from experiments import command
-from marl_jax import ConfigurationError
 from marl_jax.loading import make_trainer
 from marl_jax.rollout import rollout
 from marl_jax.settings import make_settings
@@ -60,13 +60,17 @@ class RandomActions:
         return (), action.astype(jnp.int32), ()
 
 
-def timed(trainer: Trainer, chunks: int) -> tuple[float, float, float]:
-    """Seconds to compile, median seconds of a chunk, and median environment steps a second, without padding."""
-    state = trainer.init()
+def compiled(trainer: Trainer) -> tuple[Any, float]:
+    """The program of a chunk, and the seconds that it took to compile."""
+    state = trainer.abstract_state()
     began = time.perf_counter()
-    train_chunk = trainer.train_chunk.lower(state, trainer.everyone).compile()
-    compiled = time.perf_counter() - began
-    seconds, rates, before = [], [], 0
+    program = trainer.train_chunk.lower(state, trainer.everyone).compile()
+    return program, time.perf_counter() - began
+
+
+def timed(trainer: Trainer, train_chunk: Any, chunks: int) -> tuple[float, float]:
+    """Median seconds of a chunk, and median environment steps a second, without padding."""
+    state, seconds, rates, before = trainer.init(), [], [], 0
     for i in range(chunks + 1):
         began = time.perf_counter()
         state, metrics = train_chunk(state, trainer.everyone)
@@ -75,7 +79,7 @@ def timed(trainer: Trainer, chunks: int) -> tuple[float, float, float]:
             seconds.append(time.perf_counter() - began)
             rates.append((played - before) / seconds[-1])
         before = played
-    return compiled, statistics.median(seconds), statistics.median(rates)
+    return statistics.median(seconds), statistics.median(rates)
 
 
 def timed_reference(trainer: Trainer, chunks: int) -> float:
@@ -105,11 +109,7 @@ def timed_reference(trainer: Trainer, chunks: int) -> float:
 
 def main() -> int:
     args = command.parse(Arguments, "Speed and memory of training.")
-    for entry in args.options:
-        if not all(entry.partition("=")):
-            raise ConfigurationError(f"--options has {entry!r}; each must be NAME=VALUE.")
-    pairs = (entry.split("=", 1) for entry in args.options)
-    options = command.option_sections({name: command.option_value(x) for name, x in pairs})
+    options = command.option_sections(command.named_values("--options", args.options))
     print(f"{args.method} on {args.env}, {len(jax.devices())} x {jax.devices()[0].device_kind}")
     heads = (
         "seeds",
@@ -124,13 +124,14 @@ def main() -> int:
     for seeds in dict.fromkeys((1, args.seeds)):
         settings = make_settings(args.method, args.env, seeds, 0, options, preset=args.preset)
         trainer = make_trainer(settings)
-        compiled, chunk, rate = timed(trainer, args.chunks)
+        program, to_compile = compiled(trainer)
+        chunk, rate = timed(trainer, program, args.chunks)
         reference = rate * chunk / timed_reference(trainer, args.chunks)
-        budget = compiled + seeds * settings.training.total_steps / rate
+        budget = to_compile + seeds * settings.training.total_steps / rate
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         cells = (
             f"{seeds}",
-            f"{compiled:.1f}",
+            f"{to_compile:.1f}",
             f"{rate:,.0f}",
             f"{rate / seeds:,.0f}",
             f"{budget / 60:.1f}",

@@ -87,6 +87,7 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
         ends_early: whether an episode may end before the time limit; where none does there is less to compile.
         continuous_actions: whether an action is A numbers between -1 and 1 in place of one of A choices; `step` then
             takes [N, A] float32. An agent's numbers at which `action_mask` is false have no effect.
+        binary: which of `agents_view` and `global_state` hold 0 and 1 alone; replays keep them as bits.
         config: the options this world was made with.
     """
 
@@ -95,6 +96,7 @@ class MultiAgentEnv(Environment[StateT, specs.Array, Observation], Generic[State
     headline: ClassVar[str | None] = None
     continuous_actions: bool = False
     ends_early: bool = True
+    binary: tuple[str, ...] = ()
 
     num_agents: int
     num_actions: int
@@ -312,7 +314,7 @@ def check_environment(
     _check_specs(env, (_at(firsts, 0), _at(rests, (0, 0))))
     _check_resets(firsts)
     _check_steps(env, firsts, rests)
-    _check_scale(firsts, rests, largest)
+    _check_seen(env, firsts, rests, largest)
     again = jax.device_get(jax.jit(jax.vmap(episode))(keys))
     same = jax.tree.map(lambda x, y: np.array_equal(x, y, equal_nan=True), (firsts, rests), again)
     assert all(jax.tree.leaves(same)), "two runs with the same key differ"
@@ -377,15 +379,22 @@ def _check_steps(
         )
 
 
-def _check_scale(
-    firsts: TimeStep[Observation], rests: TimeStep[Observation], largest: float
+def _check_seen(
+    env: MultiAgentEnv[Any],
+    firsts: TimeStep[Observation],
+    rests: TimeStep[Observation],
+    largest: float,
 ) -> None:
     """Up to each episode's own end; what follows it is never used."""
     last = np.asarray(rests.step_type) == int(StepType.LAST)
     before_end = np.cumsum(last, axis=1) - last == 0
     for name in ("agents_view", "global_state"):
         first, rest = getattr(firsts.observation, name), getattr(rests.observation, name)
-        found = np.abs(np.concatenate([first.ravel(), rest[before_end].ravel()])).max()
+        seen = np.concatenate([first.ravel(), rest[before_end].ravel()])
+        assert name not in env.binary or np.isin(seen, (0.0, 1.0)).all(), (
+            f"{name} is said to be binary, but holds numbers other than 0 and 1"
+        )
+        found = np.abs(seen).max()
         assert found <= largest, (
             f"{name} holds a number of size {found:g}, networks want at most {largest:g}: divide it by its range"
         )

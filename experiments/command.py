@@ -24,6 +24,7 @@ from marl_jax import ConfigurationError, teams
 from marl_jax.interrupts import BESIDE
 from marl_jax.loading import Checkpoint, load, load_team, policy_of
 from marl_jax.policy import Policy
+from marl_jax.runtime import several_processes
 from marl_jax.settings import SECTIONS, RunSettings
 from marl_jax.types import EpisodeBatch
 
@@ -90,6 +91,19 @@ def option_value(text: str) -> Any:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return text
+
+
+def named_values(flag: str, entries: Sequence[str]) -> dict[str, Any]:
+    """Values by name, of entries NAME=VALUE.
+
+    Raises:
+        ConfigurationError: if one is none.
+    """
+    for entry in entries:
+        if not all(entry.partition("=")):
+            raise ConfigurationError(f"{flag} has {entry!r}; each must be NAME=VALUE.")
+    pairs = (entry.split("=", 1) for entry in entries)
+    return {name: option_value(text) for name, text in pairs}
 
 
 def option_sections(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -243,16 +257,26 @@ def run(main: Callable[[], int]) -> NoReturn:
     try:
         status = main()
     except ConfigurationError as error:
-        fail(str(error))
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+        if several_processes():
+            # Python would wait for the others, which may have ended.
+            _exit_at_once(status)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
         if any(thread.name == BESIDE for thread in threading.enumerate()):
             # A compiled program cannot be stopped, and Python would wait for its end.
-            sys.stdout.flush()
-            os._exit(status)
+            _exit_at_once(status)
     except BrokenPipeError:
         # Whoever read the output has left. Python would complain once more when it closes it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 141
     raise SystemExit(status)
+
+
+def _exit_at_once(status: int) -> NoReturn:
+    """Ends the program without tidying up."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import jax
 import tyro
 
 import envs
@@ -19,6 +20,7 @@ from marl_jax import ConfigurationError, methods
 from marl_jax.limits import check_settings
 from marl_jax.loop import run_training
 from marl_jax.runs import RunDirectory
+from marl_jax.runtime import from_writer, several_processes, writes
 from marl_jax.settings import RunSettings, environment_record, make_settings, preset_descriptions
 from marl_jax.trackers import make_trackers
 
@@ -40,12 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if first.list:
         print(_listing())
         return 0
+    _check_processes(first)
     trackers = make_trackers(first.track or ())
     if first.resume is not None:
         run = RunDirectory.open(first.resume)
         settings = _settings(arguments, run.settings())[0]
         _refuse_difference(run, settings)
-        run.latest_checkpoint()
+        from_writer(run.latest_checkpoint)
         result = run_training(settings, run, resumed=True, trackers=trackers)
     else:
         for name, value, allowed in (
@@ -68,7 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if result.interrupted:
         on = run.resume_command(settings.training.total_steps, command.called("run.py"))
         tracked = "".join(f" --track {name}" for name in first.track or ())
-        print(f"go on with: {on}{tracked}")
+        together = " --distributed" * several_processes()
+        if writes():
+            print(f"go on with: {on}{tracked}{together}")
         return 130
     return 1 if result.failures else 0
 
@@ -78,10 +83,11 @@ def _first_look(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--method", type=_underscores)
     parser.add_argument("--backbone", type=_underscores)
-    for name in ("--env", "--preset", "--resume"):
+    for name in ("--env", "--preset", "--resume", "--coordinator", "--processes", "--process"):
         parser.add_argument(name)
     parser.add_argument("--track", action="append")
-    parser.add_argument("--list", action="store_true")
+    for name in ("--list", "--distributed"):
+        parser.add_argument(name, action="store_true")
     try:
         return parser.parse_known_args(arguments)[0]
     except argparse.ArgumentError as error:
@@ -116,6 +122,15 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
         """Run whose teams these start from, or a team's file or name; networks and task must have the same sizes."""
         track: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
         """Sends the numbers of each seed elsewhere too while it trains: tensorboard or wandb; may be given twice."""
+        distributed: bool = False
+        """Trains on the devices of several processes, each started with the same options. They find each other as JAX
+        does (SLURM, Open MPI, TPU, Kubernetes), or by the next three."""
+        coordinator: str | None = None
+        """HOST:PORT at which process 0 can be reached."""
+        processes: int | None = None
+        """How many processes there are."""
+        process: int | None = None
+        """The number of this one, from 0."""
         list: bool = False
         """Shows the methods and tasks, and exits."""
         training: Annotated[Any, tyro.conf.arg(name="", constructor=type(base.training))] = (
@@ -211,6 +226,20 @@ def _by_part(arguments: Sequence[str], config: Any) -> list[str]:
             raise ConfigurationError(f"{flag} is an option of {len(meant)} parts; give {either}.")
         renamed.append(meant[0] + equals + value)
     return renamed
+
+
+def _check_processes(args: argparse.Namespace) -> None:
+    """Refuses what says something of several processes where there are none."""
+    if args.distributed and not jax.distributed.is_initialized():
+        raise ConfigurationError(
+            "--distributed is given where JAX had started already; it must be given to the program itself."
+        )
+    for name in ("coordinator", "processes", "process"):
+        value = getattr(args, name)
+        if value is not None and not args.distributed:
+            raise ConfigurationError(
+                f"--{name} is {value}; it must be given together with --distributed."
+            )
 
 
 def _preset_help() -> str:

@@ -1,7 +1,8 @@
 """Searches options: `python experiments/sweep.py --method eoi --env pac_men --grid intrinsic_weight=1e-5,1e-4,1e-3`.
 
-Every choice of values is a run of its own in a numbered folder, with the same seeds and the same budget. The same
-command goes on where it was stopped. table.csv holds what each choice reached, the best first. A choice whose training
+Every choice of values is a run of its own in a numbered folder, with the same seeds and the same budget. They are
+trained here, one after the other, or by an engine with workers, see `experiments/engines.py`. The same command goes on
+where it was stopped. table.csv holds what each choice reached, the best first. A choice whose training
 fails, wholly or some of its seeds, is marked in it; the others go on, and the exit status is 1.
 """
 
@@ -15,20 +16,22 @@ import itertools
 import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import tyro
 
 from envs.files import user_path
 from experiments import command
+from experiments.engines import ENGINES, Resources, Task
 from marl_jax import ConfigurationError
 from marl_jax.limits import check_settings
-from marl_jax.loop import run_training
 from marl_jax.plots import COLOURS, learning_curves
 from marl_jax.runs import RunDirectory
-from marl_jax.settings import RunSettings, environment_record, make_settings
+from marl_jax.settings import RunSettings, make_settings
 from marl_jax.statistics import interquartile_mean, iqm_interval
 from marl_jax.storage import only_writer
+from marl_jax.trackers import make_trackers
 
 Choice = dict[str, Any]
 """Values by option, "NAME" of the method or "SECTION.NAME", of which a part's section is "part.PART"."""
@@ -76,7 +79,18 @@ class Arguments:
     draw_seed: int = 0
     """Seed of the draw, so that it can be repeated."""
     out: str = "runs/sweep"
-    """Folder for the runs, the table and the picture."""
+    """Folder for the runs, the table and the picture; one that all workers of an engine can see."""
+    track: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Sends the numbers of each run elsewhere too while it trains: tensorboard or wandb; may be given twice."""
+    engine: Literal["local", "ray", "slurm"] = "local"
+    """Who trains the runs: this process, one after the other; a Ray cluster, by RAY_ADDRESS or this machine's own; or
+    SLURM, as a job array."""
+    cpus: int = 1
+    """Cores of each run that Ray or SLURM trains."""
+    gpus: int = 0
+    """Its GPUs."""
+    engine_options: tuple[str, ...] = ()
+    """NAME=VALUE for each more that ray.remote or submitit's update_parameters is to be given."""
 
 
 def main() -> int:
@@ -87,36 +101,63 @@ def main() -> int:
     settings = [_settings(args, choice) for choice in choices]
     for setting in settings:
         check_settings(setting)
+    make_trackers(args.track)
+    resources = _resources(args)
     out = user_path("--out", args.out)
     _refuse_another_sweep(out, settings)
     with contextlib.ExitStack() as stack:
         with command.writing(out, "--out"):
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_writer(out))
-        return _sweep(args, choices, settings, out)
+        return _sweep(args, choices, settings, resources, out)
 
 
-def _sweep(args: Arguments, choices: list[Choice], settings: list[RunSettings], out: Path) -> int:
+def _resources(args: Arguments) -> Resources:
+    """What each run is given by an engine that has workers."""
+    for name, least in (("cpus", 1), ("gpus", 0)):
+        if getattr(args, name) < least:
+            raise ConfigurationError(
+                f"--{name} is {getattr(args, name)}; it must be at least {least}."
+            )
+    options = command.named_values("--engine-options", args.engine_options)
+    if args.engine == "local" and (args.cpus, args.gpus, args.engine_options) != (1, 0, ()):
+        raise ConfigurationError(
+            "--cpus, --gpus or --engine-options is given with --engine local; it needs --engine ray or slurm."
+        )
+    return Resources(args.cpus, args.gpus, options)
+
+
+def _sweep(
+    args: Arguments,
+    choices: list[Choice],
+    settings: list[RunSettings],
+    resources: Resources,
+    out: Path,
+) -> int:
     """Trains every choice and prints the table; returns the exit status."""
     tried: list[Tried] = []
     rows: list[dict[str, str]] = []
-    for number, (choice, setting) in enumerate(zip(choices, settings, strict=True)):
-        text = ", ".join(f"{name}={value}" for name, value in choice.items())
-        print(f"choice {number + 1} of {len(choices)}: {text}", flush=True)
-        folder = out / f"{number:03d}"
+    interrupted = False
+    for number, ended in ENGINES[args.engine](_tasks(args, choices, settings, out), resources):
+        choice, folder = choices[number], out / f"{number:03d}"
+        if ended is False:
+            interrupted = True
+            continue
         try:
-            if not _train(folder, setting):
-                print("go on with the same command")
-                return 130
+            if isinstance(ended, Exception):
+                raise ended
             tried.append(_tried(choice, folder))
         except Exception as error:  # whatever it is, the other choices are tried
             tried.append(
                 Tried(choice, folder.name, " ".join(f"{type(error).__name__}: {error}".split()))
             )
-        if tried[-1].failed:
-            print(f"choice {number + 1} failed: {tried[-1].failed}", flush=True)
+        said = f"failed: {tried[-1].failed}" if tried[-1].failed else "is done"
+        print(f"choice {number + 1} {said}", flush=True)
         with command.writing(out / "table.csv", "--out"):
             rows = _write_table(out / "table.csv", tried)
+    if interrupted:
+        print("go on with the same command")
+        return 130
     for row in rows[:10]:
         print("  ".join(f"{name} {value}" for name, value in row.items() if value))
     best = [row["run"] for row in rows if row["return"]][: len(COLOURS)]
@@ -131,6 +172,19 @@ def _sweep(args: Arguments, choices: list[Choice], settings: list[RunSettings], 
     if failed:
         print(f"{failed} of {len(tried)} choices failed; the table says how")
     return 1 if failed else 0
+
+
+def _tasks(
+    args: Arguments, choices: list[Choice], settings: list[RunSettings], out: Path
+) -> list[Task]:
+    """The runs, in the order of the choices."""
+    tasks = []
+    for number, (choice, setting) in enumerate(zip(choices, settings, strict=True)):
+        text = ", ".join(f"{name}={value}" for name, value in choice.items())
+        folder = str((out / f"{number:03d}").absolute())
+        name = f"choice {number + 1} of {len(choices)}: {text}"
+        tasks.append(Task(name, folder, setting.to_json(), args.track))
+    return tasks
 
 
 def _choices(args: Arguments) -> list[Choice]:
@@ -174,18 +228,6 @@ def _refuse_another_sweep(out: Path, settings: list[RunSettings]) -> None:
             raise ConfigurationError(
                 f"{folder} holds a run of another sweep; give --out a new folder, or the command it was made with."
             )
-
-
-def _train(folder: Path, setting: RunSettings) -> bool:
-    """Trains one choice, or what is left of it; returns whether it came to its end."""
-    if not (folder / "config.json").is_file():
-        run = RunDirectory.create(setting, environment_record(), str(folder))
-        return not run_training(setting, run).interrupted
-    run = RunDirectory.open(folder)
-    if run.finished():
-        return True
-    saved = bool(run.checkpoints.steps())
-    return not run_training(setting, run, resumed=saved).interrupted
 
 
 def _tried(choice: Choice, folder: Path) -> Tried:

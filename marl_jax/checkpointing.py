@@ -12,12 +12,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from envs.configuration import ConfigurationError
 from marl_jax.replay import ReplayState
+from marl_jax.runtime import (
+    from_writer,
+    lost_process,
+    on_host,
+    own_part,
+    own_rows,
+    placed,
+    writes,
+)
 from marl_jax.storage import replacing
 from marl_jax.training import RunState
 
@@ -45,6 +53,10 @@ class Checkpoints:
     checkpoint before, and stays as long as a checkpoint that is kept needs some of them. Seeds that had their budget
     earlier than others have fewer; a part then repeats some of theirs, since it holds as many of each seed. Which rows
     make up an episode is in the checkpoint.
+
+    Where several processes train together each of them saves and restores, at the same time, and writes and reads the
+    rows of its own devices; the folder must be one that all can see. What was saved on other numbers of devices is
+    restored as well: rows that follow those of the seeds are left out, or are zeros.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -63,19 +75,20 @@ class Checkpoints:
             OSError: if it cannot be written; those before it stay.
         """
         # Not its parents: a run that was removed stays away.
-        self.directory.mkdir(exist_ok=True)
+        from_writer(lambda: self.directory.mkdir(exist_ok=True))
         added, index = np.zeros((0,), int), None
         if state.replay is not None:
-            added = np.asarray(state.replay.added)
-            index = {name: np.asarray(getattr(state.replay, name)) for name in INDEX}
+            added = on_host(state.replay.added)
+            index = on_host({name: getattr(state.replay, name) for name in INDEX})
             self._save_replay(step, state.replay, added)
         learner = _without_keys(state._replace(replay=None))
         _write(self.directory / str(step), learner, 0, added, index)
-        for old in self.steps()[:-KEPT]:
-            if not keep_every or old % keep_every:
-                _delete(self.directory / str(old))
-        if state.replay is not None:
-            self._forget_parts(_capacity(state.replay))
+        if writes():
+            for old in self.steps()[:-KEPT]:
+                if not keep_every or old % keep_every:
+                    _delete(self.directory / str(old))
+            if state.replay is not None:
+                self._forget_parts(_capacity(state.replay))
 
     def restore(self, step: int, like: RunState) -> RunState:
         """Reads the state saved at `step`.
@@ -90,14 +103,10 @@ class Checkpoints:
             ConfigurationError: if it belongs to another configuration.
         """
         folder = self.directory / str(step)
-        if not _intact(folder):
-            raise DamagedError(f"the checkpoint {folder} is damaged; it must be as it was written.")
+        from_writer(lambda: self._check(folder, like))
         state: RunState = _read(folder, like._replace(replay=None))
         if like.replay is not None:
-            if "num" not in _record(folder) or not (folder / INDEX_FILE).exists():
-                raise _other_version(folder)
-            replay = self._restore_replay(step, like.replay, _counts(folder)[1])
-            state = state._replace(replay=replay)
+            state = state._replace(replay=self._restore_replay(step, like.replay))
         return jax.tree.map(
             lambda x, template: jax.random.wrap_key_data(x) if _is_key(template) else x,
             state,
@@ -116,7 +125,7 @@ class Checkpoints:
         """
         tried: dict[int, DamagedError] = {}
         # Anew each time: a run that goes on deletes old ones, and writes others.
-        while left := [step for step in self.steps() if step not in tried]:
+        while left := [step for step in from_writer(self.steps) if step not in tried]:
             try:
                 return left[-1], self.restore(left[-1], like)
             except DamagedError as error:
@@ -128,53 +137,84 @@ class Checkpoints:
             "resumed."
         )
 
+    def _check(self, folder: Path, like: RunState) -> None:
+        """Refuses a checkpoint that is damaged, or lacks the index of a replay that is asked for."""
+        if not _intact(folder):
+            raise DamagedError(f"the checkpoint {folder} is damaged; it must be as it was written.")
+        if like.replay is not None and (
+            "num" not in _record(folder) or not (folder / INDEX_FILE).exists()
+        ):
+            raise _other_version(folder)
+
     def _save_replay(self, step: int, replay: ReplayState, added: Counts) -> None:
         """Writes the rows that the checkpoints before this one do not hold."""
-        capacity, before = _capacity(replay), self._parts(step - 1)
+        num = from_writer(lambda: self._new_rows(step, _capacity(replay), added))
+        if num > 0:
+            where = ((added - num)[:, None] + np.arange(num)) % _capacity(replay)
+            rows = _taken(replay.rows, placed(where, replay.added.sharding))
+            _write(self.parts / str(step), rows, num, added)
+
+    def _new_rows(self, step: int, capacity: int, added: Counts) -> int:
+        """How many rows of each seed the checkpoints before this one do not hold."""
+        before = self._parts(step - 1, len(added))
         num = _few_sizes(int(np.max(added - (before[-1].added if before else 0))))
         num = min(capacity, num)
         held = sum(part.num for part in before)
         if num > 0 and held + num > MOST_PARTS * capacity:
             # Seeds that wait need old parts, which hold the others' old rows, too: begin anew.
             num = capacity
-        if num > 0:
-            where = ((added - num)[:, None] + np.arange(num)) % capacity
-            take = jax.vmap(lambda x, i: x[i])
-            rows = jax.tree.map(lambda x: take(x, where), replay.rows)
-            _write(self.parts / str(step), rows, num, added)
+        return num
 
-    def _restore_replay(self, step: int, like: ReplayState, added: Counts) -> ReplayState:
-        capacity = _capacity(like)
+    def _restore_replay(self, step: int, like: ReplayState) -> ReplayState:
+        capacity, folder = _capacity(like), self.directory / str(step)
+        seeds = like.added.shape[0]
+        added, parts, kept_index = from_writer(lambda: self._whole_replay(step, seeds, capacity))
+        sharding = like.added.sharding
+        own = own_rows(sharding, seeds)
+        rows = jax.tree.map(lambda x: np.zeros((len(own), *x.shape[1:]), x.dtype), like.rows)
+        for part in parts:
+            found = _read(part.folder, _slots(like.rows, part.num))
+            where = (part.first[own, None] + np.arange(part.num)) % capacity
+            for kept, new in zip(jax.tree.leaves(rows), jax.tree.leaves(found), strict=True):
+                kept[np.arange(len(own))[:, None], where] = own_part(new)
+        index = {"added": added.astype(like.added.dtype), **kept_index}
+        if any(x.shape != getattr(like, name).shape for name, x in index.items()):
+            raise _other_version(folder)
+        return ReplayState(
+            jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), rows),
+            **{name: placed(x, sharding) for name, x in index.items()},
+        )
+
+    def _whole_replay(
+        self, step: int, seeds: int, capacity: int
+    ) -> tuple[Counts, list["_Part"], dict[str, NDArray[Any]]]:
+        """What has been added to a replay at a step [R], the parts that hold it, and its index [R, ...].
+
+        Raises:
+            DamagedError: if parts are missing or damaged.
+        """
+        folder = self.directory / str(step)
+        added = _fitted(_counts(folder)[1], seeds)
         parts, complete = self._needed(step, added, capacity)
         if not complete or not all(_intact(part.folder) for part in parts):
             raise DamagedError(
-                f"the checkpoint {self.directory / str(step)} is damaged: {self.parts} lacks steps of its replay, "
-                "without which it can only be played and evaluated."
+                f"the checkpoint {folder} is damaged: {self.parts} lacks steps of its replay, without which it can "
+                "only be played and evaluated."
             )
-        rows = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like.rows)
-        seeds = np.arange(len(added))[:, None]
-        for part in parts:
-            found = _read(part.folder, _slots(like.rows, part.num))
-            where = part.first[:, None] + np.arange(part.num)
-            for kept, new in zip(jax.tree.leaves(rows), jax.tree.leaves(found), strict=True):
-                kept[seeds, where % capacity] = np.asarray(new)
-        with np.load(self.directory / str(step) / INDEX_FILE) as index:
-            kept_index = {name: index[name] for name in INDEX}
-        replay = like._replace(rows=rows, added=jnp.asarray(added, like.added.dtype), **kept_index)
-        if not _same_shapes(replay, like):
-            raise _other_version(self.directory / str(step))
-        return jax.tree.map(lambda x, template: jax.device_put(x, template.sharding), replay, like)
+        with np.load(folder / INDEX_FILE) as index:
+            return added, parts, {name: _fitted(index[name], seeds) for name in INDEX}
 
-    def _parts(self, step: int) -> list["_Part"]:
+    def _parts(self, step: int, seeds: int) -> list["_Part"]:
         """The replay's parts up to a step, oldest first; without those whose digest cannot be read."""
         folders = [self.parts / str(part) for part in _steps(self.parts) if part <= step]
-        return [_Part(folder, *_counts(folder)) for folder in folders if "num" in _record(folder)]
+        counts = {folder: _counts(folder) for folder in folders if "num" in _record(folder)}
+        return [_Part(folder, num, _fitted(x, seeds)) for folder, (num, x) in counts.items()]
 
     def _needed(self, step: int, added: Counts, capacity: int) -> tuple[list["_Part"], bool]:
         """The parts, oldest first, that hold the replay as it was at a step, and whether they hold all of it."""
         missing, oldest = added, np.maximum(added - capacity, 0)
         needed = []
-        for part in reversed(self._parts(step)):
+        for part in reversed(self._parts(step, len(added))):
             # Rows from `missing` on have been found; a part is of use where it goes on from there.
             use = (part.first < missing) & (missing <= part.added) & (missing > oldest)
             if use.any():
@@ -188,9 +228,10 @@ class Checkpoints:
         folder = self.directory / str(oldest)
         if "num" not in _record(folder):
             return
-        needed, _ = self._needed(oldest, _counts(folder)[1], capacity)
+        added = _counts(folder)[1]
+        needed, _ = self._needed(oldest, added, capacity)
         kept = {part.folder for part in needed}
-        for part in self._parts(oldest):
+        for part in self._parts(oldest, len(added)):
             if part.folder not in kept:
                 _delete(part.folder)
 
@@ -220,8 +261,15 @@ def _few_sizes(num: int) -> int:
     return -(-num // unit) * unit
 
 
-def _same_shapes(tree: Any, like: Any) -> bool:
-    return jax.tree.all(jax.tree.map(lambda x, y: x.shape == y.shape, tree, like))
+@jax.jit
+def _taken(rows: Any, where: jax.Array) -> Any:
+    """Rows of each seed's replay, [S, num, ...]."""
+    return jax.tree.map(lambda x: jax.vmap(lambda own, i: own[i])(x, where), rows)
+
+
+def _fitted(x: NDArray[Any], seeds: int) -> NDArray[Any]:
+    """An array [S', ...] with zeros after it, or cut, to [seeds, ...]: rows beyond the seeds depend on the devices."""
+    return np.concatenate([x[:seeds], np.zeros((max(0, seeds - len(x)), *x.shape[1:]), x.dtype)])
 
 
 def _slots(rows: Any, num: int) -> Any:
@@ -267,21 +315,34 @@ def _write(
     Raises:
         OSError: if it cannot be written; what there was of it is deleted.
     """
+    from_writer(lambda: _make_room(folder))
+    try:
+        _write_arrays(folder / "state", tree)
+        from_writer(lambda: _finish(folder, num, added, index))
+    except OSError:
+        if writes():
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _make_room(folder: Path) -> None:
+    """Deletes what is in the place of a checkpoint, and what is left of others."""
     # A run that was killed while it deleted leaves folders without a digest.
     for other in folder.parent.glob("*"):
         if _is_step(other) and not (other / DIGEST).exists():
             shutil.rmtree(other, ignore_errors=True)
     _delete(folder)
-    try:
-        _write_arrays(folder / "state", tree)
-        if index is not None:
-            np.savez(folder / INDEX_FILE, allow_pickle=False, **index)
-        record = {"files": _digests(folder), "num": num, "added": added.tolist()}
-        with replacing(folder / DIGEST) as file:
-            file.write_text(json.dumps(record))
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+
+
+def _finish(
+    folder: Path, num: int, added: Counts, index: Mapping[str, NDArray[Any]] | None
+) -> None:
+    """Writes what makes arrays a checkpoint, see `_write`."""
+    if index is not None:
+        np.savez(folder / INDEX_FILE, allow_pickle=False, **index)
+    record = {"files": _digests(folder), "num": num, "added": added.tolist()}
+    with replacing(folder / DIGEST) as file:
+        file.write_text(json.dumps(record))
 
 
 def _write_arrays(folder: Path, tree: Any) -> None:
@@ -297,6 +358,8 @@ def _write_arrays(folder: Path, tree: Any) -> None:
             checkpointer.save(folder, tree)
             checkpointer.wait_until_finished()
     except ValueError as error:
+        if lost_process(error):
+            raise
         # The library below says it in its own words.
         code = errno.ENOSPC if os.strerror(errno.ENOSPC) in str(error) else errno.EIO
         raise OSError(code, os.strerror(code)) from error
@@ -346,10 +409,23 @@ def _counts(folder: Path) -> tuple[int, Counts]:
 def _read(folder: Path, like: Any) -> Any:
     import orbax.checkpoint as ocp
 
+    like = _without_keys(like)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(folder / "state", _without_keys(like))
+        with _silent("absl"), ocp.StandardCheckpointer() as checkpointer:
+            saved = checkpointer.metadata(folder / "state").item_metadata
+            if saved is None:
+                raise OSError("nothing is there")
+            # Only leading axes may differ: rows beyond the seeds are cut off, or become zeros.
+            before, now = (
+                {name: x.shape[1:] for name, x in ocp.tree.to_flat_dict(tree).items()}
+                for tree in (saved.tree, like)
+            )
+            if before != now:
+                raise ValueError("arrays have other names or shapes")
+            return checkpointer.restore(folder / "state", like, strict=False)
     except (ValueError, KeyError, OSError) as error:
+        if lost_process(error):
+            raise
         if not _intact(folder):
             # A run that goes on has just deleted it.
             raise DamagedError(f"the checkpoint {folder} is gone.") from error

@@ -1,9 +1,8 @@
 """What a run may ask for: what fits the task, 32 bits and the memory."""
 
-import jax
-
 from envs.configuration import LARGEST, ConfigurationError
 from marl_jax.loading import make_trainer, start_from
+from marl_jax.memory import kept
 from marl_jax.rollout import record_size
 from marl_jax.runtime import memory_size
 from marl_jax.settings import RunSettings
@@ -25,9 +24,8 @@ def check_settings(settings: RunSettings) -> None:
     if have is not None:
         _check_episodes(trainer, have)
     _check_steps(trainer)
-    need = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(trainer.abstract_state()))
-    if have is not None and need > have:
-        each = need / settings.seeds
+    each = sum(kept(trainer).values())
+    if have is not None and each * trainer.num_rows > have:
         raise ConfigurationError(
             f"seeds is {settings.seeds}; each keeps {each / 1e9:.3g} GB of parameters, replay and tables, and the "
             f"memory has {have / 1e9:.3g} GB, enough for {int(have / each)}."

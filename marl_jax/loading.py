@@ -14,6 +14,7 @@ from envs.registry import make as make_env
 from marl_jax import methods, teams
 from marl_jax.policy import Policy
 from marl_jax.runs import RunDirectory
+from marl_jax.runtime import on_host
 from marl_jax.settings import MAX_SEED, RunSettings
 from marl_jax.training import RunState, Trainer
 
@@ -65,7 +66,7 @@ def load(run: str | Path, checkpoint: Checkpoint = None) -> tuple[Trainer, RunSt
     settings = directory.settings()
     if isinstance(checkpoint, str) and checkpoint == BEST:
         trainer = make_trainer(settings)
-        return trainer, _load_best(directory, trainer), settings
+        return trainer, load_best(directory, trainer), settings
     newest = directory.latest_checkpoint()
     if checkpoint is not None:
         checkpoint, kept = whole_number("checkpoint", checkpoint), directory.checkpoints.steps()
@@ -87,14 +88,21 @@ def load(run: str | Path, checkpoint: Checkpoint = None) -> tuple[Trainer, RunSt
     return trainer, state, settings
 
 
-def _load_best(directory: RunDirectory, trainer: Trainer) -> RunState:
-    """Each seed as it was at its best evaluation."""
+def load_best(directory: RunDirectory, trainer: Trainer) -> RunState:
+    """Each seed as it was at its best evaluation, [S, ...]: without rows beyond the seeds.
+
+    Raises:
+        ConfigurationError: if there is no such checkpoint, it cannot be read or it has other sizes.
+    """
     if not directory.best.is_file():
         raise ConfigurationError(
             f"{directory.path} has no best checkpoint: nothing was evaluated yet."
         )
     arrays, _ = teams.read(directory.best)
-    like = trainer.abstract_state()
+    like = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((trainer.num_seeds, *x.shape[1:]), x.dtype),
+        trainer.abstract_state(),
+    )
     template = {"learner": teams.kept(like.method), "env_steps": like.env_steps}
     found = teams.like(template, arrays, str(directory.best))
     keys = jax.vmap(jax.random.key)(np.arange(trainer.num_seeds))
@@ -134,7 +142,7 @@ def start_from(source: str, trainer: Trainer) -> dict[str, Any]:
         trainer: whose learners start from them.
 
     Returns:
-        By field of a learner's state, arrays [S, ...].
+        By field of a learner's state, arrays [R, ...].
 
     Raises:
         ConfigurationError: if there is no such run or team, or it has other sizes.
@@ -145,7 +153,7 @@ def start_from(source: str, trainer: Trainer) -> dict[str, Any]:
         healthy = np.array([i for i in range(settings.seeds) if settings.seed + i not in failed])
         if not healthy.size:
             raise ConfigurationError(f"init_from is {source}; all of its seeds failed.")
-        arrays = teams.arrays_of(teams.kept(state.method))
+        arrays = teams.arrays_of(on_host(teams.kept(state.method)))
     else:
         healthy = np.zeros(1, int)
         arrays = {name: x[None] for name, x in teams.read(teams.file_of(source))[0].items()}
@@ -156,6 +164,5 @@ def start_from(source: str, trainer: Trainer) -> dict[str, Any]:
         )
     template = {name: x for name, x in teams.kept(like).items() if name in teams.LEARNED}
     # By its number, not its place: a seed must not depend on its neighbours.
-    numbers = trainer.first_seed + np.arange(trainer.num_seeds)
-    rows = healthy[numbers % healthy.size]
+    rows = healthy[trainer.row_seeds % healthy.size]
     return teams.like(template, arrays, f"init_from {source}", rows)

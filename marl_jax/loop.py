@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,25 @@ from marl_jax.evaluation import GREEDY, SAMPLED, evaluate, headline_of
 from marl_jax.interrupts import beside, stop_signals
 from marl_jax.limits import ABSOLUTE_FACTOR, check_settings
 from marl_jax.loading import (
+    load_best,
     make_trainer,
     policy_of,
     start_from,
 )
+from marl_jax.memory import described, kept, program_size
 from marl_jax.plots import Curve
 from marl_jax.policy import Policy
 from marl_jax.progress import Progress, Silent, default_progress, duration
 from marl_jax.runs import Results, Row, RunDirectory, curve_of, summary
-from marl_jax.runtime import use_compilation_cache
+from marl_jax.runtime import (
+    anywhere,
+    from_writer,
+    lost_process,
+    on_host,
+    placed,
+    use_compilation_cache,
+    writes,
+)
 from marl_jax.settings import RunSettings
 from marl_jax.trackers import Tracker, Trackers
 from marl_jax.training import ChunkMetrics, RunState, Trainer
@@ -46,7 +56,7 @@ class TrainResult:
         final_sampled_returns: the same of its sampled episodes, [S'].
         final_headline: the same of the task's `headline` in its greedy episodes, such as battles won, [S']; None
             where the task has none.
-        state: the run state of all seeds.
+        state: the run state of all seeds, which rows without a seed may follow (`Trainer.num_rows`).
         trainer: the compiled loop and what it was made of.
         failures: by seed, what stopped it.
         interrupted: whether the run was stopped before its end.
@@ -97,22 +107,46 @@ def run_training(
 ) -> TrainResult:
     """The Python loop around `Trainer.train_chunk`: logs, draws, saves and stops.
 
+    Where several processes train together each calls it with the same settings; one of them writes and tells.
+
     Raises:
-        ConfigurationError: if another process writes to the folder, or it cannot be written any longer.
+        ConfigurationError: if another process writes to the folder, or it cannot be written any longer; or one of those
+            that train together has ended.
     """
     use_compilation_cache()
     if resumed:
         # What they started from may be gone.
         check_settings(dataclasses.replace(settings, init_from=None))
-    progress = display(progress)
-    tracking = Trackers(trackers, progress.message)
+    progress = display(progress if writes() else False)
+    tracking = Trackers(trackers if writes() else (), progress.message)
     try:
-        locked = contextlib.nullcontext() if directory is None else directory.locked()
-        with locked, stop_signals(progress) as stop:
+        locked: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if directory is not None and writes():
+            locked = directory.locked()
+        with _together(directory), locked, stop_signals(progress) as stop:
             return _Loop(settings, directory, progress, stop, tracking).run(resumed)
     finally:
         tracking.close()
         progress.close()
+
+
+@contextlib.contextmanager
+def _together(directory: RunDirectory | None) -> Iterator[None]:
+    """Around what several processes do together: that one has ended is noticed by what the others cannot exchange.
+
+    Raises:
+        ConfigurationError: if one has.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        if not lost_process(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        way = "" if directory is None else f" go on with: {directory.resume_command()}"
+        raise ConfigurationError(
+            f"a process that trains together with this one has ended ({reason}); start all of them again.{way}"
+        ) from error
 
 
 def display(progress: Progress | bool) -> Progress:
@@ -131,7 +165,10 @@ def display(progress: Progress | bool) -> Progress:
 
 
 class _Loop:
-    """One run of the loop; see `run_training`."""
+    """One run of the loop; see `run_training`.
+
+    Several processes go through it in step, and know the same of all seeds.
+    """
 
     def __init__(
         self,
@@ -142,7 +179,9 @@ class _Loop:
         trackers: Trackers,
     ) -> None:
         self.settings = settings
-        self.directory = directory
+        self.folder = directory
+        # To write to.
+        self.directory = directory if writes() else None
         self.progress = progress
         self.stop = stop
         self.trackers = trackers
@@ -157,17 +196,18 @@ class _Loop:
 
     def run(self, resumed: bool) -> TrainResult:
         state = self._resume() if resumed else self._start()
-        steps = np.asarray(state.env_steps)
+        steps = self._of_seeds(state.env_steps)
         if not self._finished(steps):
             self._start_trackers(steps)
             train_chunk = self._compile(state)
             began, first_steps = time.monotonic(), steps
-            while not self._finished(steps) and not self.stop.is_set():
+            while not self._finished(steps) and not beside(anywhere, self.stop.is_set()):
                 chunk_began, active = time.monotonic(), self._active(steps)
-                state, metrics = beside(train_chunk, state, active)
+                state, found = beside(train_chunk, state, self._rows_of(active))
+                metrics: ChunkMetrics = self._of_seeds(found)
                 steps = np.asarray(metrics.env_steps)
                 self.seconds += time.monotonic() - chunk_began
-                rows = self._record(jax.tree.map(np.asarray, metrics), active)
+                rows = self._record(metrics, active)
                 self._save(state)
                 # A run that is killed goes on from what is saved, and so no tracker is told anything twice.
                 self.trackers.log(rows)
@@ -187,8 +227,16 @@ class _Loop:
             self.trainer,
             self.failures,
             interrupted,
-            self.directory.path if self.directory else None,
+            self.folder.path if self.folder else None,
         )
+
+    def _of_seeds(self, tree: Any) -> Any:
+        """Arrays [R, ...] as NumPy's [S, ...], in all processes."""
+        return jax.tree.map(lambda x: x[: self.settings.seeds], beside(on_host, tree))
+
+    def _rows_of(self, active: NDArray[np.bool_]) -> jax.Array:
+        """[R], which rows of the run state are active."""
+        return self.trainer.spread(np.pad(active, (0, self.trainer.num_rows - len(active))))
 
     @property
     def _headline(self) -> str | None:
@@ -217,35 +265,40 @@ class _Loop:
         source = self.settings.init_from
         if source is not None:
             found = start_from(source, self.trainer)
-            learner = teams.put(state.method, found)
-            place = lambda x, old: jax.device_put(x, old.sharding)  # noqa: E731
+            learner = teams.put(on_host(state.method), found)
+            place = lambda x, old: placed(np.asarray(x), old.sharding)  # noqa: E731
             state = state._replace(method=jax.tree.map(place, learner, state.method))
             self.progress.message(f"starting from {source}")
         self._save(state)
         return state
 
     def _resume(self) -> RunState:
-        assert self.directory is not None
-        say, newest = self.progress.message, self.directory.latest_checkpoint()
+        assert self.folder is not None
+        folder, say = self.folder, self.progress.message
+        newest = from_writer(folder.latest_checkpoint)
         # What cannot be read is told before anything is written.
-        self.failures = self.directory.failures()
-        step, state = self.directory.checkpoints.restore_newest(self.trainer.abstract_state())
+        self.failures = from_writer(folder.failures)
+        step, state = folder.checkpoints.restore_newest(self.trainer.abstract_state())
         if step < newest:
             say(f"checkpoint {newest} is damaged; going on from {step}, the newest that is whole")
         self.chunks = step
-        steps = np.asarray(state.env_steps)
-        with self.directory.writing():
-            lost = self.directory.keep_measurements(
-                {self._seed(i): int(n) for i, n in enumerate(steps)}
-            )
+        steps = self._of_seeds(state.env_steps)
+
+        def keep() -> tuple[int, list[Row]]:
+            with folder.writing():
+                lost = folder.keep_measurements(
+                    {self._seed(i): int(n) for i, n in enumerate(steps)}
+                )
+            return lost, folder.rows()
+
+        lost, self.rows = from_writer(keep)
         if lost:
             say(
                 f"{lost} evaluations before that checkpoint are missing in metrics.csv or results.json"
             )
-        self.rows = self.directory.rows()
         self.seconds = max((row.get("train_seconds", 0.0) for row in self.rows), default=0.0)
-        self._resume_best(state)
-        say(f"resuming {self.directory.path} after {steps.min():,} env steps")
+        self._resume_best(state, steps)
+        say(f"resuming {folder.path} after {steps.min():,} env steps")
         return state
 
     def _compile(self, state: RunState) -> Any:
@@ -255,13 +308,12 @@ class _Loop:
             f"{settings.training.total_steps:,} env steps each, on "
             f"{self.trainer.mesh.size} x {jax.devices()[0].device_kind}"
         )
+        self.progress.message(f"each seed keeps {described(kept(self.trainer))}")
         self.progress.message("compiling ...")
         began = time.monotonic()
         compiled = beside(self.trainer.train_chunk.lower(state, self.trainer.everyone).compile)
-        seconds, use = time.monotonic() - began, compiled.memory_analysis()
-        # Not where the backend does not say; it says for one device.
-        gigabytes = 0.0 if use is None else self.trainer.mesh.size * _peak(use) / 1e9
-        takes = f", takes {gigabytes:.3g} GB of memory" if gigabytes else ""
+        seconds, size = time.monotonic() - began, program_size(compiled, self.trainer.mesh)
+        takes = f", takes {size / 1e9:.3g} GB of memory" if size else ""
         self.progress.message(f"compiled in {seconds:.1f} s{takes}")
         return compiled
 
@@ -334,19 +386,18 @@ class _Loop:
         return f"{self._headline or GREEDY}_mean"
 
     def _save(self, state: RunState) -> None:
-        if self.directory is None:
+        if self.folder is None:
             return
-        with self.directory.writing():
+        with self.folder.writing():
             keep_every = self.settings.training.keep_every
-            self.directory.checkpoints.save(self.chunks, state, keep_every)
+            self.folder.checkpoints.save(self.chunks, state, keep_every)
             if self.improved.any():
                 self._keep_best(state)
-                self.directory.write_best(self.best)
 
     def _keep_best(self, state: RunState) -> None:
-        """Puts the seeds that have improved into `best` as they are now."""
-        learner = teams.kept(state.method)
-        now = teams.arrays_of({"learner": learner, "env_steps": state.env_steps})
+        """Puts the seeds that have improved into `best` as they are now, and writes it."""
+        learner, env_steps = self._of_seeds((teams.kept(state.method), state.env_steps))
+        now = teams.arrays_of({"learner": learner, "env_steps": env_steps})
         before = self.best or now
         better = {
             name: np.where(self.improved.reshape(-1, *[1] * (x.ndim - 1)), x, before[name])
@@ -354,19 +405,17 @@ class _Loop:
         }
         self.best = better
         self.improved[:] = False
+        if self.directory is not None:
+            self.directory.write_best(self.best)
 
-    def _resume_best(self, state: RunState) -> None:
+    def _resume_best(self, state: RunState, now: NDArray[np.int32]) -> None:
         """Takes up the best evaluations' teams: those on disk, and of an evaluation that was not written there any more
         those of now."""
-        assert self.directory is not None
-        like, held = self.trainer.abstract_state(), np.full(self.settings.seeds, -1)
+        assert self.folder is not None
+        folder, held = self.folder, np.full(self.settings.seeds, -1)
         with contextlib.suppress(ConfigurationError):
-            best, file = teams.read(self.directory.best)[0], str(self.directory.best)
-            teams.like(
-                {"learner": teams.kept(like.method), "env_steps": like.env_steps}, best, file
-            )
-            self.best, held = best, best["['env_steps']"]
-        now = np.asarray(state.env_steps)
+            self.best = from_writer(lambda: _kept(load_best(folder, self.trainer)))
+            held = self.best["['env_steps']"]
         for row in self.rows:
             index, score = int(row["seed"]) - self.settings.seed, row[self._score_column]
             known = row["env_steps"] <= held[index] or row["env_steps"] == now[index]
@@ -374,9 +423,8 @@ class _Loop:
                 self.scores[index] = score
                 self.improved[index] = row["env_steps"] > held[index]
         if self.improved.any():
-            self._keep_best(state)
-            with self.directory.writing():
-                self.directory.write_best(self.best)
+            with folder.writing():
+                self._keep_best(state)
 
     def _report(
         self, steps: NDArray[np.int32], first_steps: NDArray[np.int32], seconds: float
@@ -417,7 +465,7 @@ class _Loop:
             return {name: evaluation[name] for name in self._final_names}
 
         play = beside(jax.jit(trainer.over_seeds(final)).lower(state).compile)
-        measured = {name: np.asarray(x) for name, x in beside(play, state).items()}
+        measured = self._of_seeds(beside(play, state))
         healthy = np.flatnonzero(self._healthy)
         if self.directory is not None:
             with self.directory.writing():
@@ -466,7 +514,6 @@ class _Loop:
             say("stopped before the end, everything is saved" if self.directory else "stopped")
 
 
-def _peak(use: Any) -> int:
-    """Bytes that a compiled program needs: what it is given, what it makes of it elsewhere, and on the way."""
-    made: int = use.output_size_in_bytes - use.alias_size_in_bytes
-    return use.argument_size_in_bytes + made + use.temp_size_in_bytes
+def _kept(state: RunState) -> teams.Arrays:
+    """What is kept of the best evaluations, by path."""
+    return teams.arrays_of({"learner": teams.kept(state.method), "env_steps": state.env_steps})

@@ -5,6 +5,7 @@ episodes without replacement, which these lines do.
 """
 
 import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -57,11 +58,14 @@ class EpisodeReplay:
         capacity: C, for how many episodes of `time_limit` steps there is room.
         time_limit: T.
         shortest: the mean length for which E is enough; E is C T / `shortest`. None: T, and E is C.
+        bits: fields that hold 0 and 1 alone, by name, and their shapes at a step. They are kept as bits, in a
+            thirty-second of the room; what is drawn is the same.
     """
 
     capacity: int
     time_limit: int
     shortest: int | None = None
+    bits: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
     @property
     def most(self) -> int:
@@ -80,7 +84,8 @@ class EpisodeReplay:
         Args:
             example: a batch of episodes, or its shapes (`jax.eval_shape`); nothing of it is kept.
         """
-        rows = jax.tree.map(lambda x: jnp.zeros((self.num_rows, *x.shape[2:]), x.dtype), example)
+        kept = jax.eval_shape(self._packed, example)
+        rows = jax.tree.map(lambda x: jnp.zeros((self.num_rows, *x.shape[2:]), x.dtype), kept)
         shapes = ((), (), (self.most,), (self.most,))
         return ReplayState(rows, *(jnp.zeros(shape, jnp.int32) for shape in shapes))
 
@@ -111,7 +116,7 @@ class EpisodeReplay:
             return (rows, jnp.where(active, start + length + 1, added)), start
 
         lengths = jnp.sum(batch.valid, axis=0, dtype=jnp.int32)
-        batch = _nothing_after_the_end(batch)
+        batch = self._packed(_nothing_after_the_end(batch))
         episodes = jax.tree.map(lambda x: jnp.moveaxis(_with_last(x, size), 1, 0), batch)
         carry = (state.rows, state.added)
         (rows, added), starts = jax.lax.scan(store, carry, (episodes, lengths))
@@ -178,7 +183,7 @@ class EpisodeReplay:
         # One by one: XLA's CPU compiler fuses a gather with the writing of the newest episode, and copies the
         # whole replay for it. A loop it leaves alone.
         read = jax.lax.map(one_row, (held, first))
-        read = _without_last(jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), read))
+        read = self._unpacked(_without_last(jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), read)))
         mask = read.action_mask | ~held.T[..., None, None]
         return read._replace(action_mask=mask, rows=rows)
 
@@ -212,7 +217,24 @@ class EpisodeReplay:
         step = state.starts[episode] + lot - (ends[episode] - lengths[episode])
         # The next row is the episode's own, since it is never cut in two.
         rows = step % _num_rows(state) + jnp.arange(2)[:, None]
-        return _without_last(jax.tree.map(lambda x: x[rows], state.rows))
+        return self._unpacked(_without_last(jax.tree.map(lambda x: x[rows], state.rows)))
+
+    def _packed(self, batch: EpisodeBatch) -> EpisodeBatch:
+        """A batch as it is kept: fields of `bits` are [T+1, B, K] uint8 with eight entries in each."""
+        packed: dict[str, Any] = {}
+        for name, shape in self.bits:
+            x = getattr(batch, name)
+            flat = x.reshape(*x.shape[: x.ndim - len(shape)], math.prod(shape))
+            packed[name] = jnp.packbits(flat != 0, axis=-1)
+        return batch._replace(**packed)
+
+    def _unpacked(self, batch: EpisodeBatch) -> EpisodeBatch:
+        """What was packed, in float32."""
+        unpacked: dict[str, Any] = {}
+        for name, shape in self.bits:
+            x = jnp.unpackbits(getattr(batch, name), axis=-1, count=math.prod(shape))
+            unpacked[name] = x.reshape(*x.shape[:-1], *shape).astype(jnp.float32)
+        return batch._replace(**unpacked)
 
 
 def _num_rows(state: ReplayState) -> int:

@@ -34,6 +34,7 @@ from marl_jax import teams
 from marl_jax.checkpointing import Checkpoints
 from marl_jax.evaluation import GREEDY, headline_of
 from marl_jax.plots import Curve, learning_curves
+from marl_jax.runtime import from_writer
 from marl_jax.settings import RunSettings
 from marl_jax.storage import LOCK, only_writer, replacing
 
@@ -66,22 +67,27 @@ class RunDirectory:
         Raises:
             ConfigurationError: if it cannot be written or holds something already.
         """
+        # One of several processes names the folder and makes it.
+        return cls(from_writer(lambda: cls._make(settings, record, out)))
+
+    @classmethod
+    def _make(cls, settings: RunSettings, record: Mapping[str, Any], out: str | None) -> Path:
+        """Makes the folder of a new run, see `create`."""
         stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S-%f")
         names = [name.replace(":", ".") for name in (settings.env, settings.method)]
         path = Path("runs", *names, stamp) if out is None else user_path("out", out)
         try:
             _refuse_full(path)
             path.mkdir(parents=True, exist_ok=True)
-            run = cls(path)
             with only_writer(path):
                 # Another process may have been quicker.
                 _refuse_full(path)
-                run._write_json("config.json", {**settings.to_json(), **record})
+                cls(path)._write_json("config.json", {**settings.to_json(), **record})
         except OSError as error:
             raise ConfigurationError(
                 f"cannot write to {path} ({error.strerror}); give --out a folder that can be written."
             ) from error
-        return run
+        return path
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":

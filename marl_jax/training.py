@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Int
+from numpy.typing import NDArray
 
 from envs.base import MultiAgentEnv
 from envs.configuration import Config, Range
@@ -21,7 +23,7 @@ from marl_jax.lengths import of_all
 from marl_jax.methods.base import Method
 from marl_jax.replay import ReplayState
 from marl_jax.rollout import rollout, rollout_in_turn
-from marl_jax.runtime import SEED_AXIS, seed_mesh, seed_sharding
+from marl_jax.runtime import SEED_AXIS, placed, seed_mesh, seed_sharding
 from marl_jax.types import EpisodeBatch, Metrics
 
 EVALUATION_KEY = 20_190_408
@@ -69,21 +71,21 @@ class RunState(NamedTuple):
 
 
 class ChunkMetrics(NamedTuple):
-    """What one chunk measured, for each seed.
+    """What one chunk measured, for each row of the run state.
 
     Attributes:
-        training: by name, [S, iterations].
-        evaluated: [S], whether there was an evaluation, since the chunk completed an interval.
-        evaluation: by name, [S, episodes]; zeros if there was none.
-        iteration: [S], iterations done so far.
-        env_steps: [S], environment steps taken so far.
+        training: by name, [R, iterations].
+        evaluated: [R], whether there was an evaluation, since the chunk completed an interval.
+        evaluation: by name, [R, episodes]; zeros if there was none.
+        iteration: [R], iterations done so far.
+        env_steps: [R], environment steps taken so far.
     """
 
     training: Metrics
-    evaluated: Bool[Array, " S"]
+    evaluated: Bool[Array, " R"]
     evaluation: Metrics
-    iteration: Int[Array, " S"]
-    env_steps: Int[Array, " S"]
+    iteration: Int[Array, " R"]
+    env_steps: Int[Array, " R"]
 
 
 def _zeros_like(shapes: Any) -> Any:
@@ -95,6 +97,9 @@ class Trainer:
     """Trains S seeds of one method on one task.
 
     Seed number k of a run with first seed s uses the random key `s + k` and nothing of its neighbours.
+
+    Every device takes as many rows of the run state as the others. Where S cannot be divided so, rows that are never
+    active follow those of the seeds.
 
     Attributes:
         env: the task.
@@ -120,6 +125,16 @@ class Trainer:
         return seed_mesh(self.num_seeds)
 
     @property
+    def num_rows(self) -> int:
+        """R, rows of the run state: S, rounded up to the devices."""
+        return self.mesh.size * -(-self.num_seeds // self.mesh.size)
+
+    @property
+    def row_seeds(self) -> NDArray[np.int64]:
+        """[R], whose seed's random key a row begins with; beyond S the last seed's again."""
+        return self.first_seed + np.minimum(np.arange(self.num_rows), self.num_seeds - 1)
+
+    @property
     def steps_per_iteration(self) -> int:
         """Environment steps of one iteration, if no episode ends before the time limit."""
         return self.method.num_episodes * self.env.time_limit
@@ -140,7 +155,7 @@ class Trainer:
         return self.eval_interval * math.ceil(self.config.total_steps / self.eval_interval)
 
     def init(self) -> RunState:
-        """The run state of S untrained seeds."""
+        """The run state of untrained seeds, [R, ...]; rows beyond S are like the last seed's."""
 
         def init(seed: jax.Array) -> RunState:
             key, method_key = jax.random.split(jax.random.key(seed))
@@ -152,11 +167,10 @@ class Trainer:
                 replay = self.method.replay.init(example)
             return RunState(method, replay, key, zero, zero)
 
-        seeds = jnp.arange(self.first_seed, self.first_seed + self.num_seeds, dtype=jnp.uint32)
         # `map`, not `vmap`: a seed's first parameters must not depend on how many others are drawn.
-        return jax.jit(lambda s: jax.lax.map(init, s), out_shardings=seed_sharding(self.mesh))(
-            seeds
-        )
+        draw = self._over_devices(lambda seeds: jax.lax.map(init, seeds))
+        state: RunState = jax.jit(draw)(self.spread(self.row_seeds.astype(np.uint32)))
+        return state
 
     def abstract_state(self) -> RunState:
         """Shapes, types and placement of the run state, without computing it."""
@@ -249,7 +263,7 @@ class Trainer:
         return self.mesh.size if self._one_by_one else self.num_seeds
 
     def over_seeds(self, function: Any) -> Any:
-        """Runs a function of one seed on all seeds, spread over the devices; its arguments have a leading axis S."""
+        """Runs a function of one seed on all seeds, spread over the devices; its arguments have a leading axis R."""
 
         def one_by_one(*arguments: Any) -> Any:
             return jax.lax.map(lambda x: function(*x), arguments)
@@ -283,19 +297,23 @@ class Trainer:
 
     @functools.cached_property
     def train_chunk(self) -> Any:
-        """Maps the run state of all seeds, and [S] which are active, to the next run state and `ChunkMetrics`.
+        """Maps the run state of all seeds, and [R] which are active, to the next run state and `ChunkMetrics`.
 
         Who is not active stays as it is, bit for bit, and its measurements have no meaning. Donates the run state.
         """
         train = self._train_one_by_one if self._one_by_one else jax.vmap(self.train_seed)
         return jax.jit(self._over_devices(train), donate_argnums=0)
 
+    def spread(self, x: Any) -> jax.Array:
+        """An array [R, ...] on the devices that share the seeds."""
+        return placed(np.asarray(x), seed_sharding(self.mesh))
+
     @property
-    def everyone(self) -> Bool[Array, " S"]:
+    def everyone(self) -> Bool[Array, " R"]:
         """All seeds active, for `train_chunk`."""
-        return jnp.ones((self.num_seeds,), bool)
+        return self.spread(np.arange(self.num_rows) < self.num_seeds)
 
     @functools.cached_property
     def evaluate(self) -> Any:
-        """Maps the run state of all seeds to the evaluation's results: by name, [S, episodes]."""
+        """Maps the run state of all seeds to the evaluation's results: by name, [R, episodes]."""
         return jax.jit(self.over_seeds(self.evaluate_seed))

@@ -96,8 +96,26 @@ def test_a_replay_saved_in_parts_is_the_same_again(saved: Checkpoints) -> None:
 def test_only_new_episodes_are_written(saved: Checkpoints) -> None:
     for step, added in ((1, 2), (2, 3)):
         saved.save(step, filled(added))
-    rows = [[n // ROWS for n in (*part.first, *part.added)] for part in saved._parts(2)]
+    rows = [[n // ROWS for n in (*part.first, *part.added)] for part in saved._parts(2, 2)]
     assert rows == [[0, 0, 2, 2], [2, 2, 3, 3]]
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 2)])
+def test_rows_beyond_the_seeds_come_and_go(saved: Checkpoints, before: int, after: int) -> None:
+    """As many as the devices need; two seeds are as they were, also what is saved after that."""
+
+    def rows(num: int, added: int) -> RunState:
+        state = filled(added, added, *[0] * (num - 2))
+        return state._replace(method={"w": state.method["w"] + 1.0})
+
+    saved.save(1, rows(before, 2))
+    saved.save(2, rows(before, 4))
+    saved.save(3, rows(after, 5))
+    for step, added in ((2, 4), (3, 5)):
+        found = saved.restore(step, like(rows(after, added)))
+        seeds = jax.tree.map(lambda x: x[:2], (found.method, found.replay))
+        expected = jax.tree.map(lambda x: x[:2], rows(2, added))
+        assert jax.tree.all(jax.tree.map(np.array_equal, seeds, (expected.method, expected.replay)))
 
 
 @pytest.mark.slow
@@ -138,7 +156,7 @@ def test_many_seeds_that_wait_do_not_keep_the_others_old_episodes(saved: Checkpo
     for step, counts in enumerate(steps):
         saved.save(step, filled(*counts))
         # What the older of two checkpoints needs, and the last.
-        assert sum(part.num for part in saved._parts(step)) <= 4 * CAPACITY * ROWS
+        assert sum(part.num for part in saved._parts(step, 2)) <= 4 * CAPACITY * ROWS
     for kept in saved.steps():
         check(saved, kept, filled(*steps[kept]))
 

@@ -143,6 +143,8 @@ def test_training_commands_parse(
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "check_settings", lambda settings: None)
+    # Whether JAX knows other processes is known to the program alone.
+    monkeypatch.setattr(run, "_check_processes", lambda first: None)
     monkeypatch.setattr(run, "run_training", begin)
     assert run.main(shlex.split(line, comments=True)) == 0
     assert len(begun) == 1

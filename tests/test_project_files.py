@@ -123,7 +123,7 @@ def test_links_of_the_page_on_pypi_lead_to_the_tag(tmp_path: Path) -> None:
 
 def test_the_weekly_tests_install_what_others_skip_without() -> None:
     (installed,) = re.findall(r"\[([\w,]+)\]", (ROOT / ".ci" / "slow").read_text())
-    assert set(installed.split(",")) == {"test", "docs", "wandb", "brax"}
+    assert set(installed.split(",")) == {"test", "docs", "wandb", "brax", "ray", "slurm"}
 
 
 def test_citation_names_this_version_and_the_five_papers() -> None:

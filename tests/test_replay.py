@@ -1,12 +1,19 @@
 """Replay of episodes."""
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from envs.turn.env import Turn
+from marl_jax.loading import make_trainer
 from marl_jax.replay import EpisodeReplay
+from marl_jax.settings import make_settings
 from marl_jax.types import EpisodeBatch
+from tests import tiny
 from tests.methods.learners import make_batch
 from tests.probes import LIMIT
 
@@ -46,6 +53,23 @@ def test_what_goes_in_comes_out() -> None:
             seen = name in ("observation", "global_state", "action_mask", "alive")
             expected[length + seen :, b] = name == "action_mask"
         np.testing.assert_array_equal(getattr(drawn, name), expected, name)
+
+
+def test_what_is_kept_as_bits_comes_out_the_same() -> None:
+    batch = make_batch()
+    zeros_and_ones = (batch.observation > 0.5).astype(jnp.float32)
+    batch = batch._replace(observation=zeros_and_ones)
+    assert 0.0 < float(zeros_and_ones.mean()) < 1.0
+    shape = batch.observation.shape[2:]
+    drawn = []
+    for bits in ((), (("observation", shape),)):
+        replay = EpisodeReplay(8, LIMIT, bits=bits)
+        state = replay.add(replay.init(jax.eval_shape(lambda: batch)), batch)
+        key = jax.random.key(0)
+        drawn.append((replay.sample(state, key, 3), replay.sample_transitions(state, key, 5)))
+    jax.tree.map(np.testing.assert_array_equal, *drawn)
+    assert state.rows.observation.dtype == jnp.uint8
+    assert state.rows.observation.shape == (replay.num_rows, -(-math.prod(shape) // 8))
 
 
 def test_the_oldest_go_first() -> None:
@@ -157,3 +181,25 @@ def test_nothing_stored_is_nothing_drawn() -> None:
     replay = EpisodeReplay(3, LIMIT)
     state = replay.init(jax.eval_shape(make_batch))
     assert not np.asarray(replay.sample_transitions(state, jax.random.key(0), 4).valid).any()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["qmix", "maac"])
+def test_what_is_learned_from_bits_is_the_same(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bit for bit."""
+    learned = []
+    for binary in (Turn.binary, ()):
+        monkeypatch.setattr(Turn, "binary", binary)
+        options = {
+            "training": tiny.TRAINING,
+            "env": tiny.ENV,
+            "method": tiny.method_options(method),
+        }
+        trainer = make_trainer(make_settings(method, "turn", 2, 0, options))
+        state = trainer.init()
+        for _ in range(3):
+            state, metrics = trainer.train_chunk(state, trainer.everyone)
+        learned.append((state.method, metrics))
+    jax.tree.map(np.testing.assert_array_equal, *learned)

@@ -141,6 +141,7 @@ class Firefighters(MultiAgentEnv[State]):
         self.num_agents = NUM_AGENTS
         self.num_actions = 6
         self.time_limit = self.config.time_limit
+        self.binary = () if self.config.observe_tank else ("agents_view",)
         self.agents_view_size = 4 * len(grid.square(VIEW_RADIUS)) + self.config.observe_tank
         self.global_state_size = 2 * 15 + 2 * NUM_AGENTS + 2
 

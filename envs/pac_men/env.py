@@ -197,6 +197,7 @@ class PacMen(MultiAgentEnv[State]):
         self.num_agents = NUM_AGENTS
         self.num_actions = 5
         self.time_limit = options.time_limit
+        self.binary = ("agents_view",) if options.observation == "maps" else ()
         window = len(grid.square(VIEW_RADIUS))
         self.agents_view_size = window * (3 if options.observation == "maps" else 1)
         cells = len(map_.layout.free)

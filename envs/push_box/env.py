@@ -181,6 +181,7 @@ class PushBox(MultiAgentEnv[State]):
         self._size = config.size
         self._observation = config.observation or ("one_hot" if edti else "coordinates")
         one_hot = self._observation == "one_hot"
+        self.binary = ("agents_view", "global_state") if one_hot else ()
         self.agents_view_size = self.global_state_size = 6 * (self._size if one_hot else 1)
         self._reward = config.success_reward or (1000.0 if edti else 1.0)
         # Cells of the box on each side of its centre, and the free rows and columns.

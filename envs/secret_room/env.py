@@ -174,7 +174,9 @@ class SecretRoom(MultiAgentEnv[State]):
         self.num_actions = 4
         self.time_limit = config.time_limit
         self._geometry = Geometry.make(config.variant, config.size)
-        coordinates = 4 * (config.size if config.observation == "one_hot" else 1)
+        one_hot = config.observation == "one_hot"
+        self.binary = ("agents_view",) if one_hot else ()
+        coordinates = 4 * (config.size if one_hot else 1)
         self.agents_view_size = coordinates + 3 * config.doors_observed
         self.global_state_size = coordinates + 3
         self._reward = config.success_reward or (1000.0 if config.variant == "edti" else 1.0)

@@ -100,6 +100,7 @@ class Turn(MultiAgentEnv[State]):
     Config: ClassVar[type[Config]] = TurnConfig
     time_limit_is_termination: ClassVar[bool] = True
     ends_early = False
+    binary = ("agents_view", "global_state")
 
     def _setup(self) -> None:
         self.num_agents = 2

@@ -129,6 +129,7 @@ class WindyMaze(MultiAgentEnv[State]):
     Config: ClassVar[type[Config]] = WindyMazeConfig
     time_limit_is_termination: ClassVar[bool] = True
     ends_early = False
+    binary = ("agents_view",)
 
     def _setup(self) -> None:
         stem, arm = self.config.stem, self.config.arm

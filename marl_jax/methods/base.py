@@ -25,6 +25,7 @@ class Sizes(NamedTuple):
         body_features: [N][F], see `MultiAgentEnv.body_features`; [1][1] stands for all.
         time_limit_is_termination: whether nothing is worth anything after the time limit.
         ends_early: whether an episode may end before the time limit.
+        binary: what holds 0 and 1 alone, see `MultiAgentEnv.binary`.
     """
 
     num_agents: int
@@ -37,6 +38,7 @@ class Sizes(NamedTuple):
     body_features: tuple[tuple[bool, ...], ...] = ((True,),)
     time_limit_is_termination: bool = True
     ends_early: bool = False
+    binary: tuple[str, ...] = ()
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -61,6 +63,7 @@ class Sizes(NamedTuple):
             tuple(tuple(map(bool, row)) for row in env.body_features),
             env.time_limit_is_termination,
             env.ends_early,
+            tuple(env.binary),
         )
 
 

@@ -147,7 +147,12 @@ def make_replay(rates: ReplayRates, sizes: Sizes) -> EpisodeReplay:
     """The replay of such a learner; where episodes may end early, it has an index for eight times as many."""
     limit = sizes.time_limit
     shortest = -(-limit // 8) if len(sizes.lengths) > 1 else None
-    return EpisodeReplay(rates.episodes, limit, shortest)
+    bits: list[tuple[str, tuple[int, ...]]] = []
+    if "agents_view" in sizes.binary:
+        bits.append(("observation", (sizes.num_agents, sizes.observation)))
+    if "global_state" in sizes.binary:
+        bits.append(("global_state", (sizes.global_state,)))
+    return EpisodeReplay(rates.episodes, limit, shortest, tuple(bits))
 
 
 class AgentMemory(NamedTuple):

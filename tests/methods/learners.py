@@ -112,9 +112,9 @@ def greedy_returns(
 
 def chunk_returns(trainer: Trainer, state: Any, metrics: ChunkMetrics) -> np.ndarray:
     """Mean greedy returns [S] of seeds that had one chunk, which has an evaluation unless episodes ended early."""
-    evaluated = bool(np.all(metrics.evaluated))
+    evaluated = bool(np.all(np.asarray(metrics.evaluated)[: trainer.num_seeds]))
     evaluation = metrics.evaluation if evaluated else trainer.evaluate(state)
-    return np.asarray(evaluation["eval_return"]).mean(axis=1)
+    return np.asarray(evaluation["eval_return"])[: trainer.num_seeds].mean(axis=1)
 
 
 @functools.cache

@@ -1,9 +1,10 @@
-"""JaxMARL's MAPPO or QMIX on a battle, for `battles.py`, which starts this file in JaxMARL's environment.
+"""JaxMARL's MAPPO on SMAX, or its QMIX on SMAX or MPE, for `sides.py`, which starts this file in JaxMARL's environment.
 
-`python jaxmarl_battles.py CHECKOUT METHOD SCENARIO SEEDS ITERATIONS OPTIONS` compiles its training of so many
-iterations, with OPTIONS (JSON) over its configuration for SMAX, and says `{"compiled": seconds}`. Every line that it
-reads lets it train once, from the start; it says `{"seconds": ..., "steps": ...}`. QMIX learns nothing until its replay
-has as many entries as a batch, one for each iteration. That is compiled and timed apart, and taken off.
+`python jaxmarl_side.py CHECKOUT METHOD ENV SEEDS ITERATIONS OPTIONS` compiles its training of so many iterations on
+`smax/SCENARIO` or `mpe/simple_spread`, with OPTIONS (JSON) over its configuration for that, and says
+`{"compiled": seconds}`. Every line that it reads lets it train once, from the start; it says
+`{"seconds": ..., "steps": ...}`. QMIX learns nothing until its replay has as many entries as a batch, one for each
+iteration. That is compiled and timed apart, and taken off.
 """
 
 import json
@@ -18,7 +19,8 @@ os.environ.setdefault("PJRT_NPROC", "8")
 
 
 def main() -> None:
-    checkout, method, scenario, seeds, iterations, options = sys.argv[1:]
+    checkout, method, env, seeds, iterations, options = sys.argv[1:]
+    library, _, scenario = env.partition("/")
     folder = {"mappo": "MAPPO", "qmix": "QLearning"}[method]
     sys.path[:0] = [checkout, str(Path(checkout, "baselines", folder))]
     # What it logs goes nowhere.
@@ -37,9 +39,9 @@ def main() -> None:
         import jaxmarl
         import qmix_rnn
         from jaxmarl.environments.smax import map_name_to_scenario
-        from jaxmarl.wrappers.baselines import SMAXLogWrapper
+        from jaxmarl.wrappers.baselines import MPELogWrapper, SMAXLogWrapper
 
-        config = yaml.safe_load((configs / "alg" / "ql_rnn_smax.yaml").read_text())
+        config = yaml.safe_load((configs / "alg" / f"ql_rnn_{library}.yaml").read_text())
         config["TEST_DURING_TRAINING"] = False
     config |= {"MAP_NAME": scenario, "WANDB_MODE": "disabled"} | json.loads(options)
     steps = config["NUM_STEPS"] * config["NUM_ENVS"]
@@ -50,10 +52,10 @@ def main() -> None:
         if method == "mappo":
             train = mappo_rnn_smax.make_train(own)
         else:
-            env = jaxmarl.make(
-                own["ENV_NAME"], scenario=map_name_to_scenario(scenario), **own["ENV_KWARGS"]
-            )
-            train = qmix_rnn.make_train(own, SMAXLogWrapper(env))
+            chosen = {"scenario": map_name_to_scenario(scenario)} if library == "smax" else {}
+            world = jaxmarl.make(own["ENV_NAME"], **chosen, **own["ENV_KWARGS"])
+            wrapper = SMAXLogWrapper if library == "smax" else MPELogWrapper
+            train = qmix_rnn.make_train(own, wrapper(world))
         return jax.jit(jax.vmap(train)).lower(keys).compile()
 
     def seconds(program: Any) -> float:

@@ -1,0 +1,151 @@
+"""Speed beside the peers, in turn in one run: training of QMIX and MAPPO beside JaxMARL's, and random play.
+
+`python benchmarks/peers.py --jaxmarl PATH` takes a checkout of github.com/FLAIROx/JaxMARL; without it only our own
+numbers are printed. `--python` is the interpreter that can run its baselines (`pip install "jaxmarl[algs]"`).
+
+Layers, environments, batches and gradient steps for each environment step are equal on both sides. JaxMARL's QMIX plays
+26 steps an iteration where episodes of MPE have 25; steps are counted as each side plays them. Only iterations that
+learn are timed. Random play is that of `environments.py`, with JaxMARL's MPE as reference.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import environments
+import jax
+from battles import PEER, options_of, random_length
+from sides import JaxMARL, Ours, check_checkout, in_turn, peer
+
+from experiments import command
+from marl_jax import ConfigurationError
+
+
+class Work(NamedTuple):
+    """A line of the table.
+
+    Attributes:
+        method: what is trained, on both sides.
+        env: on what.
+        seeds: at once.
+        iterations: of one measurement.
+        options: of our method, over those of the preset.
+        preset: ours.
+        peer: JaxMARL's options; None where it has no such task.
+    """
+
+    method: str
+    env: str
+    seeds: int
+    iterations: int
+    options: dict[str, Any]
+    preset: str | None
+    peer: dict[str, Any] | None
+
+
+# One gradient step of 32 episodes for 8 episodes played, as JaxMARL's `ql_rnn_mpe.yaml` has it.
+SPREAD = {
+    "num_envs": 8,
+    "update_interval": 200,
+    "batch_size": 32,
+    "replay_capacity": 125_000,
+    "hidden_size": 64,
+    "mixer_embed": 32,
+    "hypernet_size": 128,
+}
+SPREAD_PEER = {"LEARNING_STARTS": 0, "LR_LINEAR_DECAY": False}
+WORLDS = ("turn", "pac_men", "firefighters")
+
+
+def battle(iterations: int) -> Work:
+    """MAPPO on a battle, see `battles.py`."""
+    preset, options = options_of("mappo", "3m", random_length("3m"))
+    return Work("mappo", "smax/3m", 2, iterations, options, preset, PEER["mappo"])
+
+
+def table(small: bool) -> dict[str, Work]:
+    """The lines of the table, by name."""
+    spread = ("qmix", "mpe/simple_spread")
+    iterations = 2 if small else 64
+    lines = {
+        "qmix-spread-1": Work(*spread, 1, iterations, SPREAD, None, SPREAD_PEER),
+        "qmix-turn": Work("qmix", "turn", 2, iterations, {}, None, None),
+    }
+    if small:
+        return lines
+    sixteen = Work(*spread, 16, 16, SPREAD, None, SPREAD_PEER)
+    return {**lines, "qmix-spread-16": sixteen, "mappo-3m": battle(2)}
+
+
+@dataclasses.dataclass
+class Arguments:
+    jaxmarl: Path | None = None
+    """A checkout of JaxMARL; without one, no ratio."""
+    python: Path = Path(sys.executable)
+    """Interpreter that runs it."""
+    rounds: int = 5
+    """Measurements of each side, in turn; medians count."""
+    small: bool = False
+    """Two short lines and a small random play: to see that everything runs."""
+    only: tuple[str, ...] = ()
+    """Lines to measure, by name, random-play among them; all if none is named."""
+
+
+RANDOM = "random-play"
+
+
+def random_play(small: bool, checkout: Path | None) -> None:
+    """Prints the lines of random play."""
+    wanted = environments.Arguments(
+        num_envs=64 if small else 1024, steps=50 if small else 200, runs=3 if small else 7
+    )
+    tasks = [environments.own_task(name) for name in WORLDS]
+    if checkout is not None:
+        # Theirs, not that of an installed version.
+        sys.path.insert(0, str(checkout))
+        tasks.insert(0, environments.reference_task())
+    speeds = environments.measure(tasks, wanted)
+    theirs = None if checkout is None else speeds[environments.REFERENCE][1]
+    for name in WORLDS:
+        line(f"{RANDOM}: {name}", speeds[name][1], theirs)
+
+
+def line(name: str, ours: float, theirs: float | None, ratio: float | None = None) -> None:
+    cells = [name, f"{ours:,.0f}", "-", "-"]
+    if theirs is not None:
+        cells[2:] = [f"{theirs:,.0f}", f"{ratio or ours / theirs:.2f}"]
+    print(f"{cells[0]:<28}" + "".join(f"{cell:>16}" for cell in cells[1:]), flush=True)
+
+
+def main() -> int:
+    args = command.parse(Arguments, "Speed beside JaxMARL's, in turn.")
+    check_checkout(args.jaxmarl)
+    if args.rounds < 1:
+        raise ConfigurationError(f"--rounds is {args.rounds}; it must be at least 1.")
+    lines = table(args.small)
+    for name in args.only:
+        if name not in (*lines, RANDOM):
+            raise ConfigurationError(
+                f"--only has {name!r}; choose from: {', '.join([*lines, RANDOM])}."
+            )
+    print(f"{len(jax.devices())} x {jax.devices()[0].device_kind}, jax {jax.__version__}")
+    heads = ("ours, steps/s", "JaxMARL's", "ratio")
+    print(f"{'work':<28}" + "".join(f"{head:>16}" for head in heads))
+    for name, work in lines.items():
+        if args.only and name not in args.only:
+            continue
+        sizes = (work.method, work.env, work.seeds, work.iterations)
+        theirs = None
+        if args.jaxmarl is not None and work.peer is not None:
+            theirs = peer(JaxMARL(args.jaxmarl, args.python), *sizes, work.peer)
+        found = in_turn(Ours(*sizes, work.options, work.preset), theirs, args.rounds)
+        line(name, found.ours, found.peer, found.ratio)
+        jax.clear_caches()
+    if not args.only or RANDOM in args.only:
+        random_play(args.small, args.jaxmarl)
+    return 0
+
+
+if __name__ == "__main__":
+    command.run(main)
