@@ -126,7 +126,7 @@ def test_skills_let_agents_part(skill_training_steps: int, solved: bool) -> None
         "hidden_size": 16,
         "critic_hidden": (16,),
         "observe_last_action": False,
-        "num_skills": 3,
+        "num_skills": 6,
         "skill_steps": 4,
         "skill_training_steps": skill_training_steps,
         "lr": 0.01,
