@@ -28,7 +28,6 @@ from marl_jax.losses import (
 from marl_jax.methods.part import HeadedAgents, Part, history
 from marl_jax.methods.q_learner import (
     QLearner,
-    ValueState,
     refuse_further_layers,
     refuse_separate_agents,
 )
@@ -338,20 +337,27 @@ class Roles(Part):
 
     # What the paper looks at.
 
-    def roles(self, state: ValueState, batch: EpisodeBatch) -> Gaussian:
+    def roles(self, state: Any, batch: EpisodeBatch) -> Gaussian:
         """The roles' distributions along episodes, [T, B, N, role_size] each."""
-        return self.agents.encode(state.params["agent"]["encoder"], self.seen(batch))
+        return self.agents.encode(_acting(state)["encoder"], self.seen(batch))
 
-    def dissimilarities(self, state: ValueState, batch: EpisodeBatch) -> Float[Array, "T B N N"]:
+    def dissimilarities(self, state: Any, batch: EpisodeBatch) -> Float[Array, "T B N N"]:
         """The learned dissimilarity of every two agents along episodes, scaled to 0..1 as in the loss.
 
         What is not counted as a pair (an agent with itself, by default) is NaN. Where roles are compared, their means
         are.
         """
-        hidden, _ = self.core.unroll(state.params["agent"], batch, jax.random.key(0))
+        inputs = self.core.agent_inputs(batch.observation, batch.last_action)
+        hidden, _ = self.agents.unroll(_acting(state), inputs, (), jax.random.key(0), batch.rows)
         role = self.roles(state, batch).mean
         d = self.dissimilarity(state.params, history(hidden[:-1]), role)
         n, shifts = d.shape[-2:]
         agent = jnp.arange(n)[:, None]
         partner = (agent - jnp.arange(1, shifts + 1)) % n
         return jnp.full((*d.shape[:-1], n), jnp.nan).at[..., agent, partner].set(d)
+
+
+def _acting(state: Any) -> Params:
+    """What the agents act by: a Q-learner's, or the PPO core's."""
+    params: Params = state.params["agent" if "agent" in state.params else "actor"]
+    return params

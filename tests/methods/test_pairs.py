@@ -210,6 +210,11 @@ def test_roles_on_a_policy_are_those_that_it_acted_with() -> None:
     )
     other = method.logits(state.params["actor"], inputs, noise + 1.0)[1]
     assert np.abs(np.asarray(other - logits)).max() > 1e-3
+    # What the paper looks at is there on a policy, too.
+    roles = fast_jit(method.parts[0].roles)(state, batch).mean
+    assert roles.shape == noise.shape
+    unlike = fast_jit(method.parts[0].dissimilarities)(state, batch)
+    assert unlike.shape == (*batch.action.shape, 2)
 
 
 def test_romas_losses_reach_roles_and_no_critic() -> None:
