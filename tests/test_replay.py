@@ -98,6 +98,7 @@ def test_draws_are_uniform_and_without_repetition() -> None:
 LENGTHS = (1, 1, 2, 1, 4, 1, 3, 1, 1, 2, 4, 4, 1, 2, 1, 3, 1, 1, 1, 4)
 
 
+@pytest.mark.slow
 def test_short_episodes_take_little_room() -> None:
     """A replay with room for four long ones holds all that fit, whole, and draws each as often as the others."""
     replay = EpisodeReplay(4, LIMIT, shortest=1)

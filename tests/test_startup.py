@@ -69,7 +69,10 @@ def test_an_interrupt_while_it_imports_is_quiet(tmp_path: Path) -> None:
     (tmp_path / "jax.py").write_text(
         "import pathlib, time\npathlib.Path(__file__ + '.begun').write_text('')\ntime.sleep(60)\n"
     )
+    # Whoever started the tests in the background may have had it ignored, and a child inherits that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     run = program(str(ROOT / "experiments" / "run.py"), "--list", path=str(tmp_path))
+    signal.signal(signal.SIGINT, before)
     while not (tmp_path / "jax.py.begun").exists() and run.poll() is None:
         time.sleep(0.01)
     run.send_signal(signal.SIGINT)

@@ -148,7 +148,8 @@ def test_more_seeds_than_teams_take_them_again_from_the_first(run: Path) -> None
     more = make_trainer(dataclasses.replace(settings, seeds=5))
     found = start_from(str(run), more)
     again = jax.tree.map(lambda x: x[np.array([0, 1, 0, 1, 0])], state.method.params)
-    assert same(found["params"], again)
+    # Behind them stand rows of no seed, so that all devices have as many.
+    assert same(jax.tree.map(lambda x: x[:5], found["params"]), again)
 
 
 @pytest.mark.slow

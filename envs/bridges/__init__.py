@@ -38,7 +38,7 @@ _SMAX = {
     "smacv2_20_units": "20 units of random types and places against 20",
 }
 
-# Task of MPE -> (class in `envs.bridges.jaxmarl`, what it is about).
+# Task of MPE -> (class in `envs.bridges.mpe`, what it is about).
 _MPE = {
     "simple_spread": ("SimpleSpread", "N agents cover N landmarks without touching"),
     "simple_speaker_listener": (
@@ -148,10 +148,10 @@ def bridged_class(name: str) -> type[MultiAgentEnv[Any]]:
     if family == "overcooked":
         kitchen = importlib.import_module("envs.bridges.overcooked").Overcooked
         return _named(kitchen, name, layout=task)
-    worlds = importlib.import_module("envs.bridges.jaxmarl")
     if family == "mpe":
-        return getattr(worlds, _MPE[task][0])
-    return _named(worlds.SMAX, name, scenario=task)
+        return getattr(importlib.import_module("envs.bridges.mpe"), _MPE[task][0])
+    smax = importlib.import_module("envs.bridges.jaxmarl").SMAX
+    return _named(smax, name, scenario=task)
 
 
 def _named(kind: type, name: str, **details: Any) -> type[MultiAgentEnv[Any]]:

@@ -22,7 +22,8 @@ from envs.viewer import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from envs.bridges.jaxmarl import MPEState, SMAXState
+    from envs.bridges.jaxmarl import SMAXState
+    from envs.bridges.mpe import MPEState
 
 _Place = tuple[float, float]
 
@@ -202,7 +203,7 @@ class SimpleSpreadViewer(_MPEViewer):
     legend = (AGENT, LANDMARK, COVERED, TOUCHING)
 
     def _things(self, inner: Any) -> tuple[str, list[Thing]]:
-        from envs.bridges.jaxmarl import REACHED
+        from envs.bridges.mpe import REACHED
 
         agents, landmarks = self._places(inner)
         near = [min(math.dist(place, agent) for agent in agents) < REACHED for place in landmarks]

@@ -366,7 +366,9 @@ def halves(env: Battle) -> Policy:
 NO_RESPAWN = {"respawn": False, "time_limit": 60}
 SMALL = {"map_size": 16, "time_limit": 40}
 TWINS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
-    "eoi": ({}, {}, 10_000),
+    # Other worlds are held to their twins over ten times as many. Here 32 units move in order, in Python a quarter of a
+    # second an episode.
+    "eoi": ({}, {}, 1_000),
     "noise": ({"enemy_noise": 0.3, **SMALL}, {"noise": 0.3, "size": 16, "time_limit": 40}, 100),
     "to the end": ({"map_size": 14, **NO_RESPAWN}, {"size": 14, **NO_RESPAWN}, 200),
     "magent": (
@@ -382,19 +384,15 @@ TWINS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
 }
 
 
-def check_twin(
-    name: str, make_policy: Callable[[Battle], Policy], episodes: int, batches: int = 1
-) -> np.ndarray:
-    """[batches, episodes] returns of so many batches of episodes, each of which memory must hold."""
+def check_twin(name: str, make_policy: Callable[[Battle], Policy], episodes: int) -> np.ndarray:
+    """[episodes] returns."""
     options, twin, _ = TWINS[name]
     env, policy = Battle(**options), make_policy(Battle(**options))
 
     def make_twin(start: Any) -> BattleTwin:
         return BattleTwin(start, **twin)
 
-    return np.array(
-        [side_by_side(env, make_twin, policy, episodes, seed) for seed in range(batches)]
-    )
+    return side_by_side(env, make_twin, policy, episodes)
 
 
 def test_the_twin_agrees() -> None:
@@ -407,9 +405,7 @@ def test_the_twin_agrees() -> None:
 @pytest.mark.parametrize("make_policy", [halves, random_policy])
 @pytest.mark.parametrize("name", TWINS)
 def test_the_twin_agrees_at_every_step(name: str, make_policy: Callable[[Battle], Policy]) -> None:
-    """With the default options ten thousand episodes of chance, of which memory holds a thousand."""
-    episodes = TWINS[name][2] if make_policy is random_policy else 100
-    check_twin(name, make_policy, min(episodes, 1000), max(1, episodes // 1000))
+    check_twin(name, make_policy, TWINS[name][2] if make_policy is random_policy else 100)
 
 
 @pytest.mark.slow

@@ -212,6 +212,7 @@ def test_rware_is_jumanjis() -> None:
     assert ended
 
 
+@pytest.mark.slow
 def test_a_shelf_that_is_asked_for_pays_when_it_is_brought() -> None:
     from jumanji.environments.routing.robot_warehouse import constants
 

@@ -277,6 +277,7 @@ def test_the_best_joint_action(joint_maximum: str, target_state: str) -> None:
 @pytest.mark.parametrize(
     "joint_maximum", ["enumerate", pytest.param("coordinate", marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_opponents_do_not_act_for_the_team_in_the_best_joint_action(joint_maximum: str) -> None:
     """They do what their target policy does, whatever else would be better."""
     steps, sizes = with_a_third(), SIZES._replace(num_agents=3)
@@ -322,6 +323,7 @@ def test_an_end_that_allows_nothing_makes_no_nan(joint_maximum: str) -> None:
         pytest.param("single", "current", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_the_influence_moves_the_influencer_alone(estimator: str, target_state: str) -> None:
     """Through its action only, and by as much as a finite difference says.
 
@@ -466,6 +468,7 @@ def test_tasks_that_it_does_not_fit_are_refused() -> None:
         make(SIZES._replace(continuous=True), influence_gradient="score")
 
 
+@pytest.mark.slow
 def test_a_step_moves_every_part() -> None:
     method, state = make(target_update_rate=0.25), initial()
     replay = stored()

@@ -129,6 +129,7 @@ def test_the_critic_learns_first_and_the_target_is_copied_by_iterations() -> Non
 @pytest.mark.parametrize(
     "env", [Roles, *(pytest.param(e, marks=pytest.mark.slow) for e in (Context, Delayed, Masked))]
 )
+@pytest.mark.slow
 def test_it_solves(env: type[Probe]) -> None:
     """Roles: agents that differ. Context: sight. Delayed: credit over time. Masked: actions that are no choice."""
     method, world = make("lica", **{**PROBE, "mask_before_softmax": True}), env()

@@ -231,6 +231,7 @@ def test_romas_losses_reach_roles_and_no_critic() -> None:
 
 
 @pytest.mark.parametrize("backbone", ["qmix", "mappo"])
+@pytest.mark.slow
 def test_hypermarls_matrices_start_orthogonal(backbone: str) -> None:
     """On average over its columns a generated matrix keeps lengths as an orthogonal one does; biases start at 0."""
     recipe: Any = methods.recipe(f"hypermarl@{backbone}")
@@ -290,6 +291,7 @@ def test_hypermarl_does_not_see_who_it_is() -> None:
         methods.recipe("hypermarl@happo")
 
 
+@pytest.mark.slow
 def test_eiti_on_a_replay_pays_by_what_was_counted() -> None:
     """With one sight for all, by hand: 9 valid steps of each agent's one state, and no action that explains another."""
     recipe: Any = methods.recipe("eiti@qmix")

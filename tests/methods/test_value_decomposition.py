@@ -247,6 +247,7 @@ def test_gradient_steps_are_as_many_as_the_interval_says() -> None:
     assert [int(state.episodes[0]) for state in states] == [0, 4, 8, 12, 16]
 
 
+@pytest.mark.slow
 def test_targets_are_copied_every_so_many_episodes() -> None:
     options = {"num_envs": 4, "update_interval": 4 * LIMIT, "batch_size": 4}
     states = Frozen({**options, "target_update_interval": 8}).run(4)
