@@ -137,6 +137,7 @@ def side_by_side(
     make_twin: Callable[[Any], Twin],
     policy: Policy,
     num_episodes: int,
+    seed: int = 0,
 ) -> np.ndarray:
     """Steps a world and its twin beside each other, and compares everything up to each episode's end.
 
@@ -147,13 +148,14 @@ def side_by_side(
         make_twin: makes the twin from the batch of states after the reset.
         policy: chooses the actions.
         num_episodes: B, all at once; nothing is kept from one step to the next.
+        seed: of the episodes.
 
     Returns:
         [B] the returns of the first agent.
     """
 
     split, reset, advance = _programs(env, policy)
-    keys, reset_keys = split(jax.random.split(jax.random.key(0), num_episodes))
+    keys, reset_keys = split(jax.random.split(jax.random.key(seed), num_episodes))
     state, timestep = reset(reset_keys)
     ours, numbers = _fetch(timestep, state)
     twin = make_twin(numbers)
