@@ -144,17 +144,29 @@ def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings,
             Any, tyro.conf.arg(name="env", constructor=type(base.env_options))
         ] = base.env_options
 
-    args = command.parse(Run, DESCRIPTION, _by_part(arguments, config))
-    values = vars(args.method_options)
-    for name, own in vars(args.part).items():
-        values |= {config.parts[name].fields[option]: x for option, x in vars(own).items()}
-    args.method_options = type(config)(**values)
+    return _as_settings(command.parse(Run, DESCRIPTION, _by_part(arguments, config)), config)
+
+
+def _as_settings(args: Any, config: Any) -> tuple[RunSettings, str | None]:
+    """What the command line says as settings, and the folder for the run if one is given.
+
+    Args:
+        args: its values.
+        config: the method's options before, which know whose option stands in which field.
+
+    Raises:
+        ConfigurationError: if a run that goes on is given another folder or a preset.
+    """
     if args.resume is not None and args.out is not None:
         raise ConfigurationError("--out is given with --resume; a resumed run stays in its folder.")
     if args.resume is not None and args.preset is not None:
         raise ConfigurationError(
             "--preset is given with --resume; a resumed run keeps its options."
         )
+    values = vars(args.method_options)
+    for name, own in vars(args.part).items():
+        values |= {config.parts[name].fields[option]: x for option, x in vars(own).items()}
+    args.method_options = type(config)(**values)
     args.method = _underscores(args.method)
     if args.backbone is not None:
         args.method = _on(args.method, _underscores(args.backbone))

@@ -69,8 +69,7 @@ def train(
     if total_steps is not None:
         training["total_steps"] = total_steps
     options = {"training": training, "method": _given("method", method_options), "env": of_task}
-    for part, own in _given("part", part_options).items():
-        options[f"{PART}{part}"] = own
+    options |= {f"{PART}{part}": own for part, own in _given("part", part_options).items()}
     start = None if init_from is None else str(init_from)
     settings = make_settings(name, task, seeds, seed, options, preset=preset, init_from=start)
     check_settings(settings)

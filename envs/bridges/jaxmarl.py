@@ -88,9 +88,15 @@ class Bridge(MultiAgentEnv[StateT]):
         del name
         return action
 
+    def _everybody(self, inner: Any, action: jax.Array) -> dict[str, jax.Array]:
+        """What each of JaxMARL's agents does, whether it is ours or not."""
+        del inner
+        return dict(zip(self._names, action, strict=True))
+
     def _play(self, key: jax.Array, inner: Any, action: jax.Array) -> tuple[Any, Any, jax.Array]:
         """JaxMARL's step: its views, its next state, the reward [N]."""
-        actions = {name: self._source_action(name, action[i]) for i, name in enumerate(self._names)}
+        everybody = self._everybody(inner, action).items()
+        actions = {name: self._source_action(name, one) for name, one in everybody}
         views, inner, rewards, _, _ = self.source.step_env(key, inner, actions)
         return views, inner, jnp.stack([rewards[name] for name in self._names])
 

@@ -618,13 +618,11 @@ class SimpleTag(MPE):
             return super()._players()
         return tuple(self.source.adversaries)
 
-    def _play(self, key: jax.Array, inner: Any, action: jax.Array) -> tuple[Any, Any, jax.Array]:
-        everybody = dict(zip(self._names, action, strict=True))
-        if self.config.prey == "scripted":
-            everybody |= dict(zip(self.source.good_agents, self._flee(inner), strict=True))
-        actions = {name: self._source_action(name, one) for name, one in everybody.items()}
-        views, inner, rewards, _, _ = self.source.step_env(key, inner, actions)
-        return views, inner, jnp.stack([rewards[name] for name in self._names])
+    def _everybody(self, inner: Any, action: jax.Array) -> dict[str, jax.Array]:
+        ours = super()._everybody(inner, action)
+        if self.config.prey == "learns":
+            return ours
+        return ours | dict(zip(self.source.good_agents, self._flee(inner), strict=True))
 
     def scripted_action(self, state: MPEState) -> jax.Array:
         """Hunters run at the nearest prey, prey runs away.
