@@ -2,9 +2,11 @@
 
 from envs.cpu import prepare_cpu_backend
 from envs.imports import import_jumanji
+from envs.threefry import write_out_on_cpu
 
 # In this order: importing jumanji starts JAX's backend.
 prepare_cpu_backend()
+write_out_on_cpu()
 import_jumanji()
 
 from envs.base import MultiAgentEnv, Observation, check_environment, random_action
