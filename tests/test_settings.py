@@ -129,6 +129,20 @@ def test_parts_have_options_from_python_and_in_sweeps(monkeypatch: pytest.Monkey
         api.train("liir", "turn", part_options=3)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("preset", ["jaxmarl", "yu"])
+def test_others_numbers_are_theirs_in_a_scenario_with_a_file_of_its_own(preset: str) -> None:
+    """smax/3m's file has agents without a memory, which neither has."""
+
+    def options(scenario: str) -> dict[str, Any]:
+        found = make_settings("mappo", f"smax/{scenario}", 1, 0, preset=preset).method_options
+        options = dataclasses.asdict(found)
+        if options["lr_final"] == options["lr"]:  # then it does not matter when it falls
+            options["lr_anneal_start"] = options["lr_anneal_end"] = None
+        return options
+
+    assert options("3m") == options("2s3z")
+
+
 def test_presets_are_for_methods_that_have_their_options() -> None:
     fitting = (
         "cds",
