@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from envs.base import MultiAgentEnv
 from marl_jax.methods.base import Method
-from marl_jax.rollout import rollout
+from marl_jax.rollout import rollouts
 from marl_jax.types import Metrics
 
 GREEDY, SAMPLED = "eval_return", "eval_sampled_return"
@@ -36,8 +36,9 @@ def evaluate(
         `eval_return` and `eval_length` of each greedy episode, the environment's extras at its end as `eval_NAME`, and
         `eval_sampled_return` of each sampled one: [num_episodes] each.
     """
-    batch, extras = rollout(env, method, method_state, key, num_episodes, explore=False)
-    sampled, _ = rollout(env, method, method_state, key, num_episodes, explore=True)
+    (batch, extras), (sampled, _) = rollouts(
+        env, method, method_state, key, num_episodes, (False, True)
+    )
     return {
         GREEDY: batch.team_return,
         SAMPLED: sampled.team_return,

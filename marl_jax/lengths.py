@@ -1,12 +1,10 @@
-"""No work for what is over, where time has its order: what follows the end of all episodes of a batch is left out.
+"""No work for what is over, where time has its order: loops that end with the last step that anybody plays.
 
 An episode's record has room for `time_limit` steps; a battle may take a fifth of them. Whoever learns alike at every
-step lays several episodes into a row (`marl_jax.rows`). For those that go through a batch step by step it is cut to
-the shortest of a few lengths that hold all of its episodes: shapes are static, so that each length has a branch of its
-own in the program. What is cut off is padding, and learners learn the same as from the whole.
+step lays several episodes into a row (`marl_jax.rows`). Those that go step by step go no further than the longest
+episode of a batch. How far that is, is known only when a program runs: such a loop has no gradient backwards.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,25 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-EIGHTHS = (2, 3, 4, 8)
-"""Lengths, in eighths of the time limit. Each more takes seconds to compile."""
 LEAST = 16
-"""With a time limit below this there is one length: there is too little to save."""
+"""With a time limit below this there is too little to save."""
 
 TreeT = TypeVar("TreeT")
 ResultT = TypeVar("ResultT")
-
-
-def lengths_of(time_limit: int, ends_early: bool) -> tuple[int, ...]:
-    """The lengths that batches are cut to, rising; the last is the time limit.
-
-    Args:
-        time_limit: T, the task's.
-        ends_early: whether episodes may end before it.
-    """
-    if not ends_early or time_limit < LEAST:
-        return (time_limit,)
-    return tuple(dict.fromkeys(math.ceil(n * time_limit / 8) for n in EIGHTHS))
 
 
 @jax.custom_batching.custom_vmap
@@ -72,50 +56,53 @@ def scan_while(
         The last carry, the results, and the steps taken.
     """
     num = len(jax.tree.leaves(xs)[0])
-    shapes = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], xs))[1]
-    empty: Any = jax.tree.map(lambda x: jnp.zeros((num, *x.shape), x.dtype), shapes)
 
     def body(now: Any) -> Any:
         time, carry, results = now
-        carry, new = step(carry, jax.tree.map(lambda x: x[time], xs))
-        put = jax.lax.dynamic_update_index_in_dim
-        results = jax.tree.map(lambda all_steps, x: put(all_steps, x, time, 0), results, new)
+        carry, results = _take(step, time, carry, xs, results)
         return time + 1, carry, results
 
     time, carry, results = jax.lax.while_loop(
         lambda now: (now[0] < num) & goes_on(now[0], now[1]),
         body,
-        (jnp.zeros((), jnp.int32), carry, empty),
+        (jnp.zeros((), jnp.int32), carry, _nothing(step, carry, xs)),
     )
     return carry, results, time
 
 
-def by_length(
-    lengths: tuple[int, ...],
-    played: Bool[Array, "T ..."],
-    batch: TreeT,
-    function: Callable[[TreeT], ResultT],
-) -> ResultT:
-    """A function of a batch of episodes, cut to the shortest length that holds them.
-
-    Under `vmap` the longest episode of all decides.
+def scan_back(
+    step: Callable[[TreeT, Any], tuple[TreeT, ResultT]],
+    carry: TreeT,
+    xs: Any,
+    num: Int[Array, ""],
+) -> tuple[TreeT, ResultT]:
+    """A `jax.lax.scan` backwards that begins with the last of the first `num` entries; results after it are zeros.
 
     Args:
-        lengths: rising, the last is T.
-        played: at which steps anything is played.
-        batch: a tree of arrays [T, ...] or [T+1, ...], such as `EpisodeBatch`.
-        function: what to do; its result's shapes must not depend on the length.
+        step: as for `scan`.
+        carry: as for `scan`.
+        xs: as for `scan`.
+        num: the same for all axes that are mapped, see `longest_of`.
     """
-    limit = lengths[-1]
-    if len(lengths) == 1:
-        return function(batch)
-    branch = jnp.searchsorted(jnp.asarray(lengths), longest_of(played))
+    return jax.lax.fori_loop(
+        0,
+        num,
+        lambda i, now: _take(step, num - 1 - i, now[0], xs, now[1]),
+        (carry, _nothing(step, carry, xs)),
+    )
 
-    def cut_to(length: int) -> Callable[[TreeT], ResultT]:
-        def cut(x: jax.Array) -> jax.Array:
-            return x[: len(x) - limit + length]
 
-        return lambda batch: function(jax.tree.map(cut, batch))
+def _nothing(step: Callable[..., Any], carry: Any, xs: Any) -> Any:
+    """Zeros in the place of a scan's results."""
+    num = len(jax.tree.leaves(xs)[0])
+    shapes = jax.eval_shape(step, carry, jax.tree.map(lambda x: x[0], xs))[1]
+    return jax.tree.map(lambda x: jnp.zeros((num, *x.shape), x.dtype), shapes)
 
-    result: ResultT = jax.lax.switch(branch, [cut_to(length) for length in lengths], batch)
-    return result
+
+def _take(
+    step: Callable[..., Any], time: Int[Array, ""], carry: Any, xs: Any, results: Any
+) -> tuple[Any, Any]:
+    """One step of a scan: the next carry, and its results put into those of all."""
+    carry, new = step(carry, jax.tree.map(lambda x: x[time], xs))
+    put = jax.lax.dynamic_update_index_in_dim
+    return carry, jax.tree.map(lambda all_steps, x: put(all_steps, x, time, 0), results, new)

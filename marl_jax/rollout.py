@@ -41,25 +41,69 @@ def rollout(
     Returns:
         The episodes, and the environment's `extras` at each episode's last step, [B] each.
     """
+    return rollouts(env, method, method_state, key, num_envs, (explore,))[0]
+
+
+def rollouts(
+    env: MultiAgentEnv[Any],
+    method: Method,
+    method_state: Any,
+    key: jax.Array,
+    num_envs: int,
+    ways: tuple[bool, ...],
+) -> list[tuple[EpisodeBatch, Metrics]]:
+    """What `rollout` plays from the same starts in each of several ways to act, with the same random numbers.
+
+    All are played side by side: the world, often the largest part of a program, is in it once.
+
+    Args:
+        env: the world.
+        method: who acts.
+        method_state: the method's state.
+        key: random key.
+        num_envs: B, of each way.
+        ways: whether to act as in training, or greedily.
+    """
     reset_key, memory_key, act_key = jax.random.split(key, 3)
-    env_state, first = _reset(env, reset_key, num_envs)
+    start = _reset(env, reset_key, num_envs)
+    if len(ways) > 1:
+        start = jax.tree.map(lambda x: jnp.concatenate([x] * len(ways)), start)
+    env_state, first = start
     memory = method.initial_memory(method_state, num_envs, memory_key)
 
+    def of_way(tree: Any, way: int, axis: int = 0) -> Any:
+        if len(ways) == 1:
+            return tree
+        begin, end = way * num_envs, (way + 1) * num_envs
+        return jax.tree.map(lambda x: jax.lax.slice_in_dim(x, begin, end, axis=axis), tree)
+
     def step(carry: Any, key: jax.Array) -> Any:
-        env_state, observation, env_extras, memory, going = carry
-        memory, action, extras = method.act(method_state, memory, observation, key, explore)
-        env_state, timestep = jax.vmap(env.step)(env_state, action)
+        env_state, observation, env_extras, memories, going = carry
+        acted = [
+            method.act(method_state, memory, of_way(observation, way), key, explore)
+            for way, (memory, explore) in enumerate(zip(memories, ways, strict=True))
+        ]
+        memories, actions, extras = zip(*acted, strict=True)
+        env_state, timestep = jax.vmap(env.step)(env_state, jnp.concatenate(actions))
         env_extras = jax.tree.map(
             lambda new, old: jnp.where(going, new, old), timestep.extras, env_extras
         )
         view = timestep.observation
-        record = _record(view, action, timestep, going, extras)
-        return (env_state, view, env_extras, memory, going & ~timestep.last()), record
+        record = _record(view, jnp.concatenate(actions), timestep, going, extras)
+        return (env_state, view, env_extras, memories, going & ~timestep.last()), record
 
-    carry = (env_state, first.observation, first.extras, memory, jnp.ones((num_envs,), bool))
+    going = jnp.ones((len(ways) * num_envs,), bool)
+    carry = (env_state, first.observation, first.extras, (memory,) * len(ways), going)
     keys = jax.random.split(act_key, env.time_limit)
     (_, _, env_extras, _, _), batch = _until_over(step, carry, keys, env.ends_early)
-    return _begin_with(first.observation, batch), env_extras
+    batch = _begin_with(first.observation, batch)
+    return [
+        (
+            of_way(batch._replace(extras=()), way, axis=1)._replace(extras=extras),
+            of_way(env_extras, way),
+        )
+        for way, extras in enumerate(batch.extras)
+    ]
 
 
 def record_size(env: MultiAgentEnv[Any], num_episodes: int) -> int:

@@ -8,50 +8,43 @@ import numpy as np
 import pytest
 
 from marl_jax import methods
-from marl_jax.lengths import by_length, lengths_of
-from marl_jax.methods.base import Sizes
+from marl_jax.lengths import longest_of, scan_back
+from marl_jax.methods.ppo import Acted
 from marl_jax.rollout import retrace, rollout
-from tests.methods.learners import assert_same_learning, fast_jit, make_batch
+from tests.methods.learners import SIZES, assert_same_learning, fast_jit, make_batch
 from tests.methods.learners import make as actor_critic
-from tests.probes import ACTIONS, AGENTS, FEATURES, TakeOrWait
+from tests.methods.ppo_learners import make as ppo
+from tests.probes import TakeOrWait
 
 LIMIT = 16
-SIZES = Sizes(AGENTS, ACTIONS, FEATURES, AGENTS * FEATURES, LIMIT)
-EARLY = SIZES._replace(ends_early=True)
 
 
-def test_lengths_rise_to_the_time_limit() -> None:
-    assert lengths_of(100, True) == (25, 38, 50, 100)
-    assert lengths_of(16, True) == (4, 6, 8, 16)
-    assert lengths_of(100, False) == (100,)
-    assert lengths_of(15, True) == (15,)
+@pytest.mark.parametrize("num", [0, 3])
+def test_a_scan_back_is_one_of_the_first_entries(num: int) -> None:
+    """What comes after them may hold anything, and gives zeros."""
+    xs = jnp.where(jnp.arange(5) < num, jnp.arange(1.0, 6.0), jnp.nan)
+
+    def step(total: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return 2 * total + x, total
+
+    total, before = scan_back(step, jnp.zeros(()), xs, jnp.asarray(num))
+    expected, of_first = jax.lax.scan(step, jnp.zeros(()), xs[:num], reverse=True)
+    assert float(total) == float(expected)
+    np.testing.assert_array_equal(before, [*of_first.tolist(), *[0.0] * (5 - num)])
 
 
-@pytest.mark.parametrize(
-    ("longest", "length"), [(0, 4), (1, 4), (4, 4), (5, 6), (8, 8), (9, 16), (16, 16)]
-)
-def test_the_shortest_length_that_holds_all(longest: int, length: int) -> None:
-    played = jnp.arange(LIMIT)[:, None] < jnp.array([longest, longest // 2])
-    tree = {"steps": jnp.arange(LIMIT), "sights": jnp.arange(LIMIT + 1)}
-
-    def look(cut: dict[str, jax.Array]) -> tuple[Any, ...]:
-        sizes = [jnp.asarray(len(cut[name])) for name in ("steps", "sights")]
-        return *sizes, cut["steps"].sum(), cut["sights"][-1]
-
-    found = jax.jit(lambda p, t: by_length(EARLY.lengths, p, t, look))(played, tree)
-    assert [int(x) for x in found] == [length, length + 1, length * (length - 1) // 2, length]
-
-
-def test_of_many_seeds_the_longest_decides_and_there_is_still_one_branch() -> None:
-    """Under `vmap` an index for each seed would turn the branches into a choice between all their results."""
+def test_of_many_seeds_the_longest_decides_and_there_is_one_loop() -> None:
+    """Under `vmap` an end for each seed would turn every step into a choice between two carries."""
     played = jnp.arange(LIMIT)[None, :, None] < jnp.array([3, 7, 1])[:, None, None]
 
-    def look(played: jax.Array) -> jax.Array:
-        return by_length(EARLY.lengths, played, played, lambda cut: jnp.asarray(len(cut)))
+    def count(played: jax.Array) -> jax.Array:
+        counted = scan_back(
+            lambda n, x: (n + 1, x), jnp.zeros((), jnp.int32), played, longest_of(played)
+        )
+        return counted[0]
 
-    np.testing.assert_array_equal(jax.jit(jax.vmap(look))(played), [8, 8, 8])
-    program = str(jax.make_jaxpr(jax.vmap(look))(played))
-    assert program.count("cond[") == 1
+    np.testing.assert_array_equal(jax.vmap(count)(played), [7, 7, 7])
+    assert "select" not in str(jax.make_jaxpr(jax.vmap(count))(played)).split("while[")[1]
 
 
 def players(world: Any) -> tuple[Any, Any]:
@@ -109,31 +102,31 @@ def test_it_stops_when_all_are_over() -> None:
     np.testing.assert_array_equal(states.step_count[: over + 1, 0], np.arange(over + 1))
 
 
-@pytest.fixture
-def two_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
-    """4 and 16: every further one would have to be compiled."""
-    monkeypatch.setattr("marl_jax.lengths.EIGHTHS", (2, 8))
-
-
-SLOW = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        n if n == "coma" else pytest.param(n, marks=SLOW)
-        for n in ("coma", "iac", "central_v", "liir_paper")
-    ],
-)
-@pytest.mark.usefixtures("two_lengths")
 @pytest.mark.slow
-def test_on_policy_methods_learn_the_same_from_what_is_left(name: str) -> None:
-    """Those that learn step by step backwards in time, and so keep every episode's place."""
+@pytest.mark.parametrize("name", ["coma", "iac", "central_v", "liir_paper"])
+def test_what_follows_the_end_of_all_changes_nothing(name: str) -> None:
+    """The longest of three episodes has four steps: room for sixteen, or for no more than that."""
     batch = make_batch((4, 2, 3), terminated=(True, True, True), steps=LIMIT)
-    after = []
-    for sizes in (SIZES, EARLY):
-        method: Any = actor_critic(name, agent="gru")
-        method = type(method)(method.config, sizes)
-        state = fast_jit(method.init)(jax.random.key(2))
-        after.append(fast_jit(method.update)(state, batch, None, jax.random.key(5)))
+    cut = jax.tree.map(lambda x: x[: len(x) - LIMIT + 4], batch)
+    method = actor_critic(name, agent="gru")
+    state = fast_jit(method.init)(jax.random.key(2))
+    learn = fast_jit(method.update)
+    after = [learn(state, some, None, jax.random.key(5)) for some in (batch, cut)]
     assert_same_learning(*after)
+
+
+def test_a_sweep_takes_no_branch_for_each_length() -> None:
+    """What compiles long is large: COMA's update is a third of MAPPO's, which has a branch for each number of rows."""
+    batch = make_batch((4, 2, 3), terminated=(True, True, True), steps=LIMIT)
+    acted = batch._replace(extras=Acted(jnp.zeros(batch.action.shape)))
+    early = SIZES._replace(time_limit=LIMIT, ends_early=True)
+    coma: Any = actor_critic("coma", agent="gru")
+    operations = []
+    for method, played in (
+        (type(coma)(coma.config, early), batch),
+        (ppo("mappo", early, agent="gru"), acted),
+    ):
+        key = jax.random.key(0)
+        program = jax.make_jaxpr(method.update)(jax.eval_shape(method.init, key), played, None, key)
+        operations.append(str(program).count(" = "))
+    assert 2 * operations[0] < operations[1]

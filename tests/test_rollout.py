@@ -110,6 +110,24 @@ def test_evaluation_reports_each_episode() -> None:
     }
 
 
+def test_an_evaluation_holds_the_world_once() -> None:
+    """Worlds are the largest part of many programs: greedy and sampled episodes take the same steps."""
+
+    def steps_in(play: Any) -> int:
+        traced = []
+
+        class Spied(TakeOrWait):
+            def step(self, state: Any, action: jax.Array) -> Any:
+                traced.append(action)
+                return super().step(state, action)
+
+        world, method = Spied(), Script(PLAN)
+        jax.eval_shape(lambda key: play(world, method, None, key, 2), jax.random.key(0))
+        return len(traced)
+
+    assert steps_in(evaluate) == steps_in(functools.partial(rollout, explore=True))
+
+
 def test_greedy_and_sampled_episodes_have_the_same_starts() -> None:
     # `Recall` draws at the reset what must be played at the end: whoever always plays 0 is right by the draw alone.
     always = Script(np.zeros((4, 40, 2)))

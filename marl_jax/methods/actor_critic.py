@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from envs.base import Observation
 from envs.configuration import Range
 from marl_jax.distributions import floored_categorical, greedy_action, masked_categorical
-from marl_jax.lengths import by_length
+from marl_jax.lengths import longest_of, scan_back
 from marl_jax.losses import (
     lambda_returns,
     masked_mean,
@@ -169,7 +169,8 @@ def sweep_critic(
         optimizer: its optimiser.
         optimizer_state: and its state.
         steps: a tree of arrays with a leading time axis T.
-        step_mask: [T], 0 for a time step that no episode reaches; the critic takes no step there.
+        step_mask: [T], 0 for a time step that no episode reaches; the critic takes no step there. After the last that
+            one reaches there are zeros in the place of its predictions.
     """
 
     def step(carry: Any, inputs: Any) -> Any:
@@ -185,8 +186,8 @@ def sweep_critic(
         )
         return carry, (loss, optax.tree.norm(grads), values)
 
-    (params, optimizer_state), (losses, norms, values) = jax.lax.scan(
-        step, (params, optimizer_state), (steps, step_mask), reverse=True
+    (params, optimizer_state), (losses, norms, values) = scan_back(
+        step, (params, optimizer_state), (steps, step_mask), longest_of(step_mask > 0)
     )
     num_steps = jnp.sum(step_mask).astype(jnp.int32)
     loss, norm = masked_mean(losses, step_mask), masked_mean(norms, step_mask)
@@ -234,14 +235,9 @@ class ActorCritic(TeamMethod):
     def update(
         self, state: ActorCriticState, fresh: EpisodeBatch, replay: Any, key: jax.Array
     ) -> tuple[ActorCriticState, Metrics]:
-        """Learns from B fresh episodes, without what follows the end of all.
-
-        The critic learns step by step backwards in time, so that episodes keep their places.
-        """
+        """Learns from B fresh episodes."""
         del replay
-        return by_length(
-            self.sizes.lengths, fresh.valid, fresh, lambda cut: self._learn(state, cut, key)
-        )
+        return self._learn(state, fresh, key)
 
     def init(self, key: jax.Array) -> ActorCriticState:
         """Draws the parameters."""
@@ -388,12 +384,8 @@ class BaselineMethod(ActorCritic):
         alive = (fresh.valid[..., None] & fresh.alive[:-1]).astype(fresh.reward.dtype)
         experience = FreshEpisodes(fresh, alive)
         parts, paid = self.pay(state.parts, experience, state.env_steps)
-        after, metrics = by_length(
-            self.sizes.lengths,
-            fresh.valid,
-            (fresh._replace(reward=paid.reward), paid.bonus),
-            lambda cut: self._learn(state, cut[0], key, cut[1]),
-        )
+        earned = fresh._replace(reward=paid.reward)
+        after, metrics = self._learn(state, earned, key, paid.bonus)
         parts, taught = self.teach(parts, Taught(experience, jax.random.fold_in(key, OWN)))
         return after._replace(parts=parts), {**metrics, **paid.metrics, **taught}
 

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple, Protocol
 import jax
 
 from envs.base import MultiAgentEnv, Observation
-from marl_jax.lengths import lengths_of
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.rows import row_counts
 from marl_jax.types import EpisodeBatch, Metrics
@@ -39,11 +38,6 @@ class Sizes(NamedTuple):
     time_limit_is_termination: bool = True
     ends_early: bool = False
     binary: tuple[str, ...] = ()
-
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """What batches of episodes are cut to, see `marl_jax.lengths`."""
-        return lengths_of(self.time_limit, self.ends_early)
 
     def row_counts(self, num_episodes: int) -> tuple[int, ...]:
         """How many rows so many episodes are laid into, see `marl_jax.rows`."""

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from envs.base import Observation
 from envs.configuration import Config, ConfigurationError, Range
+from marl_jax.lengths import LEAST
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.part import OWN, Agents, Episodes, Paid, Part, PlainAgents
 from marl_jax.networks import (
@@ -146,7 +147,7 @@ def replay_rates(
 def make_replay(rates: ReplayRates, sizes: Sizes) -> EpisodeReplay:
     """The replay of such a learner; where episodes may end early, it has an index for eight times as many."""
     limit = sizes.time_limit
-    shortest = -(-limit // 8) if len(sizes.lengths) > 1 else None
+    shortest = -(-limit // 8) if sizes.ends_early and limit >= LEAST else None
     bits: list[tuple[str, tuple[int, ...]]] = []
     if "agents_view" in sizes.binary:
         bits.append(("observation", (sizes.num_agents, sizes.observation)))
