@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.losses import masked_mean
-from marl_jax.methods.part import HeadedAgents, Part
+from marl_jax.methods.part import Given, HeadedAgents, Part
 from marl_jax.methods.q_learner import (
     Learning,
     only_q_learner,
@@ -253,17 +253,10 @@ class AgentsWithHeads(HeadedAgents):
         )
         return values
 
-    def outputs(
-        self,
-        params: Params,
-        hidden: Float[Array, "*shape N H"],
-        inputs: Float[Array, "*shape N I"],
-        drawn: Any,
-    ) -> Float[Array, "*shape N A"]:
+    def outputs(self, params: Params, given: Given) -> Float[Array, "*shape N A"]:
         """Both together."""
-        del inputs, drawn
-        shared: Any = self.head.apply(params["shared"], hidden)
-        return shared + self.individual_values(params, hidden)
+        shared: Any = self.head.apply(params["shared"], given.out)
+        return shared + self.individual_values(params, given.out)
 
 
 @dataclasses.dataclass(frozen=True)
