@@ -17,13 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, masked_categorical
 from marl_jax.hashing import row_hash
-from marl_jax.losses import (
-    influence,
-    influence_surrogate,
-    masked_mean,
-    novelty,
-    synchrony_penalty,
-)
+from marl_jax.losses import influence, influence_surrogate, masked_mean, novelty, synchrony_penalty
 from marl_jax.methods.maddpg import DDPG, DDPGConfig, Transitions
 from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.methods.team import NotNegative, Positive

@@ -164,11 +164,7 @@ class Predictors(Part):
     ) -> tuple[Float[Array, "T B N"], Float[Array, "T B N"]]:
         """By the predictors in `params`: log p(o' | tau, a) and log q(o' | tau, a, i), up to the same constant."""
         batch = learning.batch
-        parts = [
-            learning.steps.before,
-            batch.observation[:-1],
-            self.core.one_hot(batch.action),
-        ]
+        parts = [learning.steps.before, batch.observation[:-1], self.core.one_hot(batch.action)]
         seen = jnp.concatenate(parts, axis=-1)
         identity = self.core.identities(seen.shape[:-2])
 

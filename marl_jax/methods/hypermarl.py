@@ -16,10 +16,7 @@ from jaxtyping import Array, Float
 
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.methods.part import Given, HeadedAgents, Part
-from marl_jax.methods.q_learner import (
-    refuse_further_layers,
-    refuse_separate_agents,
-)
+from marl_jax.methods.q_learner import refuse_further_layers, refuse_separate_agents
 from marl_jax.networks import MLP, Params
 
 

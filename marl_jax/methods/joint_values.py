@@ -21,13 +21,7 @@ from marl_jax.losses import (
     qtran_opt_loss,
     td_loss,
 )
-from marl_jax.methods.q_learner import (
-    QLearner,
-    QMIXConfig,
-    QMIXMethod,
-    ValueConfig,
-    ValueState,
-)
+from marl_jax.methods.q_learner import QLearner, QMIXConfig, QMIXMethod, ValueConfig, ValueState
 from marl_jax.methods.team import NotNegative, Unit
 from marl_jax.networks import CentralMixer, JointValues, Mixed, Params, QTRANJoint
 from marl_jax.types import EpisodeBatch, Metrics

@@ -297,10 +297,7 @@ class DDPG(OffPolicyMethod):
         return self.apply_network(self._policy_network, params, inputs)
 
     def _decide(
-        self,
-        outputs: Float[Array, "B N A"],
-        action_mask: Bool[Array, "B N A"],
-        key: jax.Array,
+        self, outputs: Float[Array, "B N A"], action_mask: Bool[Array, "B N A"], key: jax.Array
     ) -> Float[Array, "B N A"]:
         """The policies' actions as critics see them: differentiable, and drawn if they are discrete."""
         c = self.config

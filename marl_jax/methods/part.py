@@ -354,11 +354,7 @@ class Part:
         return ()
 
     def rewards(
-        self,
-        state: Any,
-        experience: Any,
-        paid: Float[Array, "T B N"],
-        env_steps: Int[Array, ""],
+        self, state: Any, experience: Any, paid: Float[Array, "T B N"], env_steps: Int[Array, ""]
     ) -> tuple[Any, Paid]:
         """What agents are paid for an iteration's episodes.
 

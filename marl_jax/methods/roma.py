@@ -26,11 +26,7 @@ from marl_jax.losses import (
     specialisation_loss,
 )
 from marl_jax.methods.part import Given, HeadedAgents, Part, history
-from marl_jax.methods.q_learner import (
-    QLearner,
-    refuse_further_layers,
-    refuse_separate_agents,
-)
+from marl_jax.methods.q_learner import QLearner, refuse_further_layers, refuse_separate_agents
 from marl_jax.methods.team import NotNegative
 from marl_jax.networks import Params
 from marl_jax.networks.roles import (

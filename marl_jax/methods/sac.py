@@ -158,10 +158,7 @@ class SAC(OffPolicyMethod):
         return self._follow(state), {**of_critic, **of_actor, **told, **taught}
 
     def _policy(
-        self,
-        params: Params,
-        inputs: Float[Array, "*shape N I"],
-        used: Bool[Array, "*shape N A"],
+        self, params: Params, inputs: Float[Array, "*shape N I"], used: Bool[Array, "*shape N A"]
     ) -> ContinuousPolicy:
         """The policies: squashed normal laws, whose deviations depend on what is seen, too."""
         outputs = self.apply_network(self._policy_network, params, inputs)
