@@ -76,9 +76,7 @@ class Live:
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._progress = Progress(
-            TextColumn("{task.percentage:3.0f}%"),
-            BarColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.percentage:3.0f}%"), BarColumn(), TextColumn("{task.description}")
         )
         self._task = self._progress.add_task("", total=1.0)
         self._progress.start()

@@ -33,6 +33,11 @@ PAIRS = [
     if methods.recipe(method).plays(continuous=False)
 ]
 CONTINUOUS = ["sac", pytest.param("td3", marks=pytest.mark.slow)]
+# Ideas on backbones that no paper has them on.
+NEW_PAIRS = (
+    *("eoi@mappo", "eoi@ippo", "roma@mappo", "maven@qplex", "liir+roma@mappo", "eiti@qmix"),
+    *("gre@qplex", "hypermarl@mappo", "kaleidoscope@mappo"),
+)
 
 
 @pytest.mark.parametrize(("method", "env"), PAIRS)
@@ -47,10 +52,12 @@ def test_pair_with_continuous_actions_fits(method: str) -> None:
     assert_fits(method, world)
 
 
-def assert_fits(method: str, world: Any) -> None:
+def assert_fits(method: str, world: Any, **options: Any) -> None:
+    given = tiny.method_options(method)
+    given |= {name: value for name, value in options.items() if name in given}
     trainer = Trainer(
         world,
-        methods.make(method, world, **tiny.method_options(method)),
+        methods.make(method, world, **given),
         TrainingConfig(**tiny.TRAINING),
         2,
     )
@@ -106,3 +113,11 @@ def test_variants_of_liir_paper(variant: dict[str, object]) -> None:
     options["method_options"] |= variant
     result = marl_jax.train("liir_paper", "pursuit_1d", seeds=1, **options)
     assert not result.failures
+
+
+@pytest.mark.slow
+# Where episodes end early, and where little is paid.
+@pytest.mark.parametrize("env", ["turn", "windy_maze", "sparse_pac_men", "smax/2s3z"])
+@pytest.mark.parametrize("pair", NEW_PAIRS)
+def test_new_pair_fits(pair: str, env: str) -> None:
+    assert_fits(pair, envs.make(env, time_limit=16), replay_capacity=64)

@@ -4,13 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from envs.bridges.states import BraxState
 from envs.bridges.viewer import Look, PlaneViewer, Scene, Thing
 from envs.viewer import AGENT_NAMES, BLACK, BLUE, GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-    from envs.bridges.brax_worlds import BraxState
 
 STANDING = Look("on its feet", "o", "disc", BLUE)
 FALLEN = Look("fallen", "x", "disc", GREY)
@@ -20,7 +19,7 @@ SEGMENT = Look("segment", "", "line", BLACK)
 _ROOM = 2.5
 
 
-class BraxViewer(PlaneViewer["BraxState"]):
+class BraxViewer(PlaneViewer[BraxState]):
     """Draws the joints of all bodies, and a line from each to the one that it hangs on."""
 
     legend = (STANDING, FALLEN, SEGMENT)
@@ -37,7 +36,7 @@ class BraxViewer(PlaneViewer["BraxState"]):
         self._parents = tuple(source.sys.link_parents)
         self._time_limit = time_limit
 
-    def scene(self, state: "BraxState") -> Scene:
+    def scene(self, state: BraxState) -> Scene:
         """What lies where; see the base class."""
         joints = np.asarray(state.bodies.pipeline_state.x.pos)[..., [0, 2]]
         side = _ROOM * len(joints)

@@ -20,6 +20,7 @@ from jumanji.types import TimeStep
 
 from envs.base import MultiAgentEnv, Observation
 from envs.bridges.brax_viewer import BraxViewer
+from envs.bridges.states import BraxState
 from envs.configuration import Config, ConfigurationError, Range
 
 LARGEST = 5.0
@@ -43,26 +44,6 @@ class BraxConfig(Config):
     backend: Literal["spring", "generalized", "positional", "mjx"] = "spring"
     time_limit: Annotated[int, Range(minimum=1)] = 1000
     raw_view: bool = False
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class BraxState:
-    """State.
-
-    Attributes:
-        key: random key.
-        step_count: [] int32.
-        bodies: brax's states, each leaf with a leading axis N; a body that has fallen stays as it was then.
-        fallen: [N] bool, whose body has fallen.
-        earned: [N] float32, each agent's return so far.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    bodies: Any
-    fallen: jax.Array
-    earned: jax.Array
 
 
 class Brax(MultiAgentEnv[BraxState]):

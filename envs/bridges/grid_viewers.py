@@ -1,22 +1,19 @@
 """Pictures of Overcooked and the robot warehouse."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
+from envs.bridges.states import FULL, READY, OvercookedState, RobotWarehouseState
 from envs.grid_viewer import GridViewer, Kind, Scene
 from envs.viewer import AGENT_NAMES, GREEN, ORANGE, SKY_BLUE, VERMILLION, YELLOW
-
-if TYPE_CHECKING:
-    from envs.bridges.jumanji_rware import RobotWarehouse, RobotWarehouseState
-    from envs.bridges.overcooked import Overcooked, OvercookedState
 
 # JaxMARL's numbers of what may lie somewhere or be held.
 _ONION, _PLATE, _DISH = 3, 5, 9
 _HELD = {_ONION: "an onion", _PLATE: "a plate", _DISH: "a soup"}
 
 
-class OvercookedViewer(GridViewer["OvercookedState"]):
+class OvercookedViewer(GridViewer[OvercookedState]):
     """Draws the kitchen, what lies in it, and says what the cooks hold and how the pots are."""
 
     _COUNTER = Kind("counter", "#", "#B8A58A")
@@ -32,7 +29,7 @@ class OvercookedViewer(GridViewer["OvercookedState"]):
         (_DISH, Kind("soup", "*", ORANGE, "disc")),
     )
 
-    def __init__(self, env: "Overcooked") -> None:
+    def __init__(self, env: Any) -> None:
         """Makes the viewer of a kitchen."""
         source = env.source
         fixed = [kind for _, kind in self._FIXED]
@@ -42,7 +39,7 @@ class OvercookedViewer(GridViewer["OvercookedState"]):
         self._counters = np.argwhere(~env.floor)
         self._places = [(kind, env.places[name][:, ::-1]) for name, kind in self._FIXED]
 
-    def scene(self, state: "OvercookedState") -> Scene:
+    def scene(self, state: OvercookedState) -> Scene:
         """What lies where; see the base class."""
         env, inner = self._env, state.inner
         padding = (inner.maze_map.shape[0] - env.source.height) // 2
@@ -65,14 +62,12 @@ class OvercookedViewer(GridViewer["OvercookedState"]):
 
 
 def _pot(number: int) -> str:
-    from envs.bridges.overcooked import FULL, READY
-
     if number > FULL:
         return f"{FULL + 3 - number} of 3"
     return "ready" if number == READY else f"{number} steps"
 
 
-class RobotWarehouseViewer(GridViewer["RobotWarehouseState"]):
+class RobotWarehouseViewer(GridViewer[RobotWarehouseState]):
     """Draws shelves, those that are asked for, the goals and the robots, with a ring around those that carry."""
 
     _SHELF = Kind("shelf", "+", SKY_BLUE)
@@ -80,7 +75,7 @@ class RobotWarehouseViewer(GridViewer["RobotWarehouseState"]):
     _GOAL = Kind("goal", "=", GREEN)
     _CARRIES = Kind("carries a shelf", "", VERMILLION, "ring")
 
-    def __init__(self, env: "RobotWarehouse") -> None:
+    def __init__(self, env: Any) -> None:
         """Makes the viewer of a warehouse."""
         height, width = env.source.grid_size
         legend = (self._SHELF, self._WANTED, self._GOAL, self._CARRIES)
@@ -88,7 +83,7 @@ class RobotWarehouseViewer(GridViewer["RobotWarehouseState"]):
         self._time_limit = env.time_limit
         self._goals = np.asarray(env.source.goals)[:, ::-1]
 
-    def scene(self, state: "RobotWarehouseState") -> Scene:
+    def scene(self, state: RobotWarehouseState) -> Scene:
         """What lies where; see the base class."""
         agents, shelves = state.inner.agents, state.inner.shelves
         stock = np.column_stack([shelves.position.x, shelves.position.y])

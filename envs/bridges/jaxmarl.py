@@ -23,6 +23,7 @@ from jumanji.types import TimeStep
 
 from envs.base import MultiAgentEnv, Observation, StateT
 from envs.bridges import require_jaxmarl
+from envs.bridges.states import SMAXState
 from envs.configuration import Config, Range
 from envs.viewer import Viewer
 
@@ -128,26 +129,6 @@ class SMAXConfig(Config):
     walls_cause_death: bool = True
     won_battle_bonus: Annotated[float, Range(minimum=0.0)] = 1.0
     raw_state: bool = False
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class SMAXState:
-    """Everything that `SMAX` needs to go on.
-
-    Attributes:
-        key: random key of the episode; it stays the same, each step folds its own number into it.
-        step_count: [] int32, steps since the reset.
-        inner: JaxMARL's state: `inner.state` has the units, allies first,
-            `inner.enemy_policy_state` what the enemies remember.
-        ally_targets: [N, 2] float32, (x, y) where the scripted policy sends each ally while it sees
-            no enemy: its start, mirrored at the centre of the map.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    inner: Any
-    ally_targets: jax.Array
 
 
 class SMAX(Bridge[SMAXState]):

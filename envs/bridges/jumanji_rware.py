@@ -17,6 +17,7 @@ from jumanji.environments.routing.robot_warehouse.generator import RandomGenerat
 from jumanji.types import TimeStep
 
 from envs.base import MultiAgentEnv, Observation
+from envs.bridges.states import RobotWarehouseState
 from envs.configuration import Config, ConfigurationError, Range
 
 if TYPE_CHECKING:
@@ -48,24 +49,6 @@ class RobotWarehouseConfig(Config):
     sensor_range: Annotated[int, Range(minimum=1)] = 1
     request_queue_size: Annotated[int, Range(minimum=1)] = 8
     time_limit: Annotated[int, Range(minimum=1)] = 500
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class RobotWarehouseState:
-    """State.
-
-    Attributes:
-        key: random key; jumanji's state has another, which its own steps draw from.
-        step_count: [] int32.
-        delivered: [] int32, shelves delivered so far.
-        inner: jumanji's state.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    delivered: jax.Array
-    inner: Any
 
 
 class RobotWarehouse(MultiAgentEnv[RobotWarehouseState]):

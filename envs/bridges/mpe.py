@@ -16,6 +16,7 @@ from jumanji.types import TimeStep
 from envs.base import Observation
 from envs.bridges import require_jaxmarl
 from envs.bridges.jaxmarl import Bridge
+from envs.bridges.states import REACHED, MPEState
 from envs.configuration import Config, Range
 from envs.viewer import Viewer
 
@@ -44,8 +45,6 @@ __all__ = [
     "SimpleTagConfig",
 ]
 
-# An agent this near to a landmark has covered or reached it; the original MPE's bound.
-REACHED = 0.1
 # [5, 2] (x, y), the directions of MPE's moving actions.
 _DIRECTIONS = np.array([[0, 0], [-1, 0], [1, 0], [0, -1], [0, 1]], np.float32)
 
@@ -63,25 +62,6 @@ class MPEConfig(Config):
 
     time_limit: Annotated[int, Range(minimum=1)] = 25
     continuous_actions: bool = False
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class MPEState:
-    """Everything that a task of `MPE` needs to go on.
-
-    Attributes:
-        key: random key of the episode; it stays the same, each step folds its own number into it.
-        step_count: [] int32, steps since the reset.
-        inner: JaxMARL's state: `p_pos` and `p_vel` [N + L, 2] float32, agents first, then L
-            landmarks; `c` [N, C] float32, what was said; `goal` [] int32, a landmark, or None.
-        totals: sums over the steps so far of what `extras` counts or averages, [] each.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    inner: Any
-    totals: dict[str, jax.Array]
 
 
 class MPE(Bridge[MPEState]):

@@ -16,6 +16,7 @@ from jumanji.types import TimeStep
 
 from envs.base import MultiAgentEnv, Observation
 from envs.bridges import require_jaxmarl
+from envs.bridges.states import FULL, READY, OvercookedState
 from envs.configuration import Config, Range
 
 require_jaxmarl()
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 # [4, 2] (x, y): up, down, right, left, which are also actions 0 to 3.
 _DIRECTIONS = np.array([[0, -1], [0, 1], [1, 0], [-1, 0]])
 _STAY, _INTERACT = 4, 5
-# A pot's number: 23 is empty, each onion takes one off; from 20, which is full, it counts down to 0, which is ready.
-FULL, READY = 20, 0
 _COOKING_TIME = 20.0
 _COOKING_LAYER = 20
 _FAR = 1_000
@@ -51,24 +50,6 @@ class OvercookedConfig(Config):
 
     time_limit: Annotated[int, Range(minimum=1)] = 400
     shaped_reward: Annotated[float, Range(minimum=0.0)] = 1.0
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class OvercookedState:
-    """State.
-
-    Attributes:
-        key: random key of the episode.
-        step_count: [] int32.
-        soups: [] int32, soups delivered so far.
-        inner: JaxMARL's state.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    soups: jax.Array
-    inner: Any
 
 
 class Overcooked(MultiAgentEnv[OvercookedState]):

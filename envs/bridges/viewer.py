@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from envs.bridges.states import REACHED, MPEState, SMAXState
 from envs.plane_viewer import Look, PlaneViewer, Scene, Thing
 from envs.viewer import (
     AGENT_NAMES,
@@ -22,9 +23,6 @@ from envs.viewer import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from envs.bridges.jaxmarl import SMAXState
-    from envs.bridges.mpe import MPEState
-
 _Place = tuple[float, float]
 
 # --- SMAX ---
@@ -37,7 +35,7 @@ SHOT = Look("shoots at", "", "line", BLACK)
 _UNIT_LETTERS = "MRSZGH"
 
 
-class SMAXViewer(PlaneViewer["SMAXState"]):
+class SMAXViewer(PlaneViewer[SMAXState]):
     """Draws the battlefield: units with letters and health, who shoots at whom, the dead."""
 
     legend = (ALLY, ENEMY, DEAD, SHOT)
@@ -60,7 +58,7 @@ class SMAXViewer(PlaneViewer["SMAXState"]):
         self._ranges = np.asarray(source.unit_type_attack_ranges)
         self._radii = np.asarray(source.unit_type_radiuses)
 
-    def scene(self, state: "SMAXState") -> Scene:
+    def scene(self, state: SMAXState) -> Scene:
         """What lies where; see the base class."""
         battle, n = state.inner.state, self._allies
         allies, enemies = int(battle.unit_alive[:n].sum()), int(battle.unit_alive[n:].sum())
@@ -145,7 +143,7 @@ COVERED = Look("covered landmark", "@", "diamond", GREEN)
 TOUCHING = Look("touching", "", "ring", VERMILLION)
 
 
-class _MPEViewer(PlaneViewer["MPEState"]):
+class _MPEViewer(PlaneViewer[MPEState]):
     """What the tasks of MPE have in common."""
 
     name: str
@@ -166,7 +164,7 @@ class _MPEViewer(PlaneViewer["MPEState"]):
     def _things(self, inner: Any) -> tuple[str, list[Thing]]:
         """Something for the status line, and the things."""
 
-    def scene(self, state: "MPEState") -> Scene:
+    def scene(self, state: MPEState) -> Scene:
         """What lies where; see the base class."""
         status, things = self._things(state.inner)
         # Steps of a half, so that the picture does not creep.
@@ -203,8 +201,6 @@ class SimpleSpreadViewer(_MPEViewer):
     legend = (AGENT, LANDMARK, COVERED, TOUCHING)
 
     def _things(self, inner: Any) -> tuple[str, list[Thing]]:
-        from envs.bridges.mpe import REACHED
-
         agents, landmarks = self._places(inner)
         near = [min(math.dist(place, agent) for agent in agents) < REACHED for place in landmarks]
         things = []

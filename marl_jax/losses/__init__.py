@@ -14,12 +14,7 @@ from marl_jax.losses.individuality import (
     identity_cross_entropy,
     positive_distance,
 )
-from marl_jax.losses.influence import (
-    influence,
-    influence_surrogate,
-    novelty,
-    synchrony_penalty,
-)
+from marl_jax.losses.influence import influence, influence_surrogate, novelty, synchrony_penalty
 from marl_jax.losses.policy_gradient import (
     approximate_kl,
     clipped_surrogate_loss,
@@ -33,12 +28,7 @@ from marl_jax.losses.policy_gradient import (
     policy_gradient_loss,
 )
 from marl_jax.losses.returns import lambda_returns
-from marl_jax.losses.roles import (
-    partners,
-    scale_to_unit,
-    softplus_of_clamped,
-    specialisation_loss,
-)
+from marl_jax.losses.roles import partners, scale_to_unit, softplus_of_clamped, specialisation_loss
 from marl_jax.losses.soft import soft_value, temperature_loss
 from marl_jax.losses.td import (
     UNAVAILABLE,

@@ -52,9 +52,7 @@ def importance_weighted_objective(
 
 
 def counterfactual_advantage(
-    q_values: Float[Array, "*shape A"],
-    probs: Float[Array, "*shape A"],
-    action: jax.Array,
+    q_values: Float[Array, "*shape A"], probs: Float[Array, "*shape A"], action: jax.Array
 ) -> Float[Array, "*shape"]:
     """A = Q(s, u) - sum_a pi(a) Q(s, (u^-i, a)); COMA (Foerster et al. 2018) Eq. 4.
 

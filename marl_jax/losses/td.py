@@ -39,9 +39,7 @@ def action_values(
 
 
 def one_step_targets(
-    reward: Float[Array, "*shape"],
-    discount: Float[Array, "*shape"],
-    next_q: Float[Array, "*shape"],
+    reward: Float[Array, "*shape"], discount: Float[Array, "*shape"], next_q: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
     """y_t = r_t + d_t Q_{t+1}.
 

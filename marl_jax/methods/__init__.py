@@ -16,7 +16,7 @@ from marl_jax.methods.hc import HC
 from marl_jax.methods.hypermarl import Hypernetworks
 from marl_jax.methods.iac import IAC
 from marl_jax.methods.influence import DecisionInfluence, InfluenceConfig, TransitionInfluence
-from marl_jax.methods.joint_values import CWQMIX, OWQMIX, QTRAN
+from marl_jax.methods.joint_values import QTRAN, WQMIX
 from marl_jax.methods.kaleidoscope import Masks
 from marl_jax.methods.lica import LICA
 from marl_jax.methods.liir import LearnedReward
@@ -56,7 +56,11 @@ _METHODS: dict[str, Recipe] = {
         summary="CIA (Liu et al. 2023) on QPLEX, whose credits are its attention weights.",
     ),
     "coma": Recipe(COMA),
-    "cw_qmix": Recipe(CWQMIX),
+    "cw_qmix": Recipe(
+        WQMIX,
+        defaults={"weighting": "central"},
+        summary="CW-QMIX (Rashid et al. 2020): errors of joint actions neither greedy nor better than it count less.",
+    ),
     "ddpg": Recipe(DDPG),
     "diayn": Recipe(
         MAAC,
@@ -130,7 +134,10 @@ _METHODS: dict[str, Recipe] = {
         defaults={"hypernet_layers": 1},
         summary="MAVEN (Mahajan et al. 2019): all agents follow one latent z, drawn once for an episode.",
     ),
-    "ow_qmix": Recipe(OWQMIX),
+    "ow_qmix": Recipe(
+        WQMIX,
+        summary="OW-QMIX (Rashid et al. 2020): errors of joint actions held too good count less.",
+    ),
     "qmix": Recipe(QMIXMethod),
     "qplex": Recipe(QPLEXMethod),
     "qtran": Recipe(QTRAN),

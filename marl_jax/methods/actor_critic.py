@@ -32,9 +32,9 @@ from marl_jax.methods.diagnostics import critic_fit, intrinsic_ratio
 from marl_jax.methods.part import OWN
 from marl_jax.methods.team import (
     AgentMemory,
-    EpsilonConfig,
     NotNegative,
     Positive,
+    TeamConfig,
     TeamMethod,
     Unit,
 )
@@ -45,7 +45,7 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class ActorCriticConfig(EpsilonConfig):
+class ActorCriticConfig(TeamConfig):
     """What IAC, Central-V, COMA and LIIR have in common; defaults are LIIR's own (LIIR 5.2.1, `liir_smac.yaml`).
 
     The exploration rate is the weight of the uniform law in the policy.
@@ -57,6 +57,8 @@ class ActorCriticConfig(EpsilonConfig):
     """Exploration rate at the start."""
     epsilon_finish: Annotated[float, Unit] = 0.01
     """Exploration rate in the end."""
+    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 50_000
+    """Environment steps over which it falls linearly."""
     critic_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (128, 128)
     """Units of the critic's hidden layers."""
     gamma: Annotated[float, Unit] = 0.99

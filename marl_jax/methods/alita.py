@@ -17,14 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, masked_categorical
 from marl_jax.hashing import row_hash
-from marl_jax.losses import (
-    influence,
-    influence_surrogate,
-    masked_mean,
-    novelty,
-    synchrony_penalty,
-)
-from marl_jax.methods.maddpg import MADDPG, MADDPGConfig, Transitions
+from marl_jax.losses import influence, influence_surrogate, masked_mean, novelty, synchrony_penalty
+from marl_jax.methods.maddpg import DDPG, DDPGConfig, Transitions
 from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Initialization, Params
@@ -34,7 +28,7 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class ALITAConfig(MADDPGConfig):
+class ALITAConfig(DDPGConfig):
     """Hyper-parameters of ALITA: the paper's (App. D) where it gives them, MADDPG's otherwise.
 
     Ablations of the paper's Figure 4: No F is --method.influence-weight 0, No IM is --method.no-intrinsic (in the paper
@@ -56,6 +50,8 @@ class ALITAConfig(MADDPGConfig):
     autoencoder_lr: Annotated[float, Positive] = 1e-3
     """Learning rate of the autoencoders (Adam); the paper gives none. With ten times as much the three units in their
     middle die in most draws, and the novelty no longer tells what is rare from what is common."""
+    local_critics: tuple[Annotated[int, Range(minimum=0)], ...] = ()
+    """Agents whose critics see their own observation and action only, as DDPG's do."""
     influencers: tuple[Annotated[int, Range(minimum=0)], ...] = (0,)
     """Who influences. The paper draws one agent at random before training; among agents that are alike it does not
     matter which, and where they are not it is a choice."""
@@ -117,13 +113,14 @@ class Context(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class ALITA(MADDPG):
+class ALITA(DDPG):
     """ALITA on MADDPG.
 
     Axis I: the influencers, one unless configured otherwise. Axis M: the mates of an influencer, whom it influences.
     """
 
     Config: ClassVar = ALITAConfig
+    central: ClassVar[bool] = True
     takes_no_parts: ClassVar = "it is an idea on MADDPG itself; take maddpg"
 
     def __post_init__(self) -> None:
@@ -344,12 +341,12 @@ class ALITA(MADDPG):
     ) -> tuple[OffPolicyState, Float[Array, ""]]:
         """A step of the autoencoders; the mean novelty."""
 
-        def mean_novelty(params: Params) -> jax.Array:
-            return jnp.sum(jnp.mean(self._novelty(params, data.inputs[0], data.vectors), axis=1))
+        def mean_novelty(params: Params) -> tuple[jax.Array, jax.Array]:
+            each = jnp.mean(self._novelty(params, data.inputs[0], data.vectors), axis=1)
+            total = jnp.sum(each)
+            return total, total / len(each)
 
-        loss, grads = jax.value_and_grad(mean_novelty)(state.params["autoencoder"])
-        state = self._apply(state, "autoencoder", grads)
-        return state, loss / len(self.config.influencers)
+        return self._descend(state, "autoencoder", mean_novelty)
 
     def _matching(
         self, recent: Transitions, batch: Transitions
@@ -372,10 +369,7 @@ class ALITA(MADDPG):
         """All steps of the estimators; the last one's mean loss."""
 
         def once(state: OffPolicyState, _: None) -> tuple[OffPolicyState, jax.Array]:
-            grads, loss = jax.grad(self._estimator_loss, has_aux=True)(
-                state.params["estimator"], data, weight
-            )
-            return self._apply(state, "estimator", grads), loss
+            return self._descend(state, "estimator", self._estimator_loss, data, weight)
 
         state, losses = jax.lax.scan(once, state, length=self.config.estimator_steps)
         return state, losses[-1].mean()

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.losses import masked_mean
-from marl_jax.methods.part import HeadedAgents, Part
+from marl_jax.methods.part import Given, HeadedAgents, Part
 from marl_jax.methods.q_learner import (
     Learning,
     only_q_learner,
@@ -164,11 +164,7 @@ class Predictors(Part):
     ) -> tuple[Float[Array, "T B N"], Float[Array, "T B N"]]:
         """By the predictors in `params`: log p(o' | tau, a) and log q(o' | tau, a, i), up to the same constant."""
         batch = learning.batch
-        parts = [
-            learning.steps.before,
-            batch.observation[:-1],
-            self.core.one_hot(batch.action),
-        ]
+        parts = [learning.steps.before, batch.observation[:-1], self.core.one_hot(batch.action)]
         seen = jnp.concatenate(parts, axis=-1)
         identity = self.core.identities(seen.shape[:-2])
 
@@ -253,17 +249,10 @@ class AgentsWithHeads(HeadedAgents):
         )
         return values
 
-    def outputs(
-        self,
-        params: Params,
-        hidden: Float[Array, "*shape N H"],
-        inputs: Float[Array, "*shape N I"],
-        drawn: Any,
-    ) -> Float[Array, "*shape N A"]:
+    def outputs(self, params: Params, given: Given) -> Float[Array, "*shape N A"]:
         """Both together."""
-        del inputs, drawn
-        shared: Any = self.head.apply(params["shared"], hidden)
-        return shared + self.individual_values(params, hidden)
+        shared: Any = self.head.apply(params["shared"], given.out)
+        return shared + self.individual_values(params, given.out)
 
 
 @dataclasses.dataclass(frozen=True)

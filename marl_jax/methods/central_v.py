@@ -22,16 +22,6 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class CentralVConfig(IACConfig):
-    """Hyper-parameters of Central-V: COMA's settings with LIIR's 32 environments (LIIR 5.2.1)."""
-
-    observe_last_action: bool = True
-    """Whether an agent sees its own last action; the critic sees everybody's in any case (PyMARL's code)."""
-    observe_identity: bool = True
-    """Whether an agent sees which one it is; the critic, one for the team, has no need to."""
-
-
-@dataclasses.dataclass(frozen=True)
 class CentralV(BaselineMethod):
     """Central-V (Foerster et al. 2018): one critic V(s) of the team for decentralised actors.
 
@@ -40,7 +30,7 @@ class CentralV(BaselineMethod):
     the place of r at the last column of a batch; here the last step is treated like any other.
     """
 
-    Config: ClassVar = CentralVConfig
+    Config: ClassVar = IACConfig
 
     @property
     def _critic(self) -> MLP:

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from marl_jax.methods.part import Agents
-from marl_jax.networks import Params
-from marl_jax.rows import Rows
+from marl_jax.methods.part import Agents, Given
+from marl_jax.networks import Params, TeamAgent
 
 DEVIATION = "log_deviation"
 """Its name among the agents' parameters."""
@@ -43,37 +42,15 @@ class DeviatingAgents(Agents):
         """What the means are made with."""
         return self.means.noise(num_envs, key)
 
-    def step(
-        self,
-        params: Params,
-        hidden: Float[Array, "B N H"],
-        inputs: Float[Array, "B N I"],
-        latent: Any,
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N 2A"]]:
-        """One step."""
-        given = (hidden, inputs, latent, key, explore)
-        hidden, mean = self.means.step(_without_deviation(params), *given)
-        return hidden, _beside(mean, params)
+    def networks(self, params: Params) -> tuple[TeamAgent, Params]:
+        """Those of the means."""
+        return self.means.networks(_without_deviation(params))
 
-    def unroll(
-        self,
-        params: Params,
-        inputs: Float[Array, "T B N I"],
-        latent: Any,
-        key: jax.Array,
-        rows: Rows | None = None,
-    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N 2A"]]:
-        """All steps."""
-        hidden, mean = self.means.unroll(_without_deviation(params), inputs, latent, key, rows)
-        return hidden, _beside(mean, params)
+    def outputs(self, params: Params, given: Given) -> Float[Array, "*shape N 2A"]:
+        """Means and logarithms of deviations, one after the other."""
+        mean = self.means.outputs(_without_deviation(params), given)
+        return jnp.concatenate([mean, jnp.broadcast_to(params[DEVIATION], mean.shape)], axis=-1)
 
 
 def _without_deviation(params: Params) -> Params:
     return {name: own for name, own in params.items() if name != DEVIATION}
-
-
-def _beside(mean: jax.Array, params: Params) -> jax.Array:
-    """Means and logarithms of deviations, one after the other."""
-    return jnp.concatenate([mean, jnp.broadcast_to(params[DEVIATION], mean.shape)], axis=-1)

@@ -18,17 +18,13 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action
 from marl_jax.losses import action_values, masked_mean, one_step_targets, td_loss
-from marl_jax.methods.individuality import (
-    Classifier,
-    IndividualityOptions,
-    refuse_agents_alike,
-)
-from marl_jax.methods.part import Part, PlainAgents
-from marl_jax.methods.q_learner import Learning, ValueState, only_q_learner
+from marl_jax.methods.individuality import IndividualityOptions, Recognising
+from marl_jax.methods.part import PlainAgents
+from marl_jax.methods.q_learner import Learning, only_q_learner
 from marl_jax.methods.team import NotNegative, Positive, Unit
 from marl_jax.networks import MLP, Params
 from marl_jax.optimizers import make_optimizer
-from marl_jax.types import EpisodeBatch, Metrics
+from marl_jax.types import Metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +94,7 @@ def swap_best(
 
 
 @dataclasses.dataclass(frozen=True)
-class Recognised(Part):
+class Recognised(Recognising):
     """A classifier of the agents, and each agent's values of being recognised.
 
     A member says what these values are of, and what they are for. Agents have parameters of their own, as the paper's
@@ -118,17 +114,12 @@ class Recognised(Part):
 
     def check(self) -> None:
         """Refuses agents that cannot differ."""
+        super().check()
         c = self.config
-        refuse_agents_alike(c)
         if c.identical_agents and c.sharing == "shared":
             raise ConfigurationError(
                 "identical_agents is True; it must be false where agents share parameters, which are the same anyway."
             )
-
-    @property
-    def classifier(self) -> Classifier:
-        """Which agent is it?"""
-        return Classifier(self.config, self.core.sizes)
 
     @property
     def network(self) -> MLP:
@@ -191,14 +182,6 @@ class Recognised(Part):
     ) -> tuple[Float[Array, ""], Metrics]:
         """Of the intrinsic values."""
         raise NotImplementedError
-
-    def recognition(self, state: ValueState, batch: EpisodeBatch) -> Float[Array, "T B N"]:
-        """p(i | o_i): how surely it tells each agent by what it observes along episodes."""
-        return self.classifier.recognition(state.params["classifier"], batch)
-
-    def watch(self, state: Any, own: Any, fresh: EpisodeBatch) -> tuple[Any, Metrics]:
-        """Logs what a step paid."""
-        return own, self.classifier.paid(state.params["classifier"], fresh)
 
 
 @dataclasses.dataclass(frozen=True)

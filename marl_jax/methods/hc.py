@@ -18,6 +18,7 @@ from envs.base import Observation
 from envs.configuration import Range
 from marl_jax.losses import identity_cross_entropy, masked_mean
 from marl_jax.methods.mappo import IPPO, IPPOConfig
+from marl_jax.methods.part import Learned
 from marl_jax.methods.ppo import Acted, PPOState
 from marl_jax.methods.team import AgentMemory, Positive, TeamMethod
 from marl_jax.networks import MLP, Params, Sharing
@@ -82,14 +83,12 @@ class HCState(NamedTuple):
         low: what learns skills.
         high: what chooses them.
         discriminator: what tells them apart.
-        optimizer: its optimiser's state.
         env_steps: environment steps learned from.
     """
 
     low: PPOState
     high: PPOState
-    discriminator: Params
-    optimizer: optax.OptState
+    discriminator: Learned
     env_steps: Int[Array, ""]
 
 
@@ -169,8 +168,7 @@ class HC(TeamMethod):
         return HCState(
             self.low.init(low_key),
             self.high.init(high_key),
-            discriminator,
-            self._optimizer.init(discriminator),
+            Learned(discriminator, self._optimizer.init(discriminator)),
             jnp.zeros((), jnp.int32),
         )
 
@@ -211,21 +209,18 @@ class HC(TeamMethod):
         low_key, high_key = jax.random.split(key)
         skills = self._learns_skills(state)
         steps = jnp.sum(fresh.valid, dtype=jnp.int32)
-        batch = self.skill_batch(state.discriminator, fresh)
+        batch = self.skill_batch(state.discriminator.params, fresh)
         low, of_low = self.low.update(state.low, batch, None, low_key)
         high, of_high = self.high.update(state.high, self.choice_batch(fresh), None, high_key)
         # Its schedules count environment steps, not choices.
         high = high._replace(env_steps=state.high.env_steps + steps)
-        discriminator, optimizer, loss = self._discriminate(state, fresh)
+        discriminator, loss = self._discriminate(state.discriminator, fresh)
 
         # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
         def whichever(one: Any, other: Any) -> Any:
             return jax.tree.map(lambda x, y: jnp.where(skills, x, y), one, other)
 
-        told = (low, discriminator, optimizer)
-        low, discriminator, optimizer = whichever(
-            told, (state.low, state.discriminator, state.optimizer)
-        )
+        low, discriminator = whichever((low, discriminator), (state.low, state.discriminator))
         alive = (fresh.valid[..., None] & fresh.alive[:-1]).astype(batch.reward.dtype)
         metrics = {
             **whichever(of_low, of_high),
@@ -233,7 +228,7 @@ class HC(TeamMethod):
             "skill_reward": masked_mean(batch.reward, alive),
         }
         high = whichever(state.high, high)
-        return HCState(low, high, discriminator, optimizer, state.env_steps + steps), metrics
+        return HCState(low, high, discriminator, state.env_steps + steps), metrics
 
     # What the levels learn from.
 
@@ -292,23 +287,19 @@ class HC(TeamMethod):
         return jnp.concatenate([view, jax.nn.one_hot(skill, self.config.num_skills)], axis=-1)
 
     def _discriminate(
-        self, state: HCState, batch: EpisodeBatch
-    ) -> tuple[Params, optax.OptState, Float[Array, ""]]:
-        """The discriminator and its optimiser after this iteration's steps, and their mean loss."""
+        self, discriminator: Learned, batch: EpisodeBatch
+    ) -> tuple[Learned, Float[Array, ""]]:
+        """The discriminator after this iteration's steps, and their mean loss."""
         mask = (batch.valid[..., None] & batch.alive[:-1]).astype(batch.observation.dtype)
 
         def loss_fn(params: Params) -> jax.Array:
             logits: Any = self._discriminator.apply(params, batch.observation[1:])
             return masked_mean(identity_cross_entropy(logits, batch.extras.skill), mask)
 
-        def step(carry: tuple[Params, optax.OptState], _: None) -> Any:
-            params, optimizer = carry
-            loss, grads = jax.value_and_grad(loss_fn)(params)
-            updates, optimizer = self._optimizer.update(grads, optimizer, params)
-            return (optax.apply_updates(params, updates), optimizer), loss
+        def step(learned: Learned, _: None) -> tuple[Learned, jax.Array]:
+            loss, grads = jax.value_and_grad(loss_fn)(learned.params)
+            return learned.after(self._optimizer, grads), loss
 
-        carry = (state.discriminator, state.optimizer)
-        (params, optimizer), losses = jax.lax.scan(
-            step, carry, length=self.config.discriminator_steps
-        )
-        return params, optimizer, jnp.mean(losses)
+        steps = self.config.discriminator_steps
+        discriminator, losses = jax.lax.scan(step, discriminator, length=steps)
+        return discriminator, jnp.mean(losses)

@@ -15,11 +15,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from envs.configuration import Config, ConfigurationError, Range
-from marl_jax.methods.part import HeadedAgents, Part
-from marl_jax.methods.q_learner import (
-    refuse_further_layers,
-    refuse_separate_agents,
-)
+from marl_jax.methods.part import Given, HeadedAgents, Part
+from marl_jax.methods.q_learner import refuse_further_layers, refuse_separate_agents
 from marl_jax.networks import MLP, Params
 
 
@@ -95,20 +92,13 @@ class HyperAgents(HeadedAgents):
         scale = jnp.sqrt(expected / jnp.mean(made**2))
         return _last(params, lambda kernel: scale * kernel, lambda bias: bias)
 
-    def outputs(
-        self,
-        params: Params,
-        hidden: Float[Array, "*shape N H"],
-        inputs: Float[Array, "*shape N I"],
-        drawn: Any,
-    ) -> Float[Array, "*shape N A"]:
+    def outputs(self, params: Params, given: Given) -> Float[Array, "*shape N A"]:
         """Of the generated layers."""
-        del inputs, drawn
-        x = hidden
+        x = given.out
         for (num, outputs, _), layer in zip(self.shapes, params["layers"], strict=True):
             made: Any = self.hypernetwork(num * outputs).apply(layer["weight"], params["embedding"])
             bias: Any = self.hypernetwork(outputs).apply(layer["bias"], params["embedding"])
-            if x is not hidden:
+            if x is not given.out:
                 x = jax.nn.relu(x)
             x = jnp.einsum("...ni,nio->...no", x, made.reshape(-1, num, outputs)) + bias
         return x

@@ -21,12 +21,13 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 @dataclasses.dataclass(frozen=True)
 class IACConfig(ActorCriticConfig):
-    """Hyper-parameters of IAC: Central-V's learner, COMA's schedules, LIIR's 32 environments (choices of ours)."""
+    """Hyper-parameters of IAC and Central-V: COMA's settings with LIIR's 32 environments (LIIR 5.2.1)."""
 
     observe_last_action: bool = True
-    """Whether an agent, and its critic, sees its own last action."""
+    """Whether an agent sees its own last action, and IAC's critic with it; Central-V's sees everybody's in any case
+    (PyMARL's code)."""
     observe_identity: bool = True
-    """Whether an agent, and its critic, sees which one it is."""
+    """Whether an agent sees which one it is, and IAC's critic with it; Central-V's is one for the team."""
     epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 100_000
     """Environment steps over which the exploration floor falls linearly."""
     mask_before_softmax: bool = True

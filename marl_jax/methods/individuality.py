@@ -22,6 +22,7 @@ from marl_jax.losses import (
     positive_distance,
 )
 from marl_jax.methods.base import Sizes
+from marl_jax.methods.part import Part
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import GRUAgent, MLPAgent, Params, TeamAgent
 from marl_jax.optimizers import make_optimizer
@@ -56,18 +57,6 @@ class IndividualityOptions(Config):
     """Units of the classifier's layers."""
     classifier_lr: Annotated[float, Positive] = 1e-3
     """Learning rate of the classifier (Adam)."""
-
-
-def refuse_agents_alike(config: Any) -> None:
-    """Where agents are paid for being told apart.
-
-    Raises:
-        ConfigurationError: if they cannot differ.
-    """
-    if config.sharing == "shared" and not config.observe_identity:
-        raise ConfigurationError(
-            "observe_identity is False; it must be true where agents share parameters, or they cannot differ."
-        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,3 +147,29 @@ class Classifier:
         """What a step of an iteration's episodes paid, unweighted."""
         reward = self.reward(params, fresh).mean(-1)
         return {"intrinsic_reward": masked_mean(reward, fresh.valid.astype(reward.dtype))}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recognising(Part):
+    """Base of the parts that pay agents for being told apart; the backbone learns their classifier, if they do not."""
+
+    def check(self) -> None:
+        """Refuses agents that cannot differ."""
+        c = self.config
+        if c.sharing == "shared" and not c.observe_identity:
+            raise ConfigurationError(
+                "observe_identity is False; it must be true where agents share parameters, or they cannot differ."
+            )
+
+    @property
+    def classifier(self) -> Classifier:
+        """Which agent is it?"""
+        return Classifier(self.config, self.core.sizes)
+
+    def recognition(self, state: Any, batch: EpisodeBatch) -> Float[Array, "T B N"]:
+        """p(i | o_i): how surely it tells each agent by what it observes along episodes."""
+        return self.classifier.recognition(state.params["classifier"], batch)
+
+    def watch(self, state: Any, own: Any, fresh: EpisodeBatch) -> tuple[Any, Metrics]:
+        """Logs what a step paid."""
+        return own, self.classifier.paid(state.params["classifier"], fresh)

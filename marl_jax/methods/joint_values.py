@@ -4,7 +4,7 @@ Sources: Son et al. 2019, PyMARL `qtran_learner.py`; Rashid et al. 2020, github.
 """
 
 import dataclasses
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +21,7 @@ from marl_jax.losses import (
     qtran_opt_loss,
     td_loss,
 )
-from marl_jax.methods.q_learner import (
-    QLearner,
-    QMIXConfig,
-    QMIXMethod,
-    ValueConfig,
-    ValueState,
-)
+from marl_jax.methods.q_learner import QLearner, QMIXConfig, QMIXMethod, ValueConfig, ValueState
 from marl_jax.methods.team import NotNegative, Unit
 from marl_jax.networks import CentralMixer, JointValues, Mixed, Params, QTRANJoint
 from marl_jax.types import EpisodeBatch, Metrics
@@ -106,6 +100,9 @@ class QTRAN(QLearner):
 class WQMIXConfig(QMIXConfig):
     """Hyper-parameters of weighted QMIX; the authors' `ow_qmix.yaml`, `cw_qmix.yaml`."""
 
+    weighting: Literal["optimistic", "central"] = "optimistic"
+    """Which errors count less. optimistic: those of joint actions held too good (OW-QMIX). central: those of joint
+    actions neither greedy nor better than it (CW-QMIX)."""
     alpha: Annotated[float, Unit] = 0.1
     """Weight of the errors that count less; 0.5 in the authors' example for SMAC."""
     central_hidden: Annotated[int, Range(minimum=1)] = 256
@@ -113,12 +110,11 @@ class WQMIXConfig(QMIXConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class _WeightedQMIX(QMIXMethod):
-    """QMIX with weighted errors towards the targets of an unrestricted Q* with agents of its own."""
+class WQMIX(QMIXMethod):
+    """Weighted QMIX (Rashid et al. 2020): weighted errors towards targets of an unrestricted Q* with its own agents."""
 
     Config: ClassVar[type[ValueConfig]] = WQMIXConfig
     takes_no_parts: ClassVar = "its loss is of several values at once, and parts add to that of one"
-    optimistic: ClassVar[bool]
 
     @property
     def central_mixer(self) -> CentralMixer:
@@ -164,7 +160,7 @@ class _WeightedQMIX(QMIXMethod):
         next_q = self._central(target, delayed[1:], values.chosen[1:], mask[1:], world[1:])
         y = jax.lax.stop_gradient(self.targets(batch, next_q))
         valid = batch.valid.astype(y.dtype)
-        if self.optimistic:
+        if self.config.weighting == "optimistic":
             weight = optimistic_weights(q_tot, y, self.config.alpha)
         else:
             weight = central_weights(
@@ -178,17 +174,3 @@ class _WeightedQMIX(QMIXMethod):
             "q_tot": masked_mean(q_tot, valid),
         }
         return td + central_td, metrics
-
-
-@dataclasses.dataclass(frozen=True)
-class OWQMIX(_WeightedQMIX):
-    """OW-QMIX (Rashid et al. 2020): errors of joint actions held too good count less."""
-
-    optimistic: ClassVar = True
-
-
-@dataclasses.dataclass(frozen=True)
-class CWQMIX(_WeightedQMIX):
-    """CW-QMIX (Rashid et al. 2020): errors of joint actions neither greedy nor better than it count less."""
-
-    optimistic: ClassVar = False

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int
 
 from envs.configuration import Config, ConfigurationError, Range
 from marl_jax.losses import (
+    action_values,
     importance_weighted_objective,
     masked_mean,
     normalise,
@@ -138,9 +139,7 @@ class LearnedReward(Part):
             if self.core.sizes.continuous:
                 taken = self.table(eta, jnp.concatenate([inputs, action], axis=-1))[..., 0]
             else:
-                table = self.table(eta, inputs)
-                one_hot = jax.nn.one_hot(action, table.shape[-1], dtype=table.dtype)
-                taken = jnp.sum(table * one_hot, axis=-1)
+                taken = action_values(self.table(eta, inputs), action)
             return taken if rows is None else rows.unpack(taken)
 
         seen = (experience.inputs[:-1], batch.action)

@@ -4,7 +4,6 @@ Each owns its networks, says what they see and which optimiser's group their par
 sweep trains, or "intrinsic", which the meta-gradient trains.
 """
 
-import abc
 import dataclasses
 from typing import Any
 
@@ -14,103 +13,31 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from marl_jax.losses import masked_mean
-from marl_jax.methods.critic_inputs import CriticInputs
-from marl_jax.networks import MLP, Linear, Params, Sharing, apply_per_agent, init_per_agent
+from marl_jax.networks import MLP, Linear, Params
 from marl_jax.types import EpisodeBatch
 
 
 @dataclasses.dataclass(frozen=True)
-class LIIRCritic(abc.ABC):
+class LIIRCritic:
     """The intrinsic reward r_in, the value V_i of each agent's proxy reward and the value V_ex of the team's reward.
 
     What the networks see is a tree of arrays with the leading axes of a batch ([T+1, B], or those of one time step).
 
     Attributes:
-        inputs: builds it.
-        hidden: units of the hidden layers.
-        sharing: whether the agents share V_i and r_in or have their own.
-        bound: r_in is bound * tanh(x / bound).
+        core: the method that they are of.
     """
 
-    inputs: CriticInputs
-    hidden: tuple[int, ...]
-    sharing: Sharing
-    bound: float
+    core: Any
 
-    @abc.abstractmethod
-    def init(self, key: jax.Array) -> dict[str, Params]:
-        """Draws the groups "critic" and "intrinsic"."""
-
-    @abc.abstractmethod
-    def target_source(self, params: dict[str, Params]) -> Params:
-        """What the target critic is a copy of: V_i and V_ex, whoever owns them."""
-
-    @abc.abstractmethod
-    def observe(self, batch: EpisodeBatch, joint_action: Int[Array, "T+1 B N"]) -> Any:
-        """What the networks see."""
-
-    @abc.abstractmethod
-    def proxy_value(self, critic: Params, x: Any) -> Float[Array, "*batch N"]:
-        """V_i of the proxy reward (Eq. 4)."""
-
-    @abc.abstractmethod
-    def extrinsic_value(self, critic: Params, intrinsic: Params, x: Any) -> Float[Array, "*batch"]:
-        """V_ex of the team's reward."""
-
-    @abc.abstractmethod
-    def intrinsic_rewards(
-        self, critic: Params, intrinsic: Params, x: Any
-    ) -> Float[Array, "*batch N A"]:
-        """r_in of every action (Eq. 2), differentiable in `intrinsic` alone."""
-
-    @abc.abstractmethod
-    def sweep_loss(
-        self,
-        critic: Params,
-        x: Any,
-        proxy_target: Float[Array, "B N"],
-        extrinsic_target: Float[Array, " B"],
-        valid: Float[Array, " B"],
-    ) -> tuple[Float[Array, ""], Any]:
-        """The loss of "critic" on one time step, and the values that it predicted there."""
-
-    @abc.abstractmethod
-    def swept_values(
-        self, predicted: Any, params: dict[str, Params], x: Any
-    ) -> tuple[Float[Array, "T B N"], Float[Array, "T B"]]:
-        """V_i and V_ex of a batch.
-
-        Args:
-            predicted: what `sweep_loss` predicted.
-            params: the groups before the sweep.
-            x: what the networks saw.
-        """
-
-    @abc.abstractmethod
-    def intrinsic_value_loss(
-        self,
-        critic: Params,
-        intrinsic: Params,
-        x: Any,
-        extrinsic_target: Float[Array, "T B"],
-        valid: Float[Array, "T B"],
-    ) -> Float[Array, ""]:
-        """What "intrinsic" descends beside the meta-gradient."""
-
-    # Parts.
-
-    def _init_per_agent(self, network: nn.Module, key: jax.Array, size: int) -> Params:
-        num_agents = self.inputs.sizes.num_agents
-        return init_per_agent(
-            lambda k: network.init(k, jnp.zeros((size,))), key, num_agents, self.sharing
-        )
-
-    def _apply_per_agent(self, network: nn.Module, params: Params, x: jax.Array) -> jax.Array:
-        result: jax.Array = apply_per_agent(network.apply, params, x, sharing=self.sharing)
+    def _apply(self, network: nn.Module, params: Params, x: jax.Array) -> jax.Array:
+        """What a network of each agent's makes of what it sees."""
+        result: jax.Array = self.core.apply_network(network, params, x)
         return result
 
     def _bounded(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return self.bound * jnp.tanh(x / self.bound)
+        bound = self.core.config.intrinsic_bound
+        bounded: jax.Array = bound * jnp.tanh(x / bound)
+        return bounded
 
 
 def _proxy_loss(
@@ -130,36 +57,36 @@ class SeparateNetworks(LIIRCritic):
 
     @property
     def _value_net(self) -> MLP:
-        return MLP((*self.hidden, 1))
+        return MLP((*self.core.config.critic_hidden, 1))
 
     @property
     def _reward_net(self) -> MLP:
-        return MLP((*self.hidden, self.inputs.sizes.num_actions))
+        return MLP((*self.core.config.critic_hidden, self.core.sizes.num_actions))
 
     def init(self, key: jax.Array) -> dict[str, Params]:
         """Draws the groups."""
         proxy_key, extrinsic_key, reward_key, _ = jax.random.split(key, 4)
-        state = jnp.zeros((self.inputs.sizes.global_state,))
-        local = self.inputs.local_size
+        state = jnp.zeros((self.core.sizes.global_state,))
+        local = self.core.critic_inputs.local_size
         critic = {
-            "proxy": self._init_per_agent(self._value_net, proxy_key, local),
+            "proxy": self.core.init_network(self._value_net, local, proxy_key),
             "extrinsic": self._value_net.init(extrinsic_key, state),
         }
-        reward = self._init_per_agent(self._reward_net, reward_key, local)
+        reward = self.core.init_network(self._reward_net, local, reward_key)
         return {"critic": critic, "intrinsic": {"reward": reward}}
 
     def target_source(self, params: dict[str, Params]) -> Params:
-        """The critic."""
+        """What the target critic is a copy of: the critic."""
         return params["critic"]
 
     def observe(self, batch: EpisodeBatch, joint_action: Int[Array, "T+1 B N"]) -> Any:
         """What each agent sees, and the state."""
         del joint_action
-        return self.inputs.local(batch), batch.global_state
+        return self.core.critic_inputs.local(batch), batch.global_state
 
     def proxy_value(self, critic: Params, x: Any) -> Float[Array, "*batch N"]:
         """V_i(o_i)."""
-        return self._apply_per_agent(self._value_net, critic["proxy"], x[0])[..., 0]
+        return self._apply(self._value_net, critic["proxy"], x[0])[..., 0]
 
     def extrinsic_value(self, critic: Params, intrinsic: Params, x: Any) -> Float[Array, "*batch"]:
         """V_ex(s)."""
@@ -172,7 +99,7 @@ class SeparateNetworks(LIIRCritic):
     ) -> Float[Array, "*batch N A"]:
         """r_in(o_i, .)."""
         del critic
-        return self._bounded(self._apply_per_agent(self._reward_net, intrinsic["reward"], x[0]))
+        return self._bounded(self._apply(self._reward_net, intrinsic["reward"], x[0]))
 
     def sweep_loss(
         self,
@@ -182,7 +109,7 @@ class SeparateNetworks(LIIRCritic):
         extrinsic_target: Float[Array, " B"],
         valid: Float[Array, " B"],
     ) -> tuple[Float[Array, ""], Any]:
-        """Squared errors of V_i and V_ex."""
+        """Squared errors of V_i and V_ex on one time step, which "critic" descends; and both as predicted there."""
         proxy, extrinsic = self.proxy_value(critic, x), self.extrinsic_value(critic, None, x)
         loss = _proxy_loss(proxy, proxy_target, valid)
         return loss + masked_mean((extrinsic - extrinsic_target) ** 2, valid), (proxy, extrinsic)
@@ -190,7 +117,7 @@ class SeparateNetworks(LIIRCritic):
     def swept_values(
         self, predicted: Any, params: dict[str, Params], x: Any
     ) -> tuple[Float[Array, "T B N"], Float[Array, "T B"]]:
-        """As predicted."""
+        """V_i and V_ex as `sweep_loss` predicted them."""
         del params, x
         proxy, extrinsic = predicted
         return proxy, extrinsic
@@ -203,7 +130,7 @@ class SeparateNetworks(LIIRCritic):
         extrinsic_target: Float[Array, "T B"],
         valid: Float[Array, "T B"],
     ) -> Float[Array, ""]:
-        """Nothing: both values belong to "critic"."""
+        """What "intrinsic" descends beside the meta-gradient: nothing, both values belong to "critic"."""
         del critic, intrinsic, x, valid
         return jnp.zeros((), extrinsic_target.dtype)
 
@@ -219,7 +146,7 @@ class SharedTrunk(LIIRCritic):
 
     @property
     def _trunk(self) -> MLP:
-        return MLP(self.hidden, activate_last=True)
+        return MLP(self.core.config.critic_hidden, activate_last=True)
 
     @property
     def _value_head(self) -> Linear:
@@ -227,38 +154,38 @@ class SharedTrunk(LIIRCritic):
 
     @property
     def _reward_head(self) -> Linear:
-        return Linear(self.inputs.sizes.num_actions)
+        return Linear(self.core.sizes.num_actions)
 
     def init(self, key: jax.Array) -> dict[str, Params]:
         """Draws the groups."""
         proxy_key, extrinsic_key, reward_key, trunk_key = jax.random.split(key, 4)
-        features = self.hidden[-1]
-        together = jnp.zeros((self.inputs.sizes.num_agents * features,))
+        features, inputs = self.core.config.critic_hidden[-1], self.core.critic_inputs
+        together = jnp.zeros((self.core.sizes.num_agents * features,))
         critic = {
-            "trunk": self._init_per_agent(self._trunk, trunk_key, self.inputs.joint_size),
-            "proxy": self._init_per_agent(self._value_head, proxy_key, features),
+            "trunk": self.core.init_network(self._trunk, inputs.joint_size, trunk_key),
+            "proxy": self.core.init_network(self._value_head, features, proxy_key),
         }
         intrinsic = {
-            "reward": self._init_per_agent(self._reward_head, reward_key, features),
+            "reward": self.core.init_network(self._reward_head, features, reward_key),
             "extrinsic": self._value_head.init(extrinsic_key, together),
         }
         return {"critic": critic, "intrinsic": intrinsic}
 
     def target_source(self, params: dict[str, Params]) -> Params:
-        """The critic, and V_ex."""
+        """What the target critic is a copy of: the critic, and V_ex."""
         return {**params["critic"], "extrinsic": params["intrinsic"]["extrinsic"]}
 
     def observe(self, batch: EpisodeBatch, joint_action: Int[Array, "T+1 B N"]) -> Any:
         """What COMA's critic sees."""
-        return self.inputs.joint(batch, joint_action)
+        return self.core.critic_inputs.joint(batch, joint_action)
 
     def _features(self, critic: Params, x: jax.Array) -> Float[Array, "*batch N H"]:
-        return self._apply_per_agent(self._trunk, critic["trunk"], x)
+        return self._apply(self._trunk, critic["trunk"], x)
 
     def proxy_value(self, critic: Params, x: Any) -> Float[Array, "*batch N"]:
         """V_i on the trunk, which it trains."""
         features = self._features(critic, x)
-        return self._apply_per_agent(self._value_head, critic["proxy"], features)[..., 0]
+        return self._apply(self._value_head, critic["proxy"], features)[..., 0]
 
     def extrinsic_value(self, critic: Params, intrinsic: Params, x: Any) -> Float[Array, "*batch"]:
         """V_ex on all trunks."""
@@ -272,7 +199,7 @@ class SharedTrunk(LIIRCritic):
     ) -> Float[Array, "*batch N A"]:
         """r_in on the trunk."""
         features = jax.lax.stop_gradient(self._features(critic, x))
-        head = self._apply_per_agent(self._reward_head, intrinsic["reward"], features)
+        head = self._apply(self._reward_head, intrinsic["reward"], features)
         return self._bounded(head)
 
     def sweep_loss(
@@ -283,7 +210,7 @@ class SharedTrunk(LIIRCritic):
         extrinsic_target: Float[Array, " B"],
         valid: Float[Array, " B"],
     ) -> tuple[Float[Array, ""], Any]:
-        """Squared error of V_i."""
+        """Squared error of V_i on one time step, which "critic" descends; and V_i as predicted there."""
         del extrinsic_target
         proxy = self.proxy_value(critic, x)
         return _proxy_loss(proxy, proxy_target, valid), proxy
@@ -291,7 +218,7 @@ class SharedTrunk(LIIRCritic):
     def swept_values(
         self, predicted: Any, params: dict[str, Params], x: Any
     ) -> tuple[Float[Array, "T B N"], Float[Array, "T B"]]:
-        """V_i as predicted, V_ex as it was before the sweep."""
+        """V_i as `sweep_loss` predicted it, V_ex as it was before the sweep."""
         return predicted, self.extrinsic_value(params["critic"], params["intrinsic"], x)
 
     def intrinsic_value_loss(
@@ -302,6 +229,6 @@ class SharedTrunk(LIIRCritic):
         extrinsic_target: Float[Array, "T B"],
         valid: Float[Array, "T B"],
     ) -> Float[Array, ""]:
-        """Squared error of V_ex."""
+        """What "intrinsic" descends beside the meta-gradient: the squared error of V_ex."""
         value = self.extrinsic_value(critic, intrinsic, x)
         return masked_mean((value - extrinsic_target) ** 2, valid)

@@ -30,6 +30,7 @@ from jaxtyping import Array, Float
 
 from envs.configuration import ConfigurationError, Range
 from marl_jax.losses import (
+    action_values,
     explained_variance,
     importance_weighted_objective,
     lambda_returns,
@@ -46,7 +47,7 @@ from marl_jax.methods.actor_critic import (
     sweep_critic,
 )
 from marl_jax.methods.diagnostics import critic_fit, intrinsic_ratio
-from marl_jax.methods.liir_critics import LIIRCritic, SeparateNetworks, SharedTrunk
+from marl_jax.methods.liir_critics import SeparateNetworks, SharedTrunk
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import Params
 from marl_jax.optimizers import make_optimizer
@@ -187,11 +188,9 @@ class LIIRPaper(ActorCritic):
         return {**super()._optimizers, "intrinsic": self.intrinsic_optimizer}
 
     @property
-    def critic(self) -> LIIRCritic:
+    def critic(self) -> SeparateNetworks | SharedTrunk:
         """The networks of intrinsic reward and values."""
-        c = self.config
-        arrangement = {"separate": SeparateNetworks, "shared_trunk": SharedTrunk}[c.critic]
-        return arrangement(self.critic_inputs, c.critic_hidden, c.sharing, c.intrinsic_bound)
+        return SharedTrunk(self) if self.config.critic == "shared_trunk" else SeparateNetworks(self)
 
     def _init_critic(self, key: jax.Array) -> dict[str, Params]:
         return self.critic.init(key)
@@ -208,9 +207,6 @@ class LIIRPaper(ActorCritic):
         return self.critic.intrinsic_rewards(
             state.params["critic"], state.params["intrinsic"], inputs
         )
-
-    def _of_taken(self, x: Float[Array, "*shape A"], action: jax.Array) -> Float[Array, "*shape"]:
-        return jnp.sum(x * jax.nn.one_hot(action, x.shape[-1], dtype=x.dtype), axis=-1)
 
     # The update.
 
@@ -439,7 +435,7 @@ class LIIRPaper(ActorCritic):
         """r_in of the actions taken."""
         now = jax.tree.map(lambda x: x[:-1], data.critic_inputs)
         rewards = self.critic.intrinsic_rewards(data.state.params["critic"], intrinsic, now)
-        return self._of_taken(rewards, data.batch.action)
+        return action_values(rewards, data.batch.action)
 
     def _proxy_reward(self, data: UpdateData, intrinsic: Params) -> Float[Array, "T B N"]:
         """R + lambda r_in (Eq. 2)."""

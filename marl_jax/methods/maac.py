@@ -190,19 +190,14 @@ class MAAC(OffPolicyMethod):
         """One gradient step of critics, then of policies, and the targets after them."""
         part_key, sample_key, critic_key, actor_key = jax.random.split(key, 4)
         state, metrics = self.teach_parts(state, replay, part_key)
-        with jax.named_scope("replay"):
-            batch = self.replay.sample_transitions(replay, sample_key, self.config.batch_size)
+        batch = self._sample(replay, sample_key)
         reward = self._rewards(state, batch, context)
-        params = state.params
         grad = jax.grad(self._critic_loss, has_aux=True)
-        grads, of_critic = grad(params["critic"], state, batch, reward, critic_key)
+        grads, of_critic = grad(state.params["critic"], state, batch, reward, critic_key)
         # The attention serves all agents, and gets the mean of what they ask of it (`critics.py`).
         shared = jax.tree.map(lambda x: x / self.sizes.num_agents, grads["attention"])
         state = self._apply(state, "critic", {**grads, "attention": shared})
-        grads, of_actor = jax.grad(self._actor_loss, has_aux=True)(
-            params["actor"], state, batch, actor_key
-        )
-        state = self._apply(state, "actor", grads)
+        state, of_actor = self._descend(state, "actor", self._actor_loss, state, batch, actor_key)
         return self._follow(state), {**metrics, **of_critic, **of_actor}
 
     def _decide(

@@ -134,15 +134,39 @@ class Transitions(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DDPG(OffPolicyMethod):
-    """DDPG (Lillicrap et al. 2015) for every agent by itself: its critic sees its own observation and action."""
+    """DDPG (Lillicrap et al. 2015) for every agent by itself: its critic sees its own observation and action.
+
+    Attributes:
+        central: whether critics see all agents', but for those of `local_critics`.
+    """
 
     Config: ClassVar[type[DDPGConfig]] = DDPGConfig
     continuous: ClassVar[bool] = True
+    central: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.central:
+            return
+        n = self.sizes.num_agents
+        if self.config.sharing == "shared":
+            raise ConfigurationError(
+                "sharing is 'shared'; it must be independent: the agents' critics see the same, and learn what each "
+                "agent is paid."
+            )
+        if any(i >= n for i in self.config.local_critics):
+            raise ConfigurationError(
+                f"local_critics is {self.config.local_critics}; the task has agents 0 to {n - 1}."
+            )
 
     @property
     def _visible(self) -> Bool[Array, "N N"]:
         """Whose observations and actions (second axis) an agent's critic (first) sees."""
-        return jnp.eye(self.sizes.num_agents, dtype=bool)
+        n = self.sizes.num_agents
+        if not self.central:
+            return jnp.eye(n, dtype=bool)
+        local = jnp.isin(jnp.arange(n), jnp.array(self.config.local_critics, int))
+        return ~local[:, None] | jnp.eye(n, dtype=bool)
 
     def _network(self, outputs: int) -> MLP:
         c = self.config
@@ -209,16 +233,12 @@ class DDPG(OffPolicyMethod):
         """One gradient step of critics, then of policies, and the targets after them."""
         sample_key, target_key, actor_key = jax.random.split(key, 3)
         state, taught = self.teach_parts(state, replay, jax.random.fold_in(key, OWN))
-        with jax.named_scope("replay"):
-            steps = self.replay.sample_transitions(replay, sample_key, self.config.batch_size)
-        batch = self._transitions(state, steps, target_key)
+        batch = self._transitions(state, self._sample(replay, sample_key), target_key)
         state, prepared, metrics = self._prepare(state, context, batch, jax.random.fold_in(key, 3))
-        grads, of_critic = jax.grad(self._critic_loss, has_aux=True)(state.params["critic"], batch)
-        state = self._apply(state, "critic", grads)
-        grads, of_actor = jax.grad(self._actor_loss, has_aux=True)(
-            state.params["actor"], state, batch, prepared, actor_key
-        )
-        followed = self._follow(self._apply(state, "actor", grads))
+        state, of_critic = self._descend(state, "critic", self._critic_loss, batch)
+        given = (state, batch, prepared, actor_key)
+        followed, of_actor = self._descend(state, "actor", self._actor_loss, *given)
+        followed = self._follow(followed)
         if self.config.policy_delay > 1:
             due = (state.updates + 1) % self.config.policy_delay == 0
             followed = jax.tree.map(lambda new, old: jnp.where(due, new, old), followed, state)
@@ -277,10 +297,7 @@ class DDPG(OffPolicyMethod):
         return self.apply_network(self._policy_network, params, inputs)
 
     def _decide(
-        self,
-        outputs: Float[Array, "B N A"],
-        action_mask: Bool[Array, "B N A"],
-        key: jax.Array,
+        self, outputs: Float[Array, "B N A"], action_mask: Bool[Array, "B N A"], key: jax.Array
     ) -> Float[Array, "B N A"]:
         """The policies' actions as critics see them: differentiable, and drawn if they are discrete."""
         c = self.config
@@ -365,23 +382,4 @@ class MADDPG(DDPG):
     """
 
     Config: ClassVar = MADDPGConfig
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        n = self.sizes.num_agents
-        if self.config.sharing == "shared":
-            raise ConfigurationError(
-                "sharing is 'shared'; it must be independent: the agents' critics see the same, and learn what each "
-                "agent is paid."
-            )
-        if any(i >= n for i in self.config.local_critics):
-            raise ConfigurationError(
-                f"local_critics is {self.config.local_critics}; the task has agents 0 to {n - 1}."
-            )
-
-    @property
-    def _visible(self) -> Bool[Array, "N N"]:
-        local = jnp.isin(
-            jnp.arange(self.sizes.num_agents), jnp.array(self.config.local_critics, int)
-        )
-        return ~local[:, None] | super()._visible
+    central: ClassVar[bool] = True

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from envs.configuration import Config, Range
 from marl_jax.losses import mask_unavailable, masked_mean
-from marl_jax.methods.part import HeadedAgents, Part
+from marl_jax.methods.part import Given, HeadedAgents, Part
 from marl_jax.methods.q_learner import (
     Learning,
     only_q_learner,
@@ -66,19 +66,13 @@ class LatentAgents(HeadedAgents):
         size = self.context_size
         return jax.nn.one_hot(jax.random.randint(key, (num_envs,), 0, size), size)
 
-    def outputs(
-        self,
-        params: Params,
-        hidden: Float[Array, "*shape N H"],
-        inputs: Float[Array, "*shape N I"],
-        drawn: Float[Array, "*#shape B Z"],
-    ) -> Float[Array, "*shape N A"]:
+    def outputs(self, params: Params, given: Given) -> Float[Array, "*shape N A"]:
         """W(z, i) h."""
-        del inputs
-        identity = self.core.identities(drawn.shape[:-1])
-        latent = jnp.broadcast_to(drawn[..., None, :], (*identity.shape[:-1], drawn.shape[-1]))
+        z: Float[Array, "*#shape B Z"] = given.latent
+        identity = self.core.identities(z.shape[:-1])
+        latent = jnp.broadcast_to(z[..., None, :], (*identity.shape[:-1], z.shape[-1]))
         code = jnp.concatenate([latent, identity], axis=-1)
-        values: Any = self.head.apply(params["head"], hidden, code)
+        values: Any = self.head.apply(params["head"], given.out, code)
         return values
 
 

@@ -17,13 +17,14 @@ from marl_jax.methods.part import OWN, Part
 from marl_jax.methods.team import (
     Positive,
     ReplayRates,
-    SingleStepMethod,
     TeamConfig,
+    TeamMethod,
     Unit,
     make_replay,
     replay_rates,
 )
 from marl_jax.networks import Params, Sharing
+from marl_jax.optimizers import for_each
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.types import EpisodeBatch, Metrics
 
@@ -99,8 +100,8 @@ class Sampled(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class OffPolicyMethod(SingleStepMethod):
-    """Base of the actor-critics that learn from single steps of a replay.
+class OffPolicyMethod(TeamMethod):
+    """Base of the actor-critics that learn from single steps of a replay: feed-forward, without the last action.
 
     Attributes:
         delayed: the parts that have a delayed copy.
@@ -161,6 +162,10 @@ class OffPolicyMethod(SingleStepMethod):
         return state, ()
 
     # The method's contract.
+
+    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> Any:
+        """Nothing."""
+        return ()
 
     def init(self, key: jax.Array) -> OffPolicyState:
         """Draws the parameters."""
@@ -246,6 +251,25 @@ class OffPolicyMethod(SingleStepMethod):
             if bonus is not None:
                 reward = reward + bonus[0] * bonus[1][0]
         return reward
+
+    def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
+        return self.agent_inputs(observation, observation[..., :0])
+
+    def _per_agent(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+        """The optimiser of a part with parameters for each agent, whose gradient is clipped by its own norm."""
+        return for_each(optimizer, int(self.config.sharing == "independent"))
+
+    def _sample(self, replay: ReplayState, key: jax.Array) -> EpisodeBatch:
+        """The single steps of a gradient step."""
+        with jax.named_scope("replay"):
+            return self.replay.sample_transitions(replay, key, self.config.batch_size)
+
+    def _descend(
+        self, state: OffPolicyState, part: str, loss: Callable[..., Any], *given: Any
+    ) -> tuple[OffPolicyState, Any]:
+        """One optimiser step of one part, and what its loss of the parameters and `given` says besides."""
+        grads, said = jax.grad(loss, has_aux=True)(state.params[part], *given)
+        return self._apply(state, part, grads), said
 
     def _apply(self, state: OffPolicyState, part: str, grads: Params) -> OffPolicyState:
         """One optimiser step of one part."""

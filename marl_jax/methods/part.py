@@ -36,9 +36,29 @@ OWN = 1000
 """Keys from here on are not those that a key is split into."""
 
 
+class Given(NamedTuple):
+    """What agents make their outputs of, at a step or along episodes.
+
+    Attributes:
+        out: what their networks put out.
+        inputs: what they see.
+        latent: what was drawn for the episode, or on the PPO core for the step.
+        key: random key, to draw more.
+        rows: what is where, if episodes are laid into rows.
+        explore: whether they act as in training, or learn.
+    """
+
+    out: Float[Array, "*shape N H"]
+    inputs: Float[Array, "*shape N I"]
+    latent: Any
+    key: jax.Array
+    rows: Rows | None = None
+    explore: bool = True
+
+
 @dataclasses.dataclass(frozen=True)
 class Agents(abc.ABC):
-    """The networks of a team. What it draws for an episode is its latent: for instance MAVEN's z.
+    """The networks of a team, and what makes its outputs of theirs. What it draws for an episode is its latent.
 
     Attributes:
         context_size: features of the latent that a mixer sees beside the state; 0 for none.
@@ -50,6 +70,15 @@ class Agents(abc.ABC):
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters."""
 
+    @abc.abstractmethod
+    def networks(self, params: Params) -> tuple[TeamAgent, Params]:
+        """The networks that see and remember, and with which parameters."""
+
+    def outputs(self, params: Params, given: Given) -> Float[Array, "*shape N A"]:
+        """What the agents put out; by default what their networks do."""
+        del params
+        return given.out
+
     def latent(self, num_envs: int, key: jax.Array) -> Any:
         """What is drawn for an episode; an array [B, Z] is kept in the replay, and () is nothing."""
         del num_envs, key
@@ -60,7 +89,6 @@ class Agents(abc.ABC):
         del num_envs, key
         return ()
 
-    @abc.abstractmethod
     def step(
         self,
         params: Params,
@@ -71,8 +99,10 @@ class Agents(abc.ABC):
         explore: bool,
     ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
         """The agents' next hidden states, and their outputs. On the PPO core `latent` is the step's noise."""
+        team, own = self.networks(params)
+        carried, out = team.step(own, hidden, inputs)
+        return carried, self.outputs(params, Given(out, inputs, latent, key, explore=explore))
 
-    @abc.abstractmethod
     def unroll(
         self,
         params: Params,
@@ -82,6 +112,9 @@ class Agents(abc.ABC):
         rows: Rows | None = None,
     ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
         """The same along whole episodes; the latent is that of each episode, [B, Z], or of each entry, [T, B, Z]."""
+        team, own = self.networks(params)
+        hidden, out = team.unroll(own, inputs, rows)
+        return hidden, self.outputs(params, Given(out, inputs, latent, key, rows))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,35 +139,8 @@ class PlainAgents(Agents):
         return jax.tree.map(lambda x: jnp.broadcast_to(x[:1], x.shape), params)
 
     def networks(self, params: Params) -> tuple[TeamAgent, Params]:
-        """The networks that act, and with which parameters."""
+        """All that they are."""
         return self.team, params
-
-    def step(
-        self,
-        params: Params,
-        hidden: Float[Array, "B N H"],
-        inputs: Float[Array, "B N I"],
-        latent: Any,
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """One step."""
-        del latent, key, explore
-        team, params = self.networks(params)
-        return team.step(params, hidden, inputs)
-
-    def unroll(
-        self,
-        params: Params,
-        inputs: Float[Array, "T B N I"],
-        latent: Any,
-        key: jax.Array,
-        rows: Rows | None = None,
-    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
-        """All steps."""
-        del latent, key
-        team, params = self.networks(params)
-        return team.unroll(params, inputs, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,64 +155,19 @@ class HeadedAgents(Agents):
     core: Any
     config: Any
 
-    @property
-    def body(self) -> TeamAgent:
-        """The backbone's networks, without their outputs."""
-        networks: TeamAgent = self.core.networks(0)
-        return networks
-
     @abc.abstractmethod
     def init_head(self, key: jax.Array) -> dict[str, Params]:
         """Parameters of what makes the outputs. The first split of the key is not its own."""
-
-    @abc.abstractmethod
-    def outputs(
-        self,
-        params: Params,
-        hidden: Float[Array, "*shape N H"],
-        inputs: Float[Array, "*shape N I"],
-        drawn: Any,
-    ) -> Float[Array, "*shape N A"]:
-        """The outputs, given what was drawn."""
 
     def init(self, key: jax.Array) -> Params:
         """Draws the parameters."""
         own = self.init_head(key)
         size = self.core.agent_input_size
-        return {"body": self.body.init(jax.random.split(key)[0], size), **own}
+        return {"body": self.core.networks(0).init(jax.random.split(key)[0], size), **own}
 
-    def drawn(self, latent: Any, shape: tuple[int, ...], key: jax.Array, rows: Rows | None) -> Any:
-        """What the outputs are made with, for inputs of a shape."""
-        del shape, key, rows
-        return latent
-
-    def step(
-        self,
-        params: Params,
-        hidden: Float[Array, "B N H"],
-        inputs: Float[Array, "B N I"],
-        latent: Any,
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """One step."""
-        del explore
-        carried, features = self.body.step(params["body"], hidden, inputs)
-        drawn = self.drawn(latent, inputs.shape, key, None)
-        return carried, self.outputs(params, features, inputs, drawn)
-
-    def unroll(
-        self,
-        params: Params,
-        inputs: Float[Array, "T B N I"],
-        latent: Any,
-        key: jax.Array,
-        rows: Rows | None = None,
-    ) -> tuple[Float[Array, "T B N H"], Float[Array, "T B N A"]]:
-        """All steps."""
-        hidden, features = self.body.unroll(params["body"], inputs, rows)
-        drawn = self.drawn(latent, inputs.shape, key, rows)
-        return hidden, self.outputs(params, features, inputs, drawn)
+    def networks(self, params: Params) -> tuple[TeamAgent, Params]:
+        """The backbone's, without their outputs."""
+        return self.core.networks(0), params["body"]
 
 
 def history(hidden: Float[Array, "T B N H"], rows: Rows | None = None) -> Float[Array, "T B N H"]:
@@ -393,11 +354,7 @@ class Part:
         return ()
 
     def rewards(
-        self,
-        state: Any,
-        experience: Any,
-        paid: Float[Array, "T B N"],
-        env_steps: Int[Array, ""],
+        self, state: Any, experience: Any, paid: Float[Array, "T B N"], env_steps: Int[Array, ""]
     ) -> tuple[Any, Paid]:
         """What agents are paid for an iteration's episodes.
 

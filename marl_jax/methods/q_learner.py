@@ -30,7 +30,6 @@ from marl_jax.losses import (
 from marl_jax.methods.part import Steps, history, settle
 from marl_jax.methods.team import (
     AgentMemory,
-    EpsilonConfig,
     NotNegative,
     Positive,
     ReplayRates,
@@ -57,9 +56,15 @@ from marl_jax.types import EpisodeBatch, Metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class ValueConfig(EpsilonConfig):
+class ValueConfig(TeamConfig):
     """What the family has in common; defaults are PyMARL's (`default.yaml`, `qmix.yaml`)."""
 
+    epsilon_start: Annotated[float, Unit] = 1.0
+    """Exploration rate at the start."""
+    epsilon_finish: Annotated[float, Unit] = 0.05
+    """Exploration rate in the end."""
+    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 50_000
+    """Environment steps over which it falls linearly."""
     num_envs: Annotated[int, Range(minimum=1)] = 1
     """Environments played side by side, at least: where an iteration's episodes would be shorter than update_interval,
     there are as many as it takes."""

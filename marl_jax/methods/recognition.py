@@ -16,13 +16,9 @@ from jaxtyping import Array, Float, Int
 from envs.configuration import Range
 from marl_jax.losses import masked_mean
 from marl_jax.methods.actor_critic import BaselineMethod
-from marl_jax.methods.individuality import (
-    Classifier,
-    IndividualityOptions,
-    refuse_agents_alike,
-)
-from marl_jax.methods.off_policy import OffPolicyMethod, OffPolicyState, Sampled
-from marl_jax.methods.part import Episodes, Learned, Paid, Part
+from marl_jax.methods.individuality import IndividualityOptions, Recognising
+from marl_jax.methods.off_policy import OffPolicyMethod, Sampled
+from marl_jax.methods.part import Episodes, Learned, Paid
 from marl_jax.methods.ppo import PPO
 from marl_jax.networks import Params
 from marl_jax.types import EpisodeBatch, Metrics
@@ -37,7 +33,7 @@ class RecognitionOptions(IndividualityOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class Recognition(Part):
+class Recognition(Recognising):
     """EOI's reward, where agents learn from fresh episodes: how surely a classifier tells each by what it observes."""
 
     name: ClassVar = "eoi"
@@ -50,15 +46,6 @@ class Recognition(Part):
         return (
             None if issubclass(backbone, PPO | BaselineMethod) else "it learns from fresh episodes"
         )
-
-    def check(self) -> None:
-        """Refuses agents that cannot differ."""
-        refuse_agents_alike(self.config)
-
-    @property
-    def classifier(self) -> Classifier:
-        """Which agent is it?"""
-        return Classifier(self.config, self.core.sizes)
 
     def start(self, key: jax.Array) -> Learned:
         """Draws the classifier."""
@@ -107,7 +94,7 @@ class SampledRecognitionOptions(IndividualityOptions):
 
 
 @dataclasses.dataclass(frozen=True)
-class SampledRecognition(Part):
+class SampledRecognition(Recognising):
     """EOI's reward, where agents learn from single steps of a replay.
 
     MAAC may standardise the environment's reward; the intrinsic one never is, it is added after it. With standardised
@@ -121,15 +108,6 @@ class SampledRecognition(Part):
     def refusal(cls, backbone: type) -> str | None:
         """Its classifier draws whole episodes beside the steps."""
         return None if issubclass(backbone, OffPolicyMethod) else "it learns from single steps"
-
-    def check(self) -> None:
-        """Refuses agents that cannot differ."""
-        refuse_agents_alike(self.config)
-
-    @property
-    def classifier(self) -> Classifier:
-        """Which agent is it?"""
-        return Classifier(self.config, self.core.sizes)
 
     @property
     def optimizers(self) -> dict[str, optax.GradientTransformation]:
@@ -153,11 +131,3 @@ class SampledRecognition(Part):
         """Alpha, and p(i | o_i)."""
         weight = self.classifier.weight(learning.state.env_steps)
         return weight, self.classifier.reward(learning.params["classifier"], learning.batch)
-
-    def recognition(self, state: OffPolicyState, batch: EpisodeBatch) -> Float[Array, "T B N"]:
-        """p(i | o_i): how surely it tells each agent by what it observes along episodes."""
-        return self.classifier.recognition(state.params["classifier"], batch)
-
-    def watch(self, state: Any, own: Any, fresh: EpisodeBatch) -> tuple[Any, Metrics]:
-        """Logs what a step paid."""
-        return own, self.classifier.paid(state.params["classifier"], fresh)

@@ -25,12 +25,8 @@ from marl_jax.losses import (
     softplus_of_clamped,
     specialisation_loss,
 )
-from marl_jax.methods.part import HeadedAgents, Part, history
-from marl_jax.methods.q_learner import (
-    QLearner,
-    refuse_further_layers,
-    refuse_separate_agents,
-)
+from marl_jax.methods.part import Given, HeadedAgents, Part, history
+from marl_jax.methods.q_learner import QLearner, refuse_further_layers, refuse_separate_agents
 from marl_jax.methods.team import NotNegative
 from marl_jax.networks import Params
 from marl_jax.networks.roles import (
@@ -40,7 +36,7 @@ from marl_jax.networks.roles import (
     HiddenLayer,
     RoleDecoder,
 )
-from marl_jax.rows import Rows, by_episode
+from marl_jax.rows import by_episode
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -158,37 +154,18 @@ class RoleAgents(HeadedAgents):
         shape = (num_envs, self.core.sizes.num_agents, self.config.role_size)
         return jax.random.normal(key, shape)
 
-    def drawn(self, latent: Any, shape: tuple[int, ...], key: jax.Array, rows: Rows | None) -> Any:
-        """The noise that is given, or new one."""
-        if not isinstance(latent, tuple):
-            return latent
-        shape = (*shape[:-1], self.config.role_size)
-        return by_episode(rows, shape, functools.partial(jax.random.normal, key))
+    def outputs(self, params: Params, given: Given) -> Float[Array, "*shape N A"]:
+        """By a layer that roles generate, which are drawn with the noise that is given, or with new one.
 
-    def step(
-        self,
-        params: Params,
-        hidden: Float[Array, "B N H"],
-        inputs: Float[Array, "B N I"],
-        latent: Any,
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Float[Array, "B N H"], Float[Array, "B N A"]]:
-        """One step; greedy agents may take their roles' means, which is to draw 0."""
-        if not explore and self.config.greedy_roles == "mean":
-            latent = jnp.zeros((*inputs.shape[:-1], self.config.role_size))
-        return super().step(params, hidden, inputs, latent, key, explore)
-
-    def outputs(
-        self,
-        params: Params,
-        hidden: Float[Array, "*shape N H"],
-        inputs: Float[Array, "*shape N I"],
-        drawn: Any,
-    ) -> Float[Array, "*shape N A"]:
-        """By a layer that the roles generate."""
-        role = _draw(self.encode(params["encoder"], self.seen(inputs)), drawn)
-        return self.decoder.apply(params["decoder"], hidden, role)  # type: ignore[return-value]
+        Greedy agents may take their roles' means, which is to draw 0.
+        """
+        noise, shape = given.latent, (*given.inputs.shape[:-1], self.config.role_size)
+        if not given.explore and self.config.greedy_roles == "mean":
+            noise = jnp.zeros(shape)
+        elif isinstance(noise, tuple):
+            noise = by_episode(given.rows, shape, functools.partial(jax.random.normal, given.key))
+        role = _draw(self.encode(params["encoder"], self.seen(given.inputs)), noise)
+        return self.decoder.apply(params["decoder"], given.out, role)  # type: ignore[return-value]
 
     def seen(self, inputs: Float[Array, "*shape N I"]) -> Float[Array, "*shape N J"]:
         """Of what the agents' networks see, what the role encoder does."""

@@ -148,25 +148,17 @@ class SAC(OffPolicyMethod):
         del context
         sample_key, target_key, actor_key = jax.random.split(key, 3)
         state, taught = self.teach_parts(state, replay, jax.random.fold_in(key, OWN))
-        with jax.named_scope("replay"):
-            steps = self.replay.sample_transitions(replay, sample_key, self.config.batch_size)
-        batch = self._transitions(state, steps, target_key)
-        grads, of_critic = jax.grad(self._critic_loss, has_aux=True)(state.params["critic"], batch)
-        state = self._apply(state, "critic", grads)
-        grads, (log_prob, of_actor) = jax.grad(self._actor_loss, has_aux=True)(
-            state.params["actor"], state, batch, actor_key
-        )
-        state = self._apply(state, "actor", grads)
+        batch = self._transitions(state, self._sample(replay, sample_key), target_key)
+        state, of_critic = self._descend(state, "critic", self._critic_loss, batch)
+        given = (state, batch, actor_key)
+        state, (log_prob, of_actor) = self._descend(state, "actor", self._actor_loss, *given)
         grads = jax.grad(self._temperature_loss)(state.params["temperature"], log_prob, batch)
         state = self._apply(state, "temperature", grads)
         told = {"temperature": jnp.mean(jnp.exp(state.params["temperature"]))}
         return self._follow(state), {**of_critic, **of_actor, **told, **taught}
 
     def _policy(
-        self,
-        params: Params,
-        inputs: Float[Array, "*shape N I"],
-        used: Bool[Array, "*shape N A"],
+        self, params: Params, inputs: Float[Array, "*shape N I"], used: Bool[Array, "*shape N A"]
     ) -> ContinuousPolicy:
         """The policies: squashed normal laws, whose deviations depend on what is seen, too."""
         outputs = self.apply_network(self._policy_network, params, inputs)

@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
@@ -26,7 +25,6 @@ from marl_jax.networks import (
     apply_per_agent,
     init_per_agent,
 )
-from marl_jax.optimizers import for_each
 from marl_jax.replay import EpisodeReplay, ReplayState
 from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics
@@ -84,18 +82,6 @@ class TeamConfig(Config):
         """A part's options, by their own names."""
         kind, fields = self.parts[name]
         return kind(**{option: getattr(self, field) for option, field in fields.items()})
-
-
-@dataclasses.dataclass(frozen=True)
-class EpsilonConfig(TeamConfig):
-    """A team that explores with a rate that falls."""
-
-    epsilon_start: Annotated[float, Unit] = 1.0
-    """Exploration rate at the start."""
-    epsilon_finish: Annotated[float, Unit] = 0.05
-    """Exploration rate in the end."""
-    epsilon_anneal_steps: Annotated[int, Range(minimum=1)] = 50_000
-    """Environment steps over which it falls linearly."""
 
 
 class ReplayRates(NamedTuple):
@@ -346,19 +332,3 @@ class TeamMethod(abc.ABC):
         if self.config.observe_identity:
             parts.append(self.identities(observation.shape[:-2]))
         return jnp.concatenate(parts, axis=-1)
-
-
-@dataclasses.dataclass(frozen=True)
-class SingleStepMethod(TeamMethod):
-    """Base of the methods that learn from single steps: their networks are feed-forward and see no last action."""
-
-    def initial_memory(self, state: Any, num_envs: int, key: jax.Array) -> Any:
-        """Nothing."""
-        return ()
-
-    def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:
-        return self.agent_inputs(observation, observation[..., :0])
-
-    def _per_agent(self, optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-        """The optimiser of a part with parameters for each agent, whose gradient is clipped by its own norm."""
-        return for_each(optimizer, int(self.config.sharing == "independent"))

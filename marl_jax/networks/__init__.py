@@ -10,6 +10,7 @@ from marl_jax.networks.agents import (
     init_per_agent,
 )
 from marl_jax.networks.attention import AttentionCritic
+from marl_jax.networks.critics import Critic
 from marl_jax.networks.joint_values import JointPolicyCritic, JointValues, QTRANJoint
 from marl_jax.networks.layers import MLP, Initialization, Linear, hidden_gain
 from marl_jax.networks.mixers import (
@@ -30,6 +31,7 @@ __all__ = [
     "VDN",
     "AttentionCritic",
     "CentralMixer",
+    "Critic",
     "GRUAgent",
     "Initialization",
     "JointPolicyCritic",

@@ -12,7 +12,7 @@ import pytest
 import envs
 from envs import ConfigurationError, bridges
 from envs.bridges.brax_viewer import BraxViewer
-from envs.bridges.brax_worlds import BraxState
+from envs.bridges.states import BraxState
 from envs.viewer import one_state
 from tests.documented import ROOT, tables
 from tests.methods.learners import fast_jit

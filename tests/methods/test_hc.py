@@ -65,7 +65,7 @@ def test_what_choices_are_paid() -> None:
 def test_what_skills_are_paid() -> None:
     """Log q(z | o') - log 1/3, where o' is what the step led to; each agent sees its skill."""
     method, batch = make(), episodes()
-    discriminator = fast_jit(method.init)(jax.random.key(0)).discriminator
+    discriminator = fast_jit(method.init)(jax.random.key(0)).discriminator.params
     found = fast_jit(method.skill_batch)(discriminator, batch)
     logits = np.asarray(fast_jit(method._discriminator.apply)(discriminator, batch.observation))
     for t, b, i in ((0, 0, 0), (3, 0, 1), (1, 1, 0)):
