@@ -55,6 +55,14 @@ SPREAD = {
     "hypernet_size": 128,
 }
 SPREAD_PEER = {"LEARNING_STARTS": 0, "LR_LINEAR_DECAY": False}
+# Small ones compile and run in moments; the peer's warm-up is as long as its batch is large.
+FEW = {"batch_size": 4, "replay_capacity": 2_500, "hidden_size": 16, "hypernet_size": 16}
+FEW_PEER = {
+    "BUFFER_BATCH_SIZE": 4,
+    "BUFFER_SIZE": 100,
+    "HIDDEN_SIZE": 16,
+    "MIXER_HYPERNET_HIDDEN_DIM": 16,
+}
 WORLDS = ("turn", "pac_men", "firefighters")
 
 
@@ -67,15 +75,18 @@ def battle(iterations: int) -> Work:
 def table(small: bool) -> dict[str, Work]:
     """The lines of the table, by name."""
     spread = ("qmix", "mpe/simple_spread")
-    iterations = 2 if small else 64
-    lines = {
-        "qmix-spread-1": Work(*spread, 1, iterations, SPREAD, None, SPREAD_PEER),
-        "qmix-turn": Work("qmix", "turn", 2, iterations, {}, None, None),
-    }
     if small:
-        return lines
-    sixteen = Work(*spread, 16, 16, SPREAD, None, SPREAD_PEER)
-    return {**lines, "qmix-spread-16": sixteen, "mappo-3m": battle(2)}
+        own, theirs = SPREAD | FEW, SPREAD_PEER | FEW_PEER
+        return {
+            "qmix-spread-1": Work(*spread, 1, 64, own, None, theirs),
+            "qmix-turn": Work("qmix", "turn", 2, 16, FEW, None, None),
+        }
+    return {
+        "qmix-spread-1": Work(*spread, 1, 64, SPREAD, None, SPREAD_PEER),
+        "qmix-turn": Work("qmix", "turn", 2, 64, {}, None, None),
+        "qmix-spread-16": Work(*spread, 16, 16, SPREAD, None, SPREAD_PEER),
+        "mappo-3m": battle(2),
+    }
 
 
 @dataclasses.dataclass
@@ -87,7 +98,7 @@ class Arguments:
     rounds: int = 5
     """Measurements of each side, in turn; medians count."""
     small: bool = False
-    """Two short lines and a small random play: to see that everything runs."""
+    """Two lines of small networks and a small random play, in minutes: to see that everything runs."""
     only: tuple[str, ...] = ()
     """Lines to measure, by name, random-play among them; all if none is named."""
 
@@ -136,6 +147,7 @@ def main() -> int:
         if args.only and name not in args.only:
             continue
         sizes = (work.method, work.env, work.seeds, work.iterations)
+        print(f"{name}: compiling, then {args.rounds} rounds", file=sys.stderr, flush=True)
         theirs = None
         if args.jaxmarl is not None and work.peer is not None:
             theirs = peer(JaxMARL(args.jaxmarl, args.python), *sizes, work.peer)

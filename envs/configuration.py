@@ -14,6 +14,8 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
+import jax
+
 LARGEST: dict[type, float] = {int: 2**31 - 1, float: 3.4e38}
 """By kind, the largest number that JAX's 32 bits hold."""
 
@@ -97,7 +99,8 @@ class Config:
 
     Annotations may be `bool`, `int`, `float`, `str`, `Literal[...]`, `tuple[X, ...]`, `tuple[()]`, any of these inside
     `Annotated[..., Range(...)]`, and any of these `| None`. NumPy's numbers become Python's, and lists tuples. No
-    number may be larger than JAX's 32 bits hold.
+    number may be larger than JAX's 32 bits hold. What a program is compiled to be given, a traced number, has no value
+    to check.
 
     Raises:
         ConfigurationError: if a value has the wrong type or lies outside its range.
@@ -106,7 +109,10 @@ class Config:
     def __post_init__(self) -> None:
         hints = _hints(type(self))  # type: ignore[arg-type]  # a class can be hashed
         for field in dataclasses.fields(self):
-            value = plain(getattr(self, field.name))
+            value = getattr(self, field.name)
+            if isinstance(value, jax.core.Tracer):
+                continue
+            value = plain(value)
             _check(field.name, value, hints[field.name])
             object.__setattr__(self, field.name, value)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from marl_jax import ConfigurationError
-from marl_jax.loop import run_training
+from marl_jax.loop import Assignment, run_together
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, environment_record
 from marl_jax.trackers import make_trackers
@@ -30,12 +30,14 @@ class Task(NamedTuple):
         folder: where it goes, or is.
         settings: as `RunSettings.to_json` gives them.
         trackers: names of trackers.
+        others: runs that are trained with it, by one program; their names are not told.
     """
 
     name: str
     folder: str
     settings: dict[str, Any]
     trackers: tuple[str, ...] = ()
+    others: "tuple[Task, ...]" = ()
 
 
 class Resources(NamedTuple):
@@ -57,25 +59,29 @@ Ended = tuple[int, bool | Exception]
 
 
 def train(task: Task, progress: bool = True) -> bool:
-    """Trains a run, or what is left of it; returns whether it came to its end.
+    """Trains a run and those with it, or what is left of them; returns whether they came to their end.
 
     Args:
         task: the run.
         progress: whether to show how it goes.
 
     Raises:
-        ConfigurationError: as `run_training`.
+        ConfigurationError: as `run_together`.
     """
+    left = [found for one in (task, *task.others) if (found := _left(one)) is not None]
+    return not left or not any(one.interrupted for one in run_together(left, progress))
+
+
+def _left(task: Task) -> Assignment | None:
+    """What is left to train of one run; None if it is finished."""
     setting, trackers = RunSettings.from_json(task.settings), make_trackers(task.trackers)
     if not (Path(task.folder) / "config.json").is_file():
         run = RunDirectory.create(setting, environment_record(), task.folder)
-        return not run_training(setting, run, progress, trackers=trackers).interrupted
+        return Assignment(setting, run, trackers=trackers)
     run = RunDirectory.open(task.folder)
     if run.finished():
-        return True
-    saved = bool(run.checkpoints.steps())
-    result = run_training(setting, run, progress, resumed=saved, trackers=trackers)
-    return not result.interrupted
+        return None
+    return Assignment(setting, run, bool(run.checkpoints.steps()), trackers)
 
 
 def local(tasks: Sequence[Task], resources: Resources) -> Iterator[Ended]:

@@ -1,9 +1,10 @@
 """Searches options: `python experiments/sweep.py --method eoi --env pac_men --grid intrinsic_weight=1e-5,1e-4,1e-3`.
 
 Every choice of values is a run of its own in a numbered folder, with the same seeds and the same budget. They are
-trained here, one after the other, or by an engine with workers, see `experiments/engines.py`. The same command goes on
-where it was stopped. table.csv holds what each choice reached, the best first. A choice whose training
-fails, wholly or some of its seeds, is marked in it; the others go on, and the exit status is 1.
+trained here, one after the other, or by an engine with workers, see `experiments/engines.py`. With --together those
+that differ in numbers alone are trained side by side, by one compiled program. The same command goes on where it was
+stopped. table.csv holds what each choice reached, the best first. A choice whose training fails, wholly or some of its
+seeds, is marked in it; the others go on, and the exit status is 1.
 """
 
 from experiments import startup  # noqa: F401  (before what takes seconds to import)
@@ -15,6 +16,7 @@ import dataclasses
 import itertools
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,8 +25,9 @@ import tyro
 
 from envs.files import user_path
 from experiments import command
-from experiments.engines import ENGINES, Resources, Task
+from experiments.engines import ENGINES, Ended, Resources, Task
 from marl_jax import ConfigurationError
+from marl_jax.choices import groups
 from marl_jax.limits import check_settings
 from marl_jax.plots import COLOURS, learning_curves
 from marl_jax.runs import RunDirectory
@@ -78,6 +81,9 @@ class Arguments:
     """How many choices to try, drawn without repetition; all of the grid if not given."""
     draw_seed: int = 0
     """Seed of the draw, so that it can be repeated."""
+    together: bool = False
+    """Trains choices that differ in numbers of the method alone, such as lr, by one compiled program. It takes memory
+    for all of them at once."""
     out: str = "runs/sweep"
     """Folder for the runs, the table and the picture; one that all workers of an engine can see."""
     track: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
@@ -101,6 +107,12 @@ def main() -> int:
     settings = [_settings(args, choice) for choice in choices]
     for setting in settings:
         check_settings(setting)
+    programs = [[number] for number in range(len(choices))]
+    if args.together:
+        programs = groups(settings)
+        print(f"{len(choices)} choices in {len(programs)} programs", flush=True)
+        for program in programs:
+            check_settings(*(settings[number] for number in program))
     make_trackers(args.track)
     resources = _resources(args)
     out = user_path("--out", args.out)
@@ -109,7 +121,8 @@ def main() -> int:
         with command.writing(out, "--out"):
             out.mkdir(parents=True, exist_ok=True)
             stack.enter_context(only_writer(out))
-        return _sweep(args, choices, settings, resources, out)
+        tasks = _tasks(args, choices, settings, programs, out)
+        return _sweep(args, choices, programs, ENGINES[args.engine](tasks, resources), out)
 
 
 def _resources(args: Arguments) -> Resources:
@@ -130,29 +143,30 @@ def _resources(args: Arguments) -> Resources:
 def _sweep(
     args: Arguments,
     choices: list[Choice],
-    settings: list[RunSettings],
-    resources: Resources,
+    programs: list[list[int]],
+    training: Iterator[Ended],
     out: Path,
 ) -> int:
-    """Trains every choice and prints the table; returns the exit status."""
+    """Trains every choice and prints the table; returns the exit status.
+
+    Args:
+        args: the command line.
+        choices: what is tried.
+        programs: the choices that each program trains, by their numbers.
+        training: of each program, as it ends.
+        out: folder of the sweep.
+    """
     tried: list[Tried] = []
     rows: list[dict[str, str]] = []
     interrupted = False
-    for number, ended in ENGINES[args.engine](_tasks(args, choices, settings, out), resources):
-        choice, folder = choices[number], out / f"{number:03d}"
+    for program, ended in training:
         if ended is False:
             interrupted = True
             continue
-        try:
-            if isinstance(ended, Exception):
-                raise ended
-            tried.append(_tried(choice, folder))
-        except Exception as error:  # whatever it is, the other choices are tried
-            tried.append(
-                Tried(choice, folder.name, " ".join(f"{type(error).__name__}: {error}".split()))
-            )
-        said = f"failed: {tried[-1].failed}" if tried[-1].failed else "is done"
-        print(f"choice {number + 1} {said}", flush=True)
+        for number in programs[program]:
+            tried.append(_ended(choices[number], out / f"{number:03d}", ended))
+            said = f"failed: {tried[-1].failed}" if tried[-1].failed else "is done"
+            print(f"choice {number + 1} {said}", flush=True)
         with command.writing(out / "table.csv", "--out"):
             rows = _write_table(out / "table.csv", tried)
     if interrupted:
@@ -175,16 +189,26 @@ def _sweep(
 
 
 def _tasks(
-    args: Arguments, choices: list[Choice], settings: list[RunSettings], out: Path
+    args: Arguments,
+    choices: list[Choice],
+    settings: list[RunSettings],
+    programs: list[list[int]],
+    out: Path,
 ) -> list[Task]:
-    """The runs, in the order of the choices."""
+    """The runs, in the order of the programs, each with those that are trained with it."""
     tasks = []
     for number, (choice, setting) in enumerate(zip(choices, settings, strict=True)):
         text = ", ".join(f"{name}={value}" for name, value in choice.items())
         folder = str((out / f"{number:03d}").absolute())
         name = f"choice {number + 1} of {len(choices)}: {text}"
         tasks.append(Task(name, folder, setting.to_json(), args.track))
-    return tasks
+    return [
+        tasks[first]._replace(
+            name="\n".join(tasks[number].name for number in (first, *others)),
+            others=tuple(tasks[number] for number in others),
+        )
+        for first, *others in programs
+    ]
 
 
 def _choices(args: Arguments) -> list[Choice]:
@@ -198,6 +222,8 @@ def _choices(args: Arguments) -> list[Choice]:
             raise ConfigurationError(f"--grid names {name} twice; it must name an option once.")
         names.append(name)
         values.append([command.option_value(text) for text in listed.split(",")])
+        if any(values[-1].count(value) > 1 for value in values[-1]):
+            raise ConfigurationError(f"--grid is {entry!r}; it must name a value once.")
     grid = [dict(zip(names, choice, strict=True)) for choice in itertools.product(*values)]
     if args.draws is None:
         return grid
@@ -228,6 +254,16 @@ def _refuse_another_sweep(out: Path, settings: list[RunSettings]) -> None:
             raise ConfigurationError(
                 f"{folder} holds a run of another sweep; give --out a new folder, or the command it was made with."
             )
+
+
+def _ended(choice: Choice, folder: Path, ended: bool | Exception) -> Tried:
+    """What came out of a choice whose training has ended, or failed."""
+    try:
+        if isinstance(ended, Exception):
+            raise ended
+        return _tried(choice, folder)
+    except Exception as error:  # whatever it is, the other choices are tried
+        return Tried(choice, folder.name, " ".join(f"{type(error).__name__}: {error}".split()))
 
 
 def _tried(choice: Choice, folder: Path) -> Tried:

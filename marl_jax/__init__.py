@@ -10,7 +10,7 @@ from marl_jax.neighbours import refuse_strangers
 refuse_strangers()
 
 from envs.configuration import ConfigurationError
-from marl_jax.api import resume, train
+from marl_jax.api import resume, search, train
 from marl_jax.loading import load, load_policy, load_team
 from marl_jax.loop import TrainResult
 from marl_jax.policy import Policy
@@ -23,5 +23,6 @@ __all__ = [
     "load_policy",
     "load_team",
     "resume",
+    "search",
     "train",
 ]

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from marl_jax.runtime import (
     own_part,
     own_rows,
     placed,
+    several_processes,
     writes,
 )
 from marl_jax.storage import replacing
@@ -74,21 +75,40 @@ class Checkpoints:
         Raises:
             OSError: if it cannot be written; those before it stay.
         """
+        self.prepare(step, state, keep_every)()
+
+    def prepare(self, step: int, state: RunState, keep_every: int = 0) -> Callable[[], None]:
+        """Copies what is to be saved of a state, and returns what writes it, see `save`.
+
+        The state may then be overwritten, but not where several processes train together: they exchange what they
+        write, and so write before they train on. The checkpoint before must have been written.
+        """
+        learner, replay = _without_keys(state._replace(replay=None)), None
+        if not several_processes():
+            shardings = jax.tree.map(lambda x: x.sharding, learner)
+            learner = jax.device_put(learner, shardings, may_alias=False)
+        if state.replay is not None:
+            replay = self._new_rows(step, state.replay)
+        # A copy that is still to be made would wait for whatever is computed next.
+        jax.block_until_ready((learner, replay))
+        return lambda: self._save(step, learner, replay, keep_every)
+
+    def _save(self, step: int, learner: Any, replay: "_NewRows | None", keep_every: int) -> None:
+        """Writes what `prepare` has copied."""
         # Not its parents: a run that was removed stays away.
         from_writer(lambda: self.directory.mkdir(exist_ok=True))
         added, index = np.zeros((0,), int), None
-        if state.replay is not None:
-            added = on_host(state.replay.added)
-            index = on_host({name: getattr(state.replay, name) for name in INDEX})
-            self._save_replay(step, state.replay, added)
-        learner = _without_keys(state._replace(replay=None))
+        if replay is not None:
+            added, index = replay.added, replay.index
+            if replay.num > 0:
+                _write(self.parts / str(step), replay.rows, replay.num, added)
         _write(self.directory / str(step), learner, 0, added, index)
         if writes():
             for old in self.steps()[:-KEPT]:
                 if not keep_every or old % keep_every:
                     _delete(self.directory / str(old))
-            if state.replay is not None:
-                self._forget_parts(_capacity(state.replay))
+            if replay is not None:
+                self._forget_parts(replay.capacity)
 
     def restore(self, step: int, like: RunState) -> RunState:
         """Reads the state saved at `step`.
@@ -146,15 +166,19 @@ class Checkpoints:
         ):
             raise _other_version(folder)
 
-    def _save_replay(self, step: int, replay: ReplayState, added: Counts) -> None:
-        """Writes the rows that the checkpoints before this one do not hold."""
-        num = from_writer(lambda: self._new_rows(step, _capacity(replay), added))
+    def _new_rows(self, step: int, replay: ReplayState) -> "_NewRows":
+        """A copy of the rows that the checkpoints before this one do not hold."""
+        capacity = _capacity(replay)
+        added = np.array(on_host(replay.added))
+        index = {name: np.array(on_host(getattr(replay, name))) for name in INDEX}
+        num = from_writer(lambda: self._num_new(step, capacity, added))
+        rows = None
         if num > 0:
-            where = ((added - num)[:, None] + np.arange(num)) % _capacity(replay)
+            where = ((added - num)[:, None] + np.arange(num)) % capacity
             rows = _taken(replay.rows, placed(where, replay.added.sharding))
-            _write(self.parts / str(step), rows, num, added)
+        return _NewRows(rows, num, capacity, added, index)
 
-    def _new_rows(self, step: int, capacity: int, added: Counts) -> int:
+    def _num_new(self, step: int, capacity: int, added: Counts) -> int:
         """How many rows of each seed the checkpoints before this one do not hold."""
         before = self._parts(step - 1, len(added))
         num = _few_sizes(int(np.max(added - (before[-1].added if before else 0))))
@@ -234,6 +258,24 @@ class Checkpoints:
         for part in self._parts(oldest, len(added)):
             if part.folder not in kept:
                 _delete(part.folder)
+
+
+class _NewRows(NamedTuple):
+    """What a checkpoint writes of a replay.
+
+    Attributes:
+        rows: the last `num` of each seed; None if there are none.
+        num: how many.
+        capacity: how many the replay holds of each seed.
+        added: [R], how many it had been given in all.
+        index: which rows make up an episode, [R, ...].
+    """
+
+    rows: Any
+    num: int
+    capacity: int
+    added: Counts
+    index: dict[str, NDArray[Any]]
 
 
 class _Part(NamedTuple):

@@ -18,10 +18,18 @@ AWAKE = 0.2
 """Seconds after which the main thread looks for signals."""
 
 
-def beside(function: Callable[..., T], *arguments: Any) -> T:
+def beside(
+    function: Callable[..., T], *arguments: Any, meanwhile: Callable[[], None] = lambda: None
+) -> T:
     """Calls a function in a thread of its own and waits: the main thread, in which signals arrive, stays awake.
 
     Whoever interrupts the wait leaves the thread behind, to end when it is done.
+
+    Args:
+        function: what is called in the thread.
+        *arguments: of the function.
+        meanwhile: what the main thread does before it waits. What it raises is raised when the function has ended,
+            since a compiled program cannot be stopped.
     """
     done: Future[T] = Future()
 
@@ -33,9 +41,16 @@ def beside(function: Callable[..., T], *arguments: Any) -> T:
 
     thread = threading.Thread(target=work, name=BESIDE, daemon=True)
     thread.start()
+    failed: Exception | None = None
+    try:
+        meanwhile()
+    except Exception as error:
+        failed = error
     while thread.is_alive():
         # Not for ever: a signal that arrives in a thread of another library wakes nobody.
         thread.join(AWAKE)
+    if failed is not None:
+        raise failed
     return done.result()
 
 

@@ -12,23 +12,28 @@ ABSOLUTE_FACTOR = 10
 """How many times more episodes the final evaluation plays."""
 
 
-def check_settings(settings: RunSettings) -> None:
+def check_settings(settings: RunSettings, *others: RunSettings) -> None:
     """Refuses what does not fit, before anything is written.
+
+    Args:
+        settings: of a run.
+        *others: of runs that are trained with it by one program.
 
     Raises:
         ConfigurationError: if the options do not fit the task, the teams to start from have other sizes, steps cannot
             be counted, or what the seeds keep or play is more than the memory (to train them takes somewhat more).
     """
-    trainer = make_trainer(settings)
+    trainer = make_trainer(settings, *others)
     have = memory_size(trainer.mesh)
     if have is not None:
         _check_episodes(trainer, have)
     _check_steps(trainer)
     each = sum(kept(trainer).values())
     if have is not None and each * trainer.num_rows > have:
+        choices = f" in each of {1 + len(others)} choices" * bool(others)
         raise ConfigurationError(
-            f"seeds is {settings.seeds}; each keeps {each / 1e9:.3g} GB of parameters, replay and tables, and the "
-            f"memory has {have / 1e9:.3g} GB, enough for {int(have / each)}."
+            f"seeds is {settings.seeds}{choices}; each keeps {each / 1e9:.3g} GB of parameters, replay and tables, "
+            f"and the memory has {have / 1e9:.3g} GB, enough for {int(have / each)}."
         )
     if settings.init_from is not None:
         start_from(settings.init_from, trainer)

@@ -24,11 +24,22 @@ BEST = "best"
 Checkpoint = int | Literal["best"] | None
 
 
-def make_trainer(settings: RunSettings) -> Trainer:
-    """The training loop of a run, with its task and its method; nothing is compiled yet."""
+def make_trainer(settings: RunSettings, *others: RunSettings) -> Trainer:
+    """The training loop of a run, with its task and its method; nothing is compiled yet.
+
+    Args:
+        settings: the run.
+        *others: runs that are trained with it, see `marl_jax.choices`.
+    """
     env = make_env(settings.env, **dataclasses.asdict(settings.env_options))
-    method = methods.make(settings.method, env, **dataclasses.asdict(settings.method_options))
-    return Trainer(env, method, settings.training, settings.seeds, settings.seed)
+    options = dataclasses.asdict(settings.method_options)
+    method = methods.make(settings.method, env, **options)
+    choices = {
+        name: (value, *(getattr(other.method_options, name) for other in others))
+        for name, value in options.items()
+    }
+    differing = {name: values for name, values in choices.items() if len(set(values)) > 1}
+    return Trainer(env, method, settings.training, settings.seeds, settings.seed, differing)
 
 
 def policy_of(

@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -34,6 +35,7 @@ from marl_jax.runtime import (
     lost_process,
     on_host,
     placed,
+    several_processes,
     use_compilation_cache,
     writes,
 )
@@ -98,6 +100,22 @@ class TrainResult:
         return policy_of(self.trainer, self.state, self.settings, seed)
 
 
+class Assignment(NamedTuple):
+    """A run to train.
+
+    Attributes:
+        settings: all that it is.
+        directory: where it goes; nowhere if None.
+        resumed: whether it goes on from its last checkpoint.
+        trackers: where its numbers go while it trains.
+    """
+
+    settings: RunSettings
+    directory: RunDirectory | None = None
+    resumed: bool = False
+    trackers: Sequence[Tracker] = ()
+
+
 def run_training(
     settings: RunSettings,
     directory: RunDirectory | None,
@@ -105,29 +123,43 @@ def run_training(
     resumed: bool = False,
     trackers: Sequence[Tracker] = (),
 ) -> TrainResult:
+    """Trains one run, see `run_together`."""
+    return run_together([Assignment(settings, directory, resumed, trackers)], progress)[0]
+
+
+def run_together(
+    assignments: Sequence[Assignment], progress: Progress | bool = True
+) -> list[TrainResult]:
     """The Python loop around `Trainer.train_chunk`: logs, draws, saves and stops.
 
-    Where several processes train together each calls it with the same settings; one of them writes and tells.
+    Several runs are trained by one compiled program, each with rows of the run state of its own. Where several
+    processes train together each calls it with the same run; one of them writes and tells.
+
+    Args:
+        assignments: the runs; where there are several they are one of `choices.groups`.
+        progress: a display, or whether to show the default one.
 
     Raises:
-        ConfigurationError: if another process writes to the folder, or it cannot be written any longer; or one of those
+        ConfigurationError: if another process writes to a folder, or it cannot be written any longer; or one of those
             that train together has ended.
     """
     use_compilation_cache()
-    if resumed:
+    if any(one.resumed for one in assignments):
         # What they started from may be gone.
-        check_settings(dataclasses.replace(settings, init_from=None))
+        check_settings(*(dataclasses.replace(one.settings, init_from=None) for one in assignments))
     progress = display(progress if writes() else False)
-    tracking = Trackers(trackers if writes() else (), progress.message)
-    try:
-        locked: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if directory is not None and writes():
-            locked = directory.locked()
-        with _together(directory), locked, stop_signals(progress) as stop:
-            return _Loop(settings, directory, progress, stop, tracking).run(resumed)
-    finally:
-        tracking.close()
-        progress.close()
+    with contextlib.ExitStack() as stack:
+        stack.callback(progress.close)
+        runs = []
+        for settings, directory, resumed, trackers in assignments:
+            tracking = Trackers(trackers if writes() else (), progress.message)
+            stack.callback(tracking.close)
+            stack.enter_context(_together(directory))
+            if directory is not None and writes():
+                stack.enter_context(directory.locked())
+            runs.append(_Run(settings, directory, resumed, progress, tracking))
+        stop = stack.enter_context(stop_signals(progress))
+        return _Loop(runs, progress, stop).run()
 
 
 @contextlib.contextmanager
@@ -165,25 +197,186 @@ def display(progress: Progress | bool) -> Progress:
 
 
 class _Loop:
-    """One run of the loop; see `run_training`.
+    """The runs that one program trains; see `run_together`.
 
     Several processes go through it in step, and know the same of all seeds.
+    """
+
+    def __init__(self, runs: "Sequence[_Run]", progress: Progress, stop: threading.Event) -> None:
+        self.runs = runs
+        self.progress = progress
+        self.stop = stop
+        self.trainer = make_trainer(*(run.settings for run in runs))
+        self.later: list[Callable[[], None]] = []
+
+    def run(self) -> list[TrainResult]:
+        state = self._begin()
+        steps = self._of_seeds(state.env_steps)
+        if self._active(steps).any():
+            for run, its in self._each(steps):
+                run.start_trackers(its)
+            train_chunk = self._compile(state)
+            began, first_steps = time.monotonic(), steps
+            while self._active(steps).any() and not beside(anywhere, self.stop.is_set()):
+                chunk_began, active = time.monotonic(), self._active(steps)
+                now = (state, self._rows_of(active), self.trainer.row_options)
+                state, found = beside(train_chunk, *now, meanwhile=self._write)
+                metrics: ChunkMetrics = self._of_seeds(found)
+                steps = np.asarray(metrics.env_steps)
+                self._keep(state, metrics, active, time.monotonic() - chunk_began)
+                self._report(steps, first_steps, time.monotonic() - began)
+            self._write()
+        interrupted = bool(self._active(steps).any())
+        final = None if interrupted else self._final_evaluation(state)
+        return [
+            run.finish(self._state_of(state, index), measured, interrupted)
+            for index, (run, measured) in enumerate(self._each(final))
+        ]
+
+    def _each(self, tree: Any) -> "Iterator[tuple[_Run, Any]]":
+        """Each run, and what is its own of arrays [C * S, ...]."""
+        seeds = self.trainer.num_seeds
+        for index, run in enumerate(self.runs):
+            own = slice(index * seeds, (index + 1) * seeds)
+            yield run, jax.tree.map(lambda x, own=own: x[own], tree)
+
+    def _of_seeds(self, tree: Any) -> Any:
+        """Arrays [R, ...] as NumPy's [C * S, ...], in all processes."""
+        return jax.tree.map(lambda x: x[: self.trainer.num_used], beside(on_host, tree))
+
+    def _rows_of(self, active: NDArray[np.bool_]) -> jax.Array:
+        """[R], which rows of the run state are active."""
+        return self.trainer.spread(np.pad(active, (0, self.trainer.num_rows - len(active))))
+
+    def _active(self, steps: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Which rows go on, [C * S]: those of runs that are a chunk ahead, as after a kill, wait for the others."""
+        active = {run: run.active(its) for run, its in self._each(steps)}
+        behind = min((run.chunks for run, its in active.items() if its.any()), default=0)
+        return np.concatenate([its & (run.chunks == behind) for run, its in active.items()])
+
+    def _state_of(self, state: RunState, index: int) -> RunState:
+        """The run state of one run: its own rows, or all where it is the only one."""
+        return state if len(self.runs) == 1 else self.trainer.choice(state, index)
+
+    def _begin(self) -> RunState:
+        """The run state to go on with; what begins is saved, too."""
+        if all(run.resumed for run in self.runs):
+            return self.trainer.joined([run.resume() for run in self.runs])
+        state = self._start()
+        begun = []
+        for index, run in enumerate(self.runs):
+            if run.resumed:
+                begun.append(run.resume())
+            else:
+                begun.append(self._state_of(state, index))
+                run.save(begun[-1])()
+        return self.trainer.joined(begun) if any(run.resumed for run in self.runs) else state
+
+    def _start(self) -> RunState:
+        state = self.trainer.init()
+        source = self.runs[0].settings.init_from
+        if source is not None:
+            found = start_from(source, self.trainer)
+            learner = teams.put(on_host(state.method), found)
+            place = lambda x, old: placed(np.asarray(x), old.sharding)  # noqa: E731
+            state = state._replace(method=jax.tree.map(place, learner, state.method))
+            self.progress.message(f"starting from {source}")
+        return state
+
+    def _compile(self, state: RunState) -> Any:
+        settings = self.runs[0].settings
+        choices = f"{len(self.runs)} choices x " * (len(self.runs) > 1)
+        self.progress.message(
+            f"{settings.method} on {settings.env}: {choices}{settings.seeds} seed{'s' * (settings.seeds > 1)}, "
+            f"{settings.training.total_steps:,} env steps each, on "
+            f"{self.trainer.mesh.size} x {jax.devices()[0].device_kind}"
+        )
+        self.progress.message(f"each seed keeps {described(kept(self.trainer))}")
+        self.progress.message("compiling ...")
+        began = time.monotonic()
+        given = (state, self.trainer.everyone, self.trainer.row_options)
+        compiled = beside(self.trainer.train_chunk.lower(*given).compile)
+        seconds, size = time.monotonic() - began, program_size(compiled, self.trainer.mesh)
+        takes = f", takes {size / 1e9:.3g} GB of memory" if size else ""
+        self.progress.message(f"compiled in {seconds:.1f} s{takes}")
+        return compiled
+
+    def _keep(
+        self, state: RunState, metrics: ChunkMetrics, active: NDArray[np.bool_], seconds: float
+    ) -> None:
+        """Records a chunk that took so long, and prepares what is written while the next one is computed."""
+        for index, (run, (its, who)) in enumerate(self._each((metrics, active))):
+            if who.any():
+                rows = run.record(its, who, seconds)
+                self.later.append(run.save(self._state_of(state, index)))
+                # A run that is killed goes on from what is saved, and so no tracker is told anything twice.
+                self.later.append(functools.partial(run.trackers.log, rows))
+        if several_processes():
+            # What they exchange to write must not meet what they exchange to compute.
+            self._write()
+
+    def _write(self) -> None:
+        """Writes what there is to write."""
+        for write in self.later:
+            write()
+        self.later.clear()
+
+    def _report(
+        self, steps: NDArray[np.int32], first_steps: NDArray[np.int32], seconds: float
+    ) -> None:
+        total = self.trainer.total_steps
+        taken = steps - first_steps
+        healthy = np.concatenate([run.healthy for run in self.runs])
+        value = max(run.latest() for run in self.runs)[1]
+        if len(self.runs) > 1:
+            value = f"best choice: {value}"
+        fraction, left = 1.0, 0.0
+        learning = np.flatnonzero(healthy & (taken > 0))
+        if learning.size:
+            # The slowest goes on as fast as it has been so far.
+            slowest = learning[steps[learning].argmin()]
+            fraction = min(1.0, steps[slowest] / total)
+            left = max(0, total - steps[slowest]) / taken[slowest] * seconds
+        self.progress.chunk(fraction, taken.sum() / seconds, value, left)
+
+    def _final_evaluation(self, state: RunState) -> Any:
+        """Many fresh episodes of each seed: by name, see `_Run.final_names`, [C * S, episodes]; None if all seeds have
+        failed."""
+        if not any(run.healthy.any() for run in self.runs):
+            return None
+        trainer, names = self.trainer, self.runs[0].final_names
+        episodes = ABSOLUTE_FACTOR * trainer.config.eval_episodes
+
+        def final(state: RunState, own: dict[str, jax.Array]) -> Any:
+            key, method = jax.random.key(ABSOLUTE_KEY), trainer.with_options(own).method
+            evaluation = evaluate(trainer.env, method, state.method, key, episodes)
+            return {name: evaluation[name] for name in names}
+
+        given = (state, trainer.row_options)
+        play = beside(jax.jit(trainer.over_seeds(final)).lower(*given).compile)
+        return self._of_seeds(beside(play, *given))
+
+
+class _Run:
+    """One run: what is recorded and written of it.
+
+    Several processes know the same of all its seeds.
     """
 
     def __init__(
         self,
         settings: RunSettings,
         directory: RunDirectory | None,
+        resumed: bool,
         progress: Progress,
-        stop: threading.Event,
         trackers: Trackers,
     ) -> None:
         self.settings = settings
         self.folder = directory
         # To write to.
         self.directory = directory if writes() else None
+        self.resumed = resumed
         self.progress = progress
-        self.stop = stop
         self.trackers = trackers
         self.trainer = make_trainer(settings)
         self.rows: list[Row] = []
@@ -194,28 +387,19 @@ class _Loop:
         self.scores = np.full(settings.seeds, -np.inf)
         self.improved = np.zeros(settings.seeds, bool)
 
-    def run(self, resumed: bool) -> TrainResult:
-        state = self._resume() if resumed else self._start()
-        steps = self._of_seeds(state.env_steps)
-        if not self._finished(steps):
-            self._start_trackers(steps)
-            train_chunk = self._compile(state)
-            began, first_steps = time.monotonic(), steps
-            while not self._finished(steps) and not beside(anywhere, self.stop.is_set()):
-                chunk_began, active = time.monotonic(), self._active(steps)
-                state, found = beside(train_chunk, state, self._rows_of(active))
-                metrics: ChunkMetrics = self._of_seeds(found)
-                steps = np.asarray(metrics.env_steps)
-                self.seconds += time.monotonic() - chunk_began
-                rows = self._record(metrics, active)
-                self._save(state)
-                # A run that is killed goes on from what is saved, and so no tracker is told anything twice.
-                self.trackers.log(rows)
-                self._report(steps, first_steps, time.monotonic() - began)
-        interrupted = not self._finished(steps)
-        final = {name: np.array([]) for name in self._final_names}
-        if not interrupted and self._healthy.any():
-            final = self._final_evaluation(state)
+    def finish(
+        self, state: RunState, measured: Mapping[str, NDArray[Any]] | None, interrupted: bool
+    ) -> TrainResult:
+        """Says how it ended, and gives that back.
+
+        Args:
+            state: its run state.
+            measured: the final evaluation, by name, [S, episodes]; None if there was none.
+            interrupted: whether training was stopped.
+        """
+        final = {name: np.array([]) for name in self.final_names}
+        if measured is not None and self.healthy.any():
+            final = self._final_means(measured)
         self._close(final, interrupted)
         return TrainResult(
             self.settings,
@@ -234,45 +418,27 @@ class _Loop:
         """Arrays [R, ...] as NumPy's [S, ...], in all processes."""
         return jax.tree.map(lambda x: x[: self.settings.seeds], beside(on_host, tree))
 
-    def _rows_of(self, active: NDArray[np.bool_]) -> jax.Array:
-        """[R], which rows of the run state are active."""
-        return self.trainer.spread(np.pad(active, (0, self.trainer.num_rows - len(active))))
-
     @property
     def _headline(self) -> str | None:
         return headline_of(self.trainer.env)
 
     @property
-    def _final_names(self) -> list[str]:
+    def final_names(self) -> list[str]:
         """What the final evaluation measures: what is named first is said first."""
         return [*([] if self._headline is None else [self._headline]), GREEDY, SAMPLED]
 
     @property
-    def _healthy(self) -> NDArray[np.bool_]:
+    def healthy(self) -> NDArray[np.bool_]:
         """Which seeds have not failed, [S]."""
         seeds = range(self.settings.seeds)
         return np.array([self._seed(i) not in self.failures for i in seeds])
 
-    def _active(self, steps: NDArray[np.int32]) -> NDArray[np.bool_]:
+    def active(self, steps: NDArray[np.int32]) -> NDArray[np.bool_]:
         """Who goes on: healthy seeds that have not had their budget, [S]."""
-        return self._healthy & (steps < self.trainer.total_steps)
+        return self.healthy & (steps < self.trainer.total_steps)
 
-    def _finished(self, steps: NDArray[np.int32]) -> bool:
-        return not self._active(steps).any()
-
-    def _start(self) -> RunState:
-        state = self.trainer.init()
-        source = self.settings.init_from
-        if source is not None:
-            found = start_from(source, self.trainer)
-            learner = teams.put(on_host(state.method), found)
-            place = lambda x, old: placed(np.asarray(x), old.sharding)  # noqa: E731
-            state = state._replace(method=jax.tree.map(place, learner, state.method))
-            self.progress.message(f"starting from {source}")
-        self._save(state)
-        return state
-
-    def _resume(self) -> RunState:
+    def resume(self) -> RunState:
+        """Its run state as it was saved last, and what had been measured up to there."""
         assert self.folder is not None
         folder, say = self.folder, self.progress.message
         newest = from_writer(folder.latest_checkpoint)
@@ -301,33 +467,19 @@ class _Loop:
         say(f"resuming {folder.path} after {steps.min():,} env steps")
         return state
 
-    def _compile(self, state: RunState) -> Any:
-        settings = self.settings
-        self.progress.message(
-            f"{settings.method} on {settings.env}: {settings.seeds} seed{'s' * (settings.seeds > 1)}, "
-            f"{settings.training.total_steps:,} env steps each, on "
-            f"{self.trainer.mesh.size} x {jax.devices()[0].device_kind}"
-        )
-        self.progress.message(f"each seed keeps {described(kept(self.trainer))}")
-        self.progress.message("compiling ...")
-        began = time.monotonic()
-        compiled = beside(self.trainer.train_chunk.lower(state, self.trainer.everyone).compile)
-        seconds, size = time.monotonic() - began, program_size(compiled, self.trainer.mesh)
-        takes = f", takes {size / 1e9:.3g} GB of memory" if size else ""
-        self.progress.message(f"compiled in {seconds:.1f} s{takes}")
-        return compiled
-
     def _seed(self, index: int | np.integer[Any]) -> int:
         return self.settings.seed + int(index)
 
-    def _start_trackers(self, steps: NDArray[np.int32]) -> None:
+    def start_trackers(self, steps: NDArray[np.int32]) -> None:
+        """Tells them of its seeds, which have taken so many steps, [S]."""
         folder = None if self.directory is None else self.directory.path
         env_steps = {self._seed(index): int(taken) for index, taken in enumerate(steps)}
         self.trackers.start(self.settings, folder, env_steps)
 
-    def _record(self, metrics: ChunkMetrics, active: NDArray[np.bool_]) -> list[Row]:
-        """Adds a chunk's measurements of the seeds that went on, and returns them."""
+    def record(self, metrics: ChunkMetrics, active: NDArray[np.bool_], seconds: float) -> list[Row]:
+        """Adds the measurements of a chunk that took so long, of the seeds that went on, and returns them."""
         self.chunks += 1
+        self.seconds += seconds
         new_failures: dict[int, str] = {}
         rows: list[Row] = []
         results: dict[int, Results] = {}
@@ -385,26 +537,37 @@ class _Loop:
         """What the best checkpoint is chosen by."""
         return f"{self._headline or GREEDY}_mean"
 
-    def _save(self, state: RunState) -> None:
+    def save(self, state: RunState) -> Callable[[], None]:
+        """Copies what is saved of its run state, and returns what writes it."""
         if self.folder is None:
-            return
-        with self.folder.writing():
-            keep_every = self.settings.training.keep_every
-            self.folder.checkpoints.save(self.chunks, state, keep_every)
-            if self.improved.any():
-                self._keep_best(state)
+            return lambda: None
+        folder = self.folder
+        write = folder.checkpoints.prepare(self.chunks, state, self.settings.training.keep_every)
+        improved = self._keep_best(state)
 
-    def _keep_best(self, state: RunState) -> None:
-        """Puts the seeds that have improved into `best` as they are now, and writes it."""
+        def save() -> None:
+            with folder.writing():
+                write()
+                if improved:
+                    self._write_best()
+
+        return save
+
+    def _keep_best(self, state: RunState) -> bool:
+        """Puts the seeds that have improved into `best` as they are now; returns whether there are any."""
+        if not self.improved.any():
+            return False
         learner, env_steps = self._of_seeds((teams.kept(state.method), state.env_steps))
         now = teams.arrays_of({"learner": learner, "env_steps": env_steps})
         before = self.best or now
-        better = {
+        self.best = {
             name: np.where(self.improved.reshape(-1, *[1] * (x.ndim - 1)), x, before[name])
             for name, x in now.items()
         }
-        self.best = better
         self.improved[:] = False
+        return True
+
+    def _write_best(self) -> None:
         if self.directory is not None:
             self.directory.write_best(self.best)
 
@@ -422,51 +585,29 @@ class _Loop:
             if score > self.scores[index] and known:
                 self.scores[index] = score
                 self.improved[index] = row["env_steps"] > held[index]
-        if self.improved.any():
+        if self._keep_best(state):
             with folder.writing():
-                self._keep_best(state)
+                self._write_best()
 
-    def _report(
-        self, steps: NDArray[np.int32], first_steps: NDArray[np.int32], seconds: float
-    ) -> None:
-        total = self.trainer.total_steps
-        taken, healthy = steps - first_steps, self._healthy
-        value = "no healthy seed"
-        if healthy.any():
-            latest = {int(row["seed"]): row for row in self.rows}
-            seeds = {self._seed(i) for i in np.flatnonzero(healthy)}
-            value = self._latest([row for seed, row in latest.items() if seed in seeds])
-        fraction, left = 1.0, 0.0
-        learning = np.flatnonzero(healthy & (taken > 0))
-        if learning.size:
-            # The slowest goes on as fast as it has been so far.
-            slowest = learning[steps[learning].argmin()]
-            fraction = min(1.0, steps[slowest] / total)
-            left = max(0, total - steps[slowest]) / taken[slowest] * seconds
-        self.progress.chunk(fraction, taken.sum() / seconds, value, left)
-
-    def _latest(self, rows: list[Row]) -> str:
-        """What the latest evaluations came to, one for each seed."""
+    def latest(self) -> tuple[float, str]:
+        """What the latest evaluations of its healthy seeds came to: by what runs are compared, and as a person reads
+        it."""
+        if not self.healthy.any():
+            return -np.inf, "no healthy seed"
+        by_seed = {int(row["seed"]): row for row in self.rows}
+        seeds = {self._seed(i) for i in np.flatnonzero(self.healthy)}
+        rows = [row for seed, row in by_seed.items() if seed in seeds]
         if not rows:
-            return "not evaluated yet"
-        means = {n: np.mean([row[f"{n}_mean"] for row in rows]) for n in self._final_names}
+            return -np.inf, "not evaluated yet"
+        means = {n: float(np.mean([row[f"{n}_mean"] for row in rows])) for n in self.final_names}
         value = f"return {means[GREEDY]:.4g} (sampled {means[SAMPLED]:.4g})"
         if self._headline is not None:
             value = f"{self._said(self._headline)} {means[self._headline]:.3g}  {value}"
-        return value
+        return means[self._headline or GREEDY], value
 
-    def _final_evaluation(self, state: RunState) -> dict[str, NDArray[np.float64]]:
-        """Means of each healthy seed over many fresh episodes, [S'] each: by name, see `_final_names`."""
-        trainer, episodes = self.trainer, ABSOLUTE_FACTOR * self.settings.training.eval_episodes
-
-        def final(state: RunState) -> Any:
-            key = jax.random.key(ABSOLUTE_KEY)
-            evaluation = evaluate(trainer.env, trainer.method, state.method, key, episodes)
-            return {name: evaluation[name] for name in self._final_names}
-
-        play = beside(jax.jit(trainer.over_seeds(final)).lower(state).compile)
-        measured = self._of_seeds(beside(play, state))
-        healthy = np.flatnonzero(self._healthy)
+    def _final_means(self, measured: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+        """Means of each healthy seed over its episodes of the final evaluation, [S'] each, which are written."""
+        healthy = np.flatnonzero(self.healthy)
         if self.directory is not None:
             with self.directory.writing():
                 self.directory.finish_results(
@@ -477,14 +618,14 @@ class _Loop:
                 )
         return {
             name: measured[name][healthy].mean(axis=1, dtype=np.float64)
-            for name in self._final_names
+            for name in self.final_names
         }
 
     def _episodes(self, evaluation: Mapping[str, Any]) -> dict[str, list[float]]:
         """One seed's episodes, arrays [episodes], as results.json names and rounds them."""
         return {
             name.removeprefix("eval_"): [float(f"{x:.6g}") for x in evaluation[name]]
-            for name in self._final_names
+            for name in self.final_names
         }
 
     @staticmethod
@@ -498,7 +639,7 @@ class _Loop:
         if final[GREEDY].size:
             episodes = ABSOLUTE_FACTOR * self.settings.training.eval_episodes
             over = f"IQM of {final[GREEDY].size} seeds x {episodes} episodes"
-            for name in self._final_names[:-1]:
+            for name in self.final_names[:-1]:
                 values = final[name]
                 beside = f", sampled {summary(final[SAMPLED])}" if name == GREEDY else ""
                 each = ", ".join(f"{x:.4g}" for x in values)

@@ -8,12 +8,14 @@ The Python loop around it lives in `marl_jax.loop`.
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int
 from numpy.typing import NDArray
 
 from envs.base import MultiAgentEnv
@@ -94,12 +96,12 @@ def _zeros_like(shapes: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """Trains S seeds of one method on one task.
+    """Trains S seeds of one method on one task, or of each of C choices of numbers among the method's options.
 
     Seed number k of a run with first seed s uses the random key `s + k` and nothing of its neighbours.
 
-    Every device takes as many rows of the run state as the others. Where S cannot be divided so, rows that are never
-    active follow those of the seeds.
+    The run state has a row for each seed of the first choice, then of the second, and so on: C * S in all. Every device
+    takes as many rows as the others. Where they cannot be divided so, rows that are never active follow.
 
     Attributes:
         env: the task.
@@ -107,6 +109,7 @@ class Trainer:
         config: the loop's own settings.
         num_seeds: S.
         first_seed: s.
+        choices: by option of the method, its value in each choice, [C]; without any there is one choice.
     """
 
     env: MultiAgentEnv[Any]
@@ -114,6 +117,7 @@ class Trainer:
     config: TrainingConfig
     num_seeds: int
     first_seed: int = 0
+    choices: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict, hash=False)
 
     def __repr__(self) -> str:
         method = type(self.method).__name__
@@ -122,17 +126,44 @@ class Trainer:
     @functools.cached_property
     def mesh(self) -> jax.sharding.Mesh:
         """The devices that share the seeds."""
-        return seed_mesh(self.num_seeds)
+        return seed_mesh(self.num_used)
+
+    @property
+    def num_used(self) -> int:
+        """C * S, rows that are trained."""
+        return self.num_seeds * max((len(values) for values in self.choices.values()), default=1)
 
     @property
     def num_rows(self) -> int:
-        """R, rows of the run state: S, rounded up to the devices."""
-        return self.mesh.size * -(-self.num_seeds // self.mesh.size)
+        """R, rows of the run state: C * S, rounded up to the devices."""
+        return self.mesh.size * -(-self.num_used // self.mesh.size)
+
+    @property
+    def _used(self) -> NDArray[np.int64]:
+        """[R], the row itself; beyond C * S the last one again."""
+        return np.minimum(np.arange(self.num_rows), self.num_used - 1)
 
     @property
     def row_seeds(self) -> NDArray[np.int64]:
-        """[R], whose seed's random key a row begins with; beyond S the last seed's again."""
-        return self.first_seed + np.minimum(np.arange(self.num_rows), self.num_seeds - 1)
+        """[R], whose seed's random key a row begins with; beyond C * S the last seed's again."""
+        return self.first_seed + self._used % self.num_seeds
+
+    @property
+    def row_options(self) -> dict[str, jax.Array]:
+        """By option of which there are choices, each row's value, [R]."""
+        choice = self._used // self.num_seeds
+        return {
+            name: self.spread(np.array(values, np.float32)[choice])
+            for name, values in self.choices.items()
+        }
+
+    def with_options(self, own: Mapping[str, Any]) -> "Trainer":
+        """The training of a seed whose method has options of its own, which may be traced."""
+        if not own:
+            return self
+        method: Any = self.method
+        config = dataclasses.replace(method.config, **own)
+        return dataclasses.replace(self, method=dataclasses.replace(method, config=config))
 
     @property
     def steps_per_iteration(self) -> int:
@@ -155,22 +186,54 @@ class Trainer:
         return self.eval_interval * math.ceil(self.config.total_steps / self.eval_interval)
 
     def init(self) -> RunState:
-        """The run state of untrained seeds, [R, ...]; rows beyond S are like the last seed's."""
+        """The run state of untrained seeds, [R, ...]; rows that are not trained are like the last one that is."""
 
-        def init(seed: jax.Array) -> RunState:
-            key, method_key = jax.random.split(jax.random.key(seed))
-            zero = jnp.zeros((), jnp.int32)
-            method = self.method.init(method_key)
-            replay = None
-            if self.method.replay is not None:
-                example = jax.eval_shape(self._play, method, key)
-                replay = self.method.replay.init(example)
-            return RunState(method, replay, key, zero, zero)
+        def init(row: tuple[jax.Array, dict[str, jax.Array]]) -> RunState:
+            seed, own = row
+            return self.with_options(own)._init_seed(seed)
 
         # `map`, not `vmap`: a seed's first parameters must not depend on how many others are drawn.
-        draw = self._over_devices(lambda seeds: jax.lax.map(init, seeds))
-        state: RunState = jax.jit(draw)(self.spread(self.row_seeds.astype(np.uint32)))
+        draw = self._over_devices(lambda *rows: jax.lax.map(init, rows))
+        seeds = self.spread(self.row_seeds.astype(np.uint32))
+        state: RunState = jax.jit(draw)(seeds, self.row_options)
         return state
+
+    def _init_seed(self, seed: jax.Array) -> RunState:
+        """The run state of one untrained seed."""
+        key, method_key = jax.random.split(jax.random.key(seed))
+        zero = jnp.zeros((), jnp.int32)
+        method = self.method.init(method_key)
+        replay = None
+        if self.method.replay is not None:
+            example = jax.eval_shape(self._play, method, key)
+            replay = self.method.replay.init(example)
+        return RunState(method, replay, key, zero, zero)
+
+    @functools.cached_property
+    def choice(self) -> Any:
+        """Maps the run state and the number of a choice to that one's own, [S, ...], of which every device has all."""
+
+        def choice(state: RunState, index: int) -> RunState:
+            first = index * self.num_seeds
+            return jax.tree.map(
+                lambda x: jax.lax.dynamic_slice_in_dim(x, first, self.num_seeds), state
+            )
+
+        return jax.jit(choice, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+
+    def joined(self, choices: Sequence[RunState]) -> RunState:
+        """The run state of those of all choices, [S, ...] each, or [S + rows without a seed, ...]."""
+        if len(choices) == 1:
+            return choices[0]
+        last, device = np.full(self.num_rows - self.num_used, -1), self.mesh.devices.flat[0]
+        sharding = seed_sharding(self.mesh)
+
+        def join(*own: jax.Array) -> jax.Array:
+            rows = [jax.device_put(x, device)[: self.num_seeds] for x in own]
+            return jax.device_put(jnp.concatenate([*rows, rows[-1][last]]), sharding)
+
+        joined: RunState = jax.tree.map(join, *choices)
+        return joined
 
     def abstract_state(self) -> RunState:
         """Shapes, types and placement of the run state, without computing it."""
@@ -260,7 +323,7 @@ class Trainer:
     @property
     def seeds_at_once(self) -> int:
         """How many seeds run at the same time, on all devices together."""
-        return self.mesh.size if self._one_by_one else self.num_seeds
+        return self.mesh.size if self._one_by_one else self.num_used
 
     def over_seeds(self, function: Any) -> Any:
         """Runs a function of one seed on all seeds, spread over the devices; its arguments have a leading axis R."""
@@ -272,36 +335,54 @@ class Trainer:
 
     def _over_devices(self, function: Any) -> Any:
         """Runs a function of a device's seeds on every device."""
-        spec = jax.sharding.PartitionSpec(SEED_AXIS)
+        spec = PartitionSpec(SEED_AXIS)
         return jax.shard_map(
             function, mesh=self.mesh, in_specs=spec, out_specs=spec, check_vma=False
         )
 
     def _train_one_by_one(
-        self, state: RunState, active: Bool[Array, " L"]
+        self, state: RunState, active: Bool[Array, " L"], options: dict[str, Float[Array, " L"]]
     ) -> tuple[RunState, ChunkMetrics]:
         """One chunk of each of a device's seeds, in its place in the state: a map would hold all replays twice."""
 
         def train(state: RunState, now: Any) -> tuple[RunState, ChunkMetrics]:
-            index, active = now
+            index, active, own = now
             seed = jax.tree.map(
                 lambda x: jax.lax.dynamic_index_in_dim(x, index, keepdims=False), state
             )
-            seed, metrics = self._train_seed_or_skip(seed, active)
+            seed, metrics = self.with_options(own)._train_seed_or_skip(seed, active)
             state = jax.tree.map(
                 lambda x, new: jax.lax.dynamic_update_index_in_dim(x, new, index, 0), state, seed
             )
             return state, metrics
 
-        return jax.lax.scan(train, state, (jnp.arange(active.shape[0]), active))
+        return jax.lax.scan(train, state, (jnp.arange(active.shape[0]), active, options))
+
+    def _train_as_batch(
+        self, state: RunState, active: Bool[Array, " L"], options: dict[str, Float[Array, " L"]]
+    ) -> tuple[RunState, ChunkMetrics]:
+        """One chunk of all of a device's seeds at the same time."""
+
+        def train(
+            state: RunState, active: Bool[Array, ""], own: dict[str, Float[Array, ""]]
+        ) -> tuple[RunState, ChunkMetrics]:
+            return self.with_options(own).train_seed(state, active)
+
+        trained: tuple[RunState, ChunkMetrics] = jax.vmap(train)(state, active, options)
+        return trained
 
     @functools.cached_property
     def train_chunk(self) -> Any:
-        """Maps the run state of all seeds, and [R] which are active, to the next run state and `ChunkMetrics`.
+        """Maps the run state of all seeds, [R] which are active and, if there are choices, `row_options` to the next
+        run state and `ChunkMetrics`.
 
         Who is not active stays as it is, bit for bit, and its measurements have no meaning. Donates the run state.
         """
-        train = self._train_one_by_one if self._one_by_one else jax.vmap(self.train_seed)
+        rows = self._train_one_by_one if self._one_by_one else self._train_as_batch
+
+        def train(state: RunState, active: Any, options: Any = None) -> Any:
+            return rows(state, active, options or {})
+
         return jax.jit(self._over_devices(train), donate_argnums=0)
 
     def spread(self, x: Any) -> jax.Array:
@@ -311,7 +392,7 @@ class Trainer:
     @property
     def everyone(self) -> Bool[Array, " R"]:
         """All seeds active, for `train_chunk`."""
-        return self.spread(np.arange(self.num_rows) < self.num_seeds)
+        return self.spread(np.arange(self.num_rows) < self.num_used)
 
     @functools.cached_property
     def evaluate(self) -> Any:

@@ -49,9 +49,9 @@ def filled(*added: int, replay: EpisodeReplay = FULL) -> RunState:
     counts = added * 2 if len(added) == 1 else added
     seeds = [history(replay, seed, count) for seed, count in enumerate(counts, start=1)]
     held = jax.tree.map(lambda *x: jax.numpy.asarray(np.stack(x)), *seeds)
-    zeros = np.zeros((len(counts),), np.int32)
+    zeros = jax.numpy.zeros((len(counts),), np.int32)
     keys = jax.random.split(jax.random.key(0), len(counts))
-    return RunState({"w": np.array(counts)}, held, keys, zeros, zeros)
+    return RunState({"w": jax.numpy.array(counts)}, held, keys, zeros, zeros)
 
 
 def like(state: RunState) -> RunState:
@@ -91,6 +91,20 @@ def test_a_replay_saved_in_parts_is_the_same_again(saved: Checkpoints) -> None:
     assert saved.steps() == [6, 7]
     # 13 episodes need the last five of 5's six and 6's one; 20 only those of 7.
     assert episodes_on_disk(saved) == ["5", "6", "7"]
+
+
+def test_a_state_may_be_overwritten_before_it_is_written(saved: Checkpoints) -> None:
+    """As a chunk does that takes over its memory."""
+    saved.save(1, filled(2))
+    state, expected = filled(4), filled(4)
+    write = saved.prepare(2, state)
+    change = jax.jit(
+        lambda tree: jax.tree.map(lambda x: (x + 1).astype(x.dtype), tree), donate_argnums=0
+    )
+    jax.block_until_ready(change((state.method, state.replay)))
+    assert saved.steps() == [1]
+    write()
+    check(saved, 2, expected)
 
 
 def test_only_new_episodes_are_written(saved: Checkpoints) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ from experiments import (
 )
 from marl_jax import settings as settings_module
 from marl_jax.loading import make_trainer
+from marl_jax.loop import Assignment
 from marl_jax.runs import RunDirectory
 from marl_jax.settings import RunSettings, make_settings, presets
 from marl_jax.storage import only_writer
@@ -487,9 +489,8 @@ def test_a_sweep_goes_on_after_choices_that_fail(
 ) -> None:
     """One raises, one loses a seed, one both of them before anything was measured."""
 
-    def train(
-        settings: RunSettings, run: RunDirectory, *_: object, **__: object
-    ) -> SimpleNamespace:
+    def train(assignments: Sequence[Assignment], _: object) -> list[SimpleNamespace]:
+        (run,) = [one.directory for one in assignments]
         number = run.path.name
         if number == "000":
             raise RuntimeError("RESOURCE_EXHAUSTED:\n out of memory")
@@ -500,9 +501,9 @@ def test_a_sweep_goes_on_after_choices_that_fail(
             run.append(healthy)
         if failed:
             run.write_failures(failed)
-        return SimpleNamespace(interrupted=False)
+        return [SimpleNamespace(interrupted=False)]
 
-    monkeypatch.setattr(engines, "run_training", train)
+    monkeypatch.setattr(engines, "run_together", train)
     out = tmp_path / "sweep"
     arguments = ["--method", "iac", "--env", "turn", "--seeds", "2", "--out", str(out)]
     grid = ["--grid", "gamma=0.6,0.7,0.8,0.9"]

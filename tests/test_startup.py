@@ -107,6 +107,25 @@ def test_a_second_interrupt_does_not_wait_for_the_chunk() -> None:
     assert interrupts.beside(lambda x: x + 1, 2) == 3
 
 
+def test_the_main_thread_works_while_a_program_runs() -> None:
+    """What it raises waits for the program's end."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def program() -> int:
+        begun.wait()
+        return 3
+
+    assert interrupts.beside(program, meanwhile=begun.set) == 3
+
+    def last() -> None:
+        time.sleep(0.05)
+        ended.set()
+
+    with pytest.raises(ZeroDivisionError):
+        interrupts.beside(last, meanwhile=lambda: print(1 / 0))
+    assert ended.is_set()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
 def test_a_forked_process_gets_a_sentence() -> None:
     code = """

@@ -3,7 +3,7 @@
 import struct
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,18 +84,18 @@ def test_series_of_a_killed_run_go_on_and_double_nothing(
         assert env_steps == 20, "called again"
         raise ZeroDivisionError("by a user's mistake")
 
-    save = Checkpoints.save
+    prepare = Checkpoints.prepare
 
-    def killed(self: Checkpoints, step: int, *rest: Any) -> None:
+    def killed(self: Checkpoints, step: int, *rest: Any) -> Callable[[], None]:
         if step == 2:
             raise RuntimeError("killed")
-        save(self, step, *rest)
+        return prepare(self, step, *rest)
 
     options = tiny.options(2) | {"out": str(out), "progress": told}
-    monkeypatch.setattr(Checkpoints, "save", killed)
+    monkeypatch.setattr(Checkpoints, "prepare", killed)
     with pytest.raises(RuntimeError, match="killed"):
         marl_jax.train("iac", "turn", seeds=2, trackers=[divide, got, "tensorboard"], **options)
-    monkeypatch.setattr(Checkpoints, "save", save)
+    monkeypatch.setattr(Checkpoints, "prepare", prepare)
     assert set(got) == {(0, 20), (1, 20)}
     assert set(measured(out)) == {*got, (0, 40), (1, 40)}
     (line,) = [text for text in told.messages if "tracker" in text]
