@@ -148,6 +148,7 @@ def test_bodies_are_braxs_until_they_fall(brax: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(SPLITS))
 def test_tables_are_the_bodys(name: str, brax: Any) -> None:
     """Joints and torques as brax has them, and who hangs on whom."""
