@@ -82,9 +82,9 @@ class Task:
 
 # Why a world is near or below four times the reference.
 NOTES = {
-    "battle": "20 agents see 81 cells each, 12 enemies think, and 32 units fight and move in order",
+    "battle": "the script of the 12 enemies takes nearly half of a step",
     "firefighters": "four maps of 25 cells for each of four agents, made anew at every step",
-    "football": "10 actions drawn for 3, and each agent sees 19 others in the order of their distance",
+    "football": "10 actions drawn for 3; to order 19 others by distance for each agent takes half of a step",
     "pac_men": "three maps of 25 cells for each of four agents, made anew at every step",
 }
 

@@ -106,6 +106,11 @@ class ContinuousPolicy:
             each = each + _log_slope(points) @ weights
         return jnp.sum(jnp.where(self.used, each, 0.0), axis=-1)
 
+    def kl_divergence(self, other: "ContinuousPolicy") -> Float[Array, "*batch"]:
+        """KL(self || other), in nats; squashing both changes nothing."""
+        each = self._law.kl_divergence(other._law)
+        return jnp.sum(jnp.where(self.used, each, 0.0), axis=-1)
+
     def mode(self) -> Float[Array, "*batch A"]:
         """The mean, whose action is greedy."""
         return self.mean

@@ -24,7 +24,9 @@ WORLDS = [
     *("smax/3m", "mpe/simple_speaker_listener", "mpe/simple_adversary"),
 ]
 # Put together of what others are put together of.
-COMBINED = ("cia_qplex", "cw_qmix", "ddpg", "roma_qplex", "roma_vdn", "scds", "td3", "vdn")
+COMBINED = (
+    *("cia_qplex", "cw_qmix", "ddpg", "hatrpo", "roma_qplex", "roma_vdn", "scds", "td3", "vdn"),
+)
 # One of each family on all of them, the rest of the family on the first.
 PAIRS = [
     pytest.param(method, env, marks=[pytest.mark.slow] if method in COMBINED else [])

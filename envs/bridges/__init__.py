@@ -93,6 +93,14 @@ _BRAX = {
     "walker2d": ("two legs in the plane, upright", True),
 }
 
+# Body of brax that agents share -> how.
+_MABRAX = {
+    "ant_4x2": "an ant, a leg each",
+    "halfcheetah_6x1": "a cheetah in the plane, a joint each",
+    "hopper_3x1": "a leg in the plane, a joint each",
+    "walker2d_2x3": "a walker in the plane, a leg each",
+}
+
 _FAMILIES = {
     "brax": {
         task: f"brax, continuous actions, a body for each agent: {text}."
@@ -100,6 +108,10 @@ _FAMILIES = {
     },
     "gymnax": {task: f"gymnax, one agent: {text}." for task, text in _GYMNAX.items()},
     "jumanji": {task: f"jumanji: {text}." for task, (_, _, text) in _JUMANJI.items()},
+    "mabrax": {
+        task: f"brax, continuous actions, agents that share one body: {text}."
+        for task, text in _MABRAX.items()
+    },
     "mpe": {task: f"MPE: {text}." for task, (_, text) in _MPE.items()},
     "overcooked": {task: f"Overcooked: {text}." for task, text in _OVERCOOKED.items()},
     "smax": {task: f"SMAX: {text}." for task, text in _SMAX.items()},
@@ -140,6 +152,11 @@ def bridged_class(name: str) -> type[MultiAgentEnv[Any]]:
     if family == "brax":
         walker = importlib.import_module("envs.bridges.brax_worlds").Brax
         return _named(walker, name, task=task, falls=_BRAX[task][1])
+    if family == "mabrax":
+        shared = importlib.import_module("envs.bridges.brax_split")
+        split = shared.SPLITS[task]
+        alone = bridged_class(f"brax/{split.body}")
+        return _named(shared.SplitBody, name, split=split, alone=alone)
     if family == "gymnax":
         _require_gymnax()
         single = importlib.import_module("envs.bridges.gymnax_worlds").Gymnax

@@ -34,6 +34,7 @@ from marl_jax.methods.sac import SAC
 from marl_jax.methods.social_influence import ActionInfluence
 from marl_jax.methods.td3 import TD3
 from marl_jax.methods.team import TeamMethod
+from marl_jax.methods.trpo import HATRPO, TRPO
 
 _METHODS: dict[str, Recipe] = {
     "alita": Recipe(ALITA),
@@ -106,6 +107,7 @@ _METHODS: dict[str, Recipe] = {
         summary="GRE (Zhao et al. 2022): QMIX whose credits are made unequal by minimising their entropy at each step.",
     ),
     "happo": Recipe(HAPPO),
+    "hatrpo": Recipe(HATRPO),
     "hc": Recipe(HC),
     "iac": Recipe(IAC),
     "ippo": Recipe(IPPO),
@@ -163,6 +165,7 @@ _METHODS: dict[str, Recipe] = {
         summary="Social Influence (Jaques et al. 2019): paid for changing what others are expected to do next.",
     ),
     "td3": Recipe(TD3),
+    "trpo": Recipe(TRPO),
     "vdn": Recipe(VDNMethod),
 }
 

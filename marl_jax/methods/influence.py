@@ -317,7 +317,7 @@ class DecisionInfluence(TransitionInfluence):
     def refusal(cls, backbone: type) -> str | None:
         """It asks a critic what states are worth."""
         return only_ppo(backbone) and (
-            "it asks what states are worth of values that only the PPO core learns: ippo, mappo or happo"
+            "it asks what states are worth of values that only the PPO core learns: ippo, mappo, happo, trpo or hatrpo"
         )
 
     @property

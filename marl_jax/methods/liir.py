@@ -38,6 +38,7 @@ from marl_jax.methods.mappo import HAPPO
 from marl_jax.methods.part import Learned, Paid, Part
 from marl_jax.methods.ppo import Experience, Learner, Lesson, PPOState, only_ppo
 from marl_jax.methods.team import NotNegative, Positive
+from marl_jax.methods.trpo import TRPO
 from marl_jax.networks import MLP, Params
 from marl_jax.rows import Rows, in_rows
 from marl_jax.types import EpisodeBatch, Metrics
@@ -81,6 +82,8 @@ class LearnedReward(Part):
         """Only the PPO core pays it, and its agents learn together."""
         if issubclass(backbone, HAPPO):
             return "its gradient goes through a step that all agents take at once, and happo's take turns"
+        if issubclass(backbone, TRPO):
+            return "its gradient goes through gradient steps of the policies, and trpo's take another kind"
         return only_ppo(backbone) and (
             "its meta-gradient goes through the policies' step of the PPO core: ippo or mappo"
         )

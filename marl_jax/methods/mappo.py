@@ -93,14 +93,7 @@ class HAPPO(PPO):
             index, key = now
             own = self._lessons_of(index, lessons, weight)
             before = jax.tree.map(lambda x: x[index], team)
-            after, metrics = self.over_minibatches(
-                lambda learner, part: self._gradient_step(
-                    self._own_loss, {"actor": self.one_optimizer}, learner, part, rates
-                ),
-                before,
-                own,
-                key,
-            )
+            after, metrics = self.learn_alone(before, own, rates, key)
             # Adam's momentum would move an agent that was dead all along.
             learns = jnp.any(own.mask > 0)
             after = jax.tree.map(lambda new, old: jnp.where(learns, new, old), after, before)
@@ -124,18 +117,22 @@ class HAPPO(PPO):
         (actors, _), metrics = jax.lax.scan(
             one_agent, (actors, ones), (order, jax.random.split(key, n))
         )
-        critics, valued = self.over_minibatches(
-            lambda learner, part: self._gradient_step(
-                self._critic_loss, self.optimizer, learner, part, rates
-            ),
-            Learner(*({"critic": x["critic"]} for x in learner)),
-            lessons,
-            critic_key,
-        )
+        critics, valued = self.learn_values(learner, lessons, rates, critic_key)
         both = Learner(
             {**actors.params, **critics.params}, {**actors.optimizer, **critics.optimizer}
         )
         return both, {**jax.tree.map(jnp.mean, metrics), **valued}
+
+    def learn_alone(
+        self, learner: Learner, lessons: Lessons, rates: Rates, key: jax.Array
+    ) -> tuple[Learner, Metrics]:
+        """One agent's passes over its own lessons."""
+
+        def step(learner: Learner, part: Lessons) -> tuple[Learner, Metrics]:
+            optimizer = {"actor": self.one_optimizer}
+            return self._gradient_step(self._own_loss, optimizer, learner, part, rates)
+
+        return self.over_minibatches(step, learner, lessons, key)
 
     def _lessons_of(
         self, index: Int[Array, ""], lessons: Lessons, weight: Float[Array, "T B"]
@@ -167,10 +164,3 @@ class HAPPO(PPO):
         self, params: dict[str, Params], lessons: Lessons, rates: Rates
     ) -> tuple[Float[Array, ""], Metrics]:
         return self.actor_loss(self._own_logits(params["actor"], lessons), lessons, rates)
-
-    def _critic_loss(
-        self, params: dict[str, Params], lessons: Lessons, rates: Rates
-    ) -> tuple[Float[Array, ""], Metrics]:
-        del rates
-        loss = self.value_loss(params["critic"], lessons)
-        return self.config.value_weight * loss, {"value_loss": loss}

@@ -735,6 +735,24 @@ class PPO(TeamMethod):
 
         return self.over_minibatches(step, learner, lessons, key)
 
+    def learn_values(
+        self, learner: Learner, lessons: Lessons, rates: Rates, key: jax.Array
+    ) -> tuple[Learner, Metrics]:
+        """All passes of the critic alone, for learners whose policies learn otherwise."""
+
+        def loss(
+            params: dict[str, Params], lessons: Lessons, rates: Rates
+        ) -> tuple[Float[Array, ""], Metrics]:
+            del rates
+            value_loss = self.value_loss(params["critic"], lessons)
+            return self.config.value_weight * value_loss, {"value_loss": value_loss}
+
+        def step(learner: Learner, part: Lessons) -> tuple[Learner, Metrics]:
+            return self._gradient_step(loss, self.optimizer, learner, part, rates)
+
+        critic = Learner(*({"critic": x["critic"]} for x in learner))
+        return self.over_minibatches(step, critic, lessons, key)
+
     def row_counts(self, num: int) -> tuple[int, ...]:
         """The numbers of rows that so many episodes are laid into; single steps are not."""
         alone = any(part.own_rows for part in self.parts)
@@ -927,7 +945,7 @@ def only_ppo(backbone: type) -> str | None:
     """Why a part of the PPO core makes no sense elsewhere, see `Part.refusal`."""
     if issubclass(backbone, PPO):
         return None
-    return "it is paid to the PPO core: ippo, mappo or happo"
+    return "it is paid to the PPO core: ippo, mappo, happo, trpo or hatrpo"
 
 
 class Divisible(Protocol):

@@ -77,7 +77,7 @@ class ActionInfluence(Part):
     def refusal(cls, backbone: type) -> str | None:
         """Only the PPO core has its passes."""
         return only_ppo(backbone) and (
-            "its model of others learns in the minibatches of the PPO core: ippo, mappo or happo"
+            "its model of others learns in the minibatches of the PPO core: ippo, mappo, happo, trpo or hatrpo"
         )
 
     def check(self) -> None:

@@ -709,7 +709,7 @@ def test_a_name_is_a_class(name: str) -> None:
     assert cls is bridges.bridged_class(name)
     assert issubclass(cls, envs.MultiAgentEnv)
     words = ["action_mask", "Reward", "float32", "Observation", "global_state", "[S]"]
-    if not name.startswith("brax/"):
+    if not name.startswith(("brax/", "mabrax/")):
         words.append("int32")
     for word in words:
         assert word in cls.__doc__, f"the docstring of {name} does not mention {word}"
