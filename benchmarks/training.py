@@ -1,5 +1,8 @@
 """Speed and memory of training: compile time, environment steps per second, memory, time to the default budget.
 
+The time to compile is in four columns: to trace and lower the program; to compile it; the processor's time of both,
+which a busy machine hardly changes; and the compiled program's instructions.
+
 `python benchmarks/training.py --method liir --env turn --seeds 16`. The reference in the same run is the same task
 stepped with random actions, without learning.
 """
@@ -8,7 +11,7 @@ import dataclasses
 import resource
 import statistics
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,12 +63,34 @@ class RandomActions:
         return (), action.astype(jnp.int32), ()
 
 
-def compiled(trainer: Trainer) -> tuple[Any, float]:
-    """The program of a chunk, and the seconds that it took to compile."""
+class Compiled(NamedTuple):
+    """The program of a chunk, and what it took.
+
+    Attributes:
+        program: to call.
+        lowering: seconds to trace and lower it.
+        compiling: seconds to compile it.
+        processor: seconds of processor time, both together.
+        instructions: of the compiled program.
+    """
+
+    program: Any
+    lowering: float
+    compiling: float
+    processor: float
+    instructions: int
+
+
+def compiled(trainer: Trainer) -> Compiled:
+    """Compiles the program of a chunk, without what is kept on disk of an earlier time."""
     state = trainer.abstract_state()
-    began = time.perf_counter()
-    program = trainer.train_chunk.lower(state, trainer.everyone).compile()
-    return program, time.perf_counter() - began
+    before, began = time.process_time(), time.perf_counter()
+    lowered = trainer.train_chunk.lower(state, trainer.everyone)
+    lowering = time.perf_counter() - began
+    program = lowered.compile()
+    compiling = time.perf_counter() - began - lowering
+    processor = time.process_time() - before
+    return Compiled(program, lowering, compiling, processor, program.as_text().count(" = "))
 
 
 def timed(trainer: Trainer, train_chunk: Any, chunks: int) -> tuple[float, float]:
@@ -113,7 +138,10 @@ def main() -> int:
     print(f"{args.method} on {args.env}, {len(jax.devices())} x {jax.devices()[0].device_kind}")
     heads = (
         "seeds",
+        "lower s",
         "compile s",
+        "CPU s",
+        "instructions",
         "env steps/s",
         "per seed",
         "budget min",
@@ -124,14 +152,18 @@ def main() -> int:
     for seeds in dict.fromkeys((1, args.seeds)):
         settings = make_settings(args.method, args.env, seeds, 0, options, preset=args.preset)
         trainer = make_trainer(settings)
-        program, to_compile = compiled(trainer)
-        chunk, rate = timed(trainer, program, args.chunks)
+        made = compiled(trainer)
+        chunk, rate = timed(trainer, made.program, args.chunks)
         reference = rate * chunk / timed_reference(trainer, args.chunks)
+        to_compile = made.lowering + made.compiling
         budget = to_compile + seeds * settings.training.total_steps / rate
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         cells = (
             f"{seeds}",
-            f"{to_compile:.1f}",
+            f"{made.lowering:.1f}",
+            f"{made.compiling:.1f}",
+            f"{made.processor:.1f}",
+            f"{made.instructions:,}",
             f"{rate:,.0f}",
             f"{rate / seeds:,.0f}",
             f"{budget / 60:.1f}",

@@ -353,7 +353,7 @@ class _Loop:
             return {name: evaluation[name] for name in names}
 
         given = (state, trainer.row_options)
-        play = beside(jax.jit(trainer.over_seeds(final)).lower(*given).compile)
+        play = beside(trainer.compiled(trainer.over_seeds(final)).lower(*given).compile)
         return self._of_seeds(beside(play, *given))
 
 

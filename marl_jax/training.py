@@ -25,7 +25,7 @@ from marl_jax.lengths import of_all
 from marl_jax.methods.base import Method
 from marl_jax.replay import ReplayState
 from marl_jax.rollout import rollout, rollout_in_turn
-from marl_jax.runtime import SEED_AXIS, placed, seed_mesh, seed_sharding
+from marl_jax.runtime import SEED_AXIS, compiler_options, placed, seed_mesh, seed_sharding
 from marl_jax.types import EpisodeBatch, Metrics
 
 EVALUATION_KEY = 20_190_408
@@ -333,6 +333,10 @@ class Trainer:
 
         return self._over_devices(one_by_one if self._one_by_one else jax.vmap(function))
 
+    def compiled(self, function: Any, **options: Any) -> Any:
+        """`jax.jit` of a function of all seeds, with our compiler options."""
+        return jax.jit(function, compiler_options=compiler_options(self.mesh), **options)
+
     def _over_devices(self, function: Any) -> Any:
         """Runs a function of a device's seeds on every device."""
         spec = PartitionSpec(SEED_AXIS)
@@ -383,7 +387,7 @@ class Trainer:
         def train(state: RunState, active: Any, options: Any = None) -> Any:
             return rows(state, active, options or {})
 
-        return jax.jit(self._over_devices(train), donate_argnums=0)
+        return self.compiled(self._over_devices(train), donate_argnums=0)
 
     def spread(self, x: Any) -> jax.Array:
         """An array [R, ...] on the devices that share the seeds."""
@@ -397,4 +401,4 @@ class Trainer:
     @functools.cached_property
     def evaluate(self) -> Any:
         """Maps the run state of all seeds to the evaluation's results: by name, [R, episodes]."""
-        return jax.jit(self.over_seeds(self.evaluate_seed))
+        return self.compiled(self.over_seeds(self.evaluate_seed))

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
+
+from marl_jax.runtime import compiler_options, seed_mesh
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = "import envs, jax, os; print(os.environ['PJRT_NPROC'], len(jax.devices()))"
@@ -53,3 +56,23 @@ def test_many_calls_of_an_off_policy_learner_end() -> None:
         check=True,
     )
     assert finished.stdout.split()[-1] == "60"
+
+
+@pytest.mark.parametrize(
+    ("flags", "fewer", "options"),
+    [
+        ("", False, {"xla_backend_optimization_level": 1}),
+        ("--xla_backend_optimization_level=3", False, {}),
+        ("", True, {}),
+    ],
+)
+def test_programs_compile_quickly_unless_a_user_has_chosen(
+    flags: str, fewer: bool, options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", fewer)
+    try:
+        assert compiler_options(seed_mesh(1)) == options
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
