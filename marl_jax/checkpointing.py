@@ -99,7 +99,7 @@ class Checkpoints:
         from_writer(lambda: self.directory.mkdir(exist_ok=True))
         added, index = np.zeros((0,), int), None
         if replay is not None:
-            added, index = replay.added, replay.index
+            added, index = replay.added, replay.layout
             if replay.num > 0:
                 _write(self.parts / str(step), replay.rows, replay.num, added)
         _write(self.directory / str(step), learner, 0, added, index)
@@ -170,13 +170,13 @@ class Checkpoints:
         """A copy of the rows that the checkpoints before this one do not hold."""
         capacity = _capacity(replay)
         added = np.array(on_host(replay.added))
-        index = {name: np.array(on_host(getattr(replay, name))) for name in INDEX}
+        layout = {name: np.array(on_host(getattr(replay, name))) for name in INDEX}
         num = from_writer(lambda: self._num_new(step, capacity, added))
         rows = None
         if num > 0:
             where = ((added - num)[:, None] + np.arange(num)) % capacity
             rows = _taken(replay.rows, placed(where, replay.added.sharding))
-        return _NewRows(rows, num, capacity, added, index)
+        return _NewRows(rows, num, capacity, added, layout)
 
     def _num_new(self, step: int, capacity: int, added: Counts) -> int:
         """How many rows of each seed the checkpoints before this one do not hold."""
@@ -268,14 +268,14 @@ class _NewRows(NamedTuple):
         num: how many.
         capacity: how many the replay holds of each seed.
         added: [R], how many it had been given in all.
-        index: which rows make up an episode, [R, ...].
+        layout: which rows make up an episode, [R, ...].
     """
 
     rows: Any
     num: int
     capacity: int
     added: Counts
-    index: dict[str, NDArray[Any]]
+    layout: dict[str, NDArray[Any]]
 
 
 class _Part(NamedTuple):

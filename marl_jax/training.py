@@ -225,14 +225,16 @@ class Trainer:
         """The run state of those of all choices, [S, ...] each, or [S + rows without a seed, ...]."""
         if len(choices) == 1:
             return choices[0]
-        last, device = np.full(self.num_rows - self.num_used, -1), self.mesh.devices.flat[0]
-        sharding = seed_sharding(self.mesh)
+        padding = np.full(self.num_rows - self.num_used, -1)
 
         def join(*own: jax.Array) -> jax.Array:
-            rows = [jax.device_put(x, device)[: self.num_seeds] for x in own]
-            return jax.device_put(jnp.concatenate([*rows, rows[-1][last]]), sharding)
+            rows = [x[: self.num_seeds] for x in own]
+            return jnp.concatenate([*rows, rows[-1][padding]])
 
-        joined: RunState = jax.tree.map(join, *choices)
+        # Those of a choice may be on some of the devices.
+        given = jax.device_put(list(choices), self.mesh.devices.flat[0])
+        rows = jax.jit(lambda states: jax.tree.map(join, *states))(given)
+        joined: RunState = jax.device_put(rows, seed_sharding(self.mesh))
         return joined
 
     def abstract_state(self) -> RunState:

@@ -443,13 +443,17 @@ def test_dissimilarities_between_and_within_types() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("together", [[], ["--together"]])
 def test_a_sweep_tries_every_choice_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    together: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     small = "agent=mlp hidden_size=4 num_envs=2 update_interval=5 batch_size=2 replay_capacity=20"
     chunks = ["training.eval_interval=20", "training.eval_episodes=2"]
     grid = [*small.split(), *chunks, "env.time_limit=5", "lr=0.001,0.01"]
-    start = ["--method", "vdn", "--env", "turn", "--seeds", "2", "--total-steps", "20"]
+    start = ["--method", "vdn", "--env", "turn", "--seeds", "2", "--total-steps", "20", *together]
     out = ["--out", str(tmp_path / "sweep")]
     assert call(sweep.main, [*start, *out, "--grid", *grid], monkeypatch) == 0
     assert "choice 2 of 2: agent=mlp, " in capsys.readouterr().out
@@ -482,6 +486,35 @@ def test_a_sweep_tries_every_choice_once(
     assert call(sweep.main, [*start, "--out", str(tmp_path / "large"), *large], monkeypatch) == 2
     assert "GB, enough for 0." in capsys.readouterr().err
     assert not (tmp_path / "large").exists()
+
+
+def test_a_sweep_trains_choices_of_one_program_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which ones are, is said by `choices.groups`."""
+    trained = []
+
+    def train(assignments: Sequence[Assignment], _: object) -> list[SimpleNamespace]:
+        folders = [one.directory for one in assignments]
+        trained.append([folder.path.name for folder in folders])
+        row = {"seed": 0, "env_steps": 20, "eval_sampled_return_mean": 1.0}
+        for folder in folders:
+            folder.append([row | {"eval_return_mean": float(folder.path.name)}])
+        return [SimpleNamespace(interrupted=False) for _ in folders]
+
+    monkeypatch.setattr(engines, "run_together", train)
+    monkeypatch.setattr(sweep, "groups", lambda _: [[0, 2], [1, 3]])
+    arguments = ["--method", "iac", "--env", "turn", "--seeds", "1", "--together"]
+    grid = ["--grid", "gamma=0.8,0.9", "max_grad_norm=0,10"]
+    out = ["--out", str(tmp_path / "sweep")]
+    assert call(sweep.main, [*arguments, *out, *grid], monkeypatch) == 0
+    assert trained == [["000", "002"], ["001", "003"]]
+    text = capsys.readouterr().out
+    assert "4 choices in 2 programs\n" in text
+    assert text.index("choice 3 is done") < text.index("choice 2 of 4: gamma=0.8")
+    with (tmp_path / "sweep" / "table.csv").open(newline="") as stream:
+        table = [(row["run"], row["gamma"]) for row in csv.DictReader(stream)]
+    assert table == [("003", "0.9"), ("002", "0.9"), ("001", "0.8"), ("000", "0.8")]
 
 
 def test_a_sweep_goes_on_after_choices_that_fail(
