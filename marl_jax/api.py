@@ -67,8 +67,7 @@ def train(
             function of a seed, its environment steps and its numbers by name.
 
     Raises:
-        ConfigurationError: if a name is unknown, a value is not allowed, `out` cannot be written, there is not memory
-            enough or a tracker's package is missing.
+        ConfigurationError: if a name or value is not allowed, `out` not writable, memory short or a package missing.
     """
     chosen = make_trackers(trackers)
     settings = _settings(
@@ -85,11 +84,8 @@ def train(
         init_from=init_from,
     )
     check_settings(settings)
-    progress = display(progress)
-    directory = None
-    if out is not None:
-        directory = RunDirectory.create(settings, environment_record(), out)
-    return run_training(settings, directory, progress, trackers=chosen)
+    directory = None if out is None else RunDirectory.create(settings, environment_record(), out)
+    return run_training(settings, directory, display(progress), trackers=chosen)
 
 
 def search(
