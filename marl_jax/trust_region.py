@@ -132,5 +132,6 @@ def trust_region_step(
         lambda search: ~search.found & (search.tries < region.backtracks), attempt, nothing
     )
     share = jnp.where(end.found, share_of(end.tries), 0.0)
-    found = (jnp.where(end.found, new, old) for new, old in zip(end[2:], nothing[2:], strict=True))
-    return Taken(after(share), share, *found, optax.tree.norm(gradient))
+    reached = jnp.where(end.found, end.gain, before)
+    apart = jnp.where(end.found, end.divergence, 0.0)
+    return Taken(after(share), share, reached, apart, optax.tree.norm(gradient))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from envs.configuration import ConfigurationError
+from marl_jax.losses import policy_gradient_loss
 from marl_jax.methods.mappo import MAPPOConfig
 from marl_jax.methods.ppo import Experience, Lessons, Rates
 from marl_jax.types import EpisodeBatch
@@ -148,6 +149,25 @@ def test_the_policies_loss_by_hand() -> None:
     np.testing.assert_allclose(
         slope, [[0, 0, 0], [0.25, 0, -0.25], [0, 0, 0], [0, 0, 0]], atol=1e-6
     )
+
+
+def test_with_a_ratio_of_1_the_slope_is_the_policy_gradients() -> None:
+    """Which makes one pass over one minibatch A2C."""
+    method = make()
+    given = lessons(**{**FOUR_AGENTS, "log_prob": -np.log([3.0, 2.0, 3.0, 1.0])})
+
+    def ppo(logits: jax.Array) -> jax.Array:
+        loss: jax.Array = method.actor_loss(logits, given, PLAIN_RATES)[0]
+        return loss
+
+    def a2c(logits: jax.Array) -> jax.Array:
+        log_prob = method.policy(logits, given.action_mask).log_prob(given.action)
+        return policy_gradient_loss(log_prob, given.advantage, given.mask)
+
+    slopes = fast_jit(lambda x: (jax.grad(ppo)(x), jax.grad(a2c)(x)))
+    one, other = slopes(jnp.zeros((1, 1, 4, ACTIONS)))
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+    assert abs(one).max() > 0.1
 
 
 def test_a_weight_multiplies_the_surrogate_only() -> None:
