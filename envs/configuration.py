@@ -8,6 +8,7 @@ a TOML file, the command line).
 import dataclasses
 import difflib
 import functools
+import itertools
 import math
 import types
 import typing
@@ -89,8 +90,20 @@ def unknown_name(kind: str, name: object, allowed: Iterable[str]) -> Configurati
     close = difflib.get_close_matches(shown(name).strip("'"), names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return ConfigurationError(
-        f"unknown {kind} {shown(name)}; choose from: {', '.join(names)}.{hint}"
+        f"unknown {kind} {shown(name)}; choose from: {', '.join(_by_family(names))}.{hint}"
     )
+
+
+def _by_family(names: list[str]) -> list[str]:
+    """Sorted names, those of one family together: mpe/{simple_spread, simple_tag}."""
+    families = {
+        family: [name.removeprefix(f"{family}/") for name in members]
+        for family, members in itertools.groupby(names, lambda name: name.partition("/")[0])
+    }
+    return [
+        family if members == [family] else f"{family}/{{{', '.join(members)}}}"
+        for family, members in families.items()
+    ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -69,7 +69,7 @@ def train(
     Raises:
         ConfigurationError: if a name or value is not allowed, `out` not writable, memory short or a package missing.
     """
-    chosen = make_trackers(trackers)
+    chosen, shown = make_trackers(trackers), display(progress)
     settings = _settings(
         method,
         env,
@@ -85,7 +85,7 @@ def train(
     )
     check_settings(settings)
     directory = None if out is None else RunDirectory.create(settings, environment_record(), out)
-    return run_training(settings, directory, display(progress), trackers=chosen)
+    return run_training(settings, directory, shown, trackers=chosen)
 
 
 def search(
