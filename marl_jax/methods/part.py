@@ -48,8 +48,8 @@ class Given(NamedTuple):
         explore: whether they act as in training, or learn.
     """
 
-    out: Float[Array, "*shape N H"]
-    inputs: Float[Array, "*shape N I"]
+    out: Float[Array, "... N H"]
+    inputs: Float[Array, "... N I"]
     latent: Any
     key: jax.Array
     rows: Rows | None = None
