@@ -113,7 +113,7 @@ def origins(program: str) -> dict[str, str]:
 
 def contains_others(name: str) -> bool:
     """Whether an operation's time is that of the operations in it, as a loop's is."""
-    return bool(re.match(r"while|call|conditional", name))
+    return bool(re.match(r"while|call|cond", name))
 
 
 def _by_part(folder: Path, program: str) -> collections.Counter[tuple[str, bool]]:

@@ -1,7 +1,7 @@
 """JAX's random numbers on a CPU, several times as fast and the same bits.
 
 JAX writes Threefry's rounds as a loop there. XLA runs its twelve tiny operations one by one, five times for each draw,
-which takes half of the time of a world that draws at every step. Written out, the rounds become part of the operation
+which took most of the time of a step of 16 battles. Written out, the rounds become part of the operation
 that needs the number.
 
 Source: Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", Threefry-2x32 with 20 rounds.
