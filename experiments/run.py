@@ -14,6 +14,7 @@ import jax
 import tyro
 
 import envs
+from envs.configuration import Range
 from envs.registry import summary
 from experiments import command
 from marl_jax import ConfigurationError, methods
@@ -206,6 +207,9 @@ def _without_fixed(kind: Any) -> Any:
     hints = get_type_hints(kind, include_extras=True)
 
     def is_fixed(hint: Any) -> bool:
+        bounds = [x for x in getattr(hint, "__metadata__", ()) if isinstance(x, Range)]
+        if any(x.minimum is not None and x.minimum == x.maximum for x in bounds):
+            return True
         return hint == tuple[()] or (get_origin(hint) is Literal and len(get_args(hint)) == 1)
 
     fixed = [

@@ -156,6 +156,10 @@ def test_list_and_help(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert "--method.hidden-size" in text
     for only in ("--method.agent", "--method.head-sizes", "--method.observe-last-action"):
         assert only not in text
+    assert call(run.main, ["--method", "trpo", "--env", "turn", "--help"], monkeypatch) == 0
+    text = capsys.readouterr().out
+    assert "--method.max-kl " in text
+    assert "--method.clip " not in text
 
 
 def test_a_presets_learner_is_trained_and_shown(

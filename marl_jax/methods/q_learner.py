@@ -9,6 +9,7 @@ Sources: PyMARL `q_learner.py`; QPLEX `dmaq_qatten_learner.py`.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -27,7 +28,7 @@ from marl_jax.losses import (
     masked_mean,
     td_loss,
 )
-from marl_jax.methods.part import Steps, history, settle
+from marl_jax.methods.part import OWN, Steps, history, settle
 from marl_jax.methods.team import (
     AgentMemory,
     NotNegative,
@@ -169,6 +170,21 @@ class Learning(NamedTuple):
     key: jax.Array
     steps: Steps
 
+    def of_part(self, k: int) -> "Learning":
+        """The same for part `k`, whose draws are its own."""
+        if k == 0:
+            return self
+        key = jax.random.fold_in(self.key, OWN + k)
+        return self._replace(
+            key=key, steps=self.steps._replace(normal=_normal(self.batch.rows, key))
+        )
+
+
+def _normal(rows: Rows | None, key: jax.Array) -> Callable[[tuple[int, ...]], jax.Array]:
+    """Draws standard normal numbers by episode, wherever it lies."""
+    draw = functools.partial(jax.random.normal, key)
+    return lambda shape: by_episode(rows, shape, draw)
+
 
 def refuse_further_layers(config: TeamConfig, what: str) -> None:
     """Where a part makes the output layer itself.
@@ -292,14 +308,14 @@ class QLearner(TeamMethod):
         mask = batch.valid.astype(y.dtype)
         loss = td_loss(mixed.q_tot, y, mask)
         metrics = {"td_loss": loss, "q_tot": masked_mean(mixed.q_tot, mask)}
-        more = [self.mixer_loss(mixed, batch), *(part.loss(learning) for part in self.parts)]
-        for added, logged in more:
+        of_parts = [part.loss(learning.of_part(k)) for k, part in enumerate(self.parts)]
+        for added, logged in [self.mixer_loss(mixed, batch), *of_parts]:
             loss, metrics = loss + added, {**metrics, **logged}
         return loss, metrics
 
     def bonus(self, learning: Learning) -> Float[Array, "T B"] | float:
         """What the parts pay the team."""
-        paid = [part.bonus(learning) for part in self.parts]
+        paid = [part.bonus(learning.of_part(k)) for k, part in enumerate(self.parts)]
         return sum((weight * each.mean(-1) for weight, each in filter(None, paid)), 0.0)
 
     # The method's contract.
@@ -335,8 +351,8 @@ class QLearner(TeamMethod):
             coin_key, action_key = jax.random.split(key)
             tries = jax.random.uniform(coin_key, action.shape) < self.epsilon(state)
             action = jnp.where(tries, random_action(action_key, observation.action_mask), action)
-            for part in self.parts:
-                part_key = jax.random.fold_in(key, 4)
+            for k, part in enumerate(self.parts):
+                part_key = jax.random.fold_in(key, 4 + k)
                 action = part.explore(state, memory.latent, observation, action, part_key)
         carried = memory._replace(hidden=hidden, last_action=self.one_hot(action))
         kept = Kept(
@@ -429,10 +445,7 @@ class QLearner(TeamMethod):
         """What parts of any backbone may look at."""
         inputs = self.agent_inputs(batch.observation, batch.last_action)[:-1]
         before, mask = history(values.hidden[:-1], batch.rows), batch.valid
-
-        def normal(shape: tuple[int, ...]) -> jax.Array:
-            return by_episode(batch.rows, shape, functools.partial(jax.random.normal, key))
-
+        normal = _normal(batch.rows, key)
         return Steps(params, params["agent"], inputs, before, mask.astype(inputs.dtype), normal)
 
     def example(self) -> MixerInputs:

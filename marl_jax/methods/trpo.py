@@ -15,7 +15,7 @@ from envs.configuration import Range
 from marl_jax.losses import importance_weighted_objective, masked_mean
 from marl_jax.methods.mappo import HAPPO, HAPPOConfig, IPPOConfig
 from marl_jax.methods.ppo import PPO, Learner, Lessons, Rates
-from marl_jax.methods.team import NotNegative, Positive
+from marl_jax.methods.team import NotNegative
 from marl_jax.networks import Params
 from marl_jax.rows import Rows, in_rows
 from marl_jax.trust_region import TrustRegion, trust_region_step
@@ -28,8 +28,8 @@ class TrustRegionConfig(TrustRegion):
 
     epochs: Annotated[int, Range(minimum=1)] = 5
     """The critic's passes over an iteration's episodes (OpenAI Baselines, HARL)."""
-    clip: Annotated[float, Positive] = 0.2
-    """No matter: the trust region keeps policies near the old ones."""
+    clip: Annotated[float, Range(minimum=0.2, maximum=0.2)] = 0.2
+    """PPO's, without effect: the trust region keeps policies near the old ones."""
     entropy_weight: Annotated[float, NotNegative] = 0.0
     """Weight of the policies' entropy at the start, in nats. The papers have none; Baselines have it as an option."""
     entropy_weight_final: Annotated[float, NotNegative] = 0.0

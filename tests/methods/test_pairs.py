@@ -1,6 +1,7 @@
 """Pairs of parts and backbones that no paper has: which there are, and what they are made of."""
 
 import dataclasses
+import itertools
 import pickle
 from typing import Any
 
@@ -323,6 +324,26 @@ def test_eiti_on_a_replay_pays_by_what_was_counted() -> None:
     valid = np.broadcast_to(np.asarray(batch.valid)[..., None], paid.shape)
     np.testing.assert_allclose(weight * np.asarray(paid)[valid], 2.0 / 3.0, rtol=1e-6)
     assert not np.asarray(paid)[~valid].any()
+
+
+def test_parts_on_one_q_learner_draw_their_own_numbers() -> None:
+    """Those of the first are the same alone and in company; the second's are others."""
+    recipe: Any = methods.recipe("qmix")
+    method = recipe(
+        recipe.Config(batch_size=3, replay_capacity=3 * LIMIT, update_interval=LIMIT), SIZES
+    )
+    batch = make_batch()._replace(extras=Kept())
+    state = drawn_value_state(method, 0)
+    values = method.values(state.params, state.target, batch, KEY)
+    steps = method.steps(state.params, batch, values, KEY)
+    nothing: Any = None
+    alone = Learning(state.params, state, batch, values, nothing, nothing, KEY, steps)
+    first, second, third = (alone.of_part(k) for k in range(3))
+    assert first is alone
+    drawn = [np.asarray(one.steps.normal((3, 4, 2))) for one in (first, second, third)]
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(drawn, 2))
+    keys = {tuple(jax.random.key_data(one.key).tolist()) for one in (first, second, third)}
+    assert len(keys) == 3
 
 
 @pytest.mark.parametrize("backbone", ["maac", "maddpg"])
