@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from sides import JaxMARL, Ours, check_checkout, in_turn, peer
+from sides import Checkout, Ours, check_checkout, in_turn, jaxmarl
 
 import envs
 from experiments import command
@@ -117,7 +117,7 @@ def main() -> int:
             theirs = None
             if args.jaxmarl is not None:
                 work = (method, f"smax/{scenario}", args.seeds, args.iterations, PEER[method])
-                theirs = peer(JaxMARL(args.jaxmarl, args.python), *work)
+                theirs = jaxmarl(Checkout(args.jaxmarl, args.python), *work)
             found = in_turn(ours, theirs, args.rounds)
             cells += [f"{found.ours:,.0f}", "-", "-", "-"]
             if found.peer is not None:

@@ -1,7 +1,9 @@
-"""Speed beside the peers, in turn in one run: training of QMIX and MAPPO beside JaxMARL's, and random play.
+"""Speed beside the peers, in turn in one run: training of QMIX and MAPPO beside theirs, and random play.
 
-`python benchmarks/peers.py --jaxmarl PATH` takes a checkout of github.com/FLAIROx/JaxMARL; without it only our own
-numbers are printed. `--python` is the interpreter that can run its baselines (`pip install "jaxmarl[algs]"`).
+`python benchmarks/peers.py --jaxmarl PATH --pymarl PATH` takes a checkout of github.com/FLAIROx/JaxMARL and one of
+github.com/liushunyu/CIA, the authors' QMIX on Turn in PyTorch; without a checkout its lines have our numbers only. The
+interpreters that can run them are `--python` (`pip install "jaxmarl[algs]"`) and `--pymarl-python` (`pymarl_side.py`
+says what it needs). PyTorch trains one seed with all cores, ours are two.
 
 Layers, environments, batches and gradient steps for each environment step are equal on both sides. JaxMARL's QMIX plays
 26 steps an iteration where episodes of MPE have 25; steps are counted as each side plays them. Only iterations that
@@ -16,7 +18,7 @@ from typing import Any, NamedTuple
 import environments
 import jax
 from battles import PEER, options_of, random_length
-from sides import JaxMARL, Ours, check_checkout, in_turn, peer
+from sides import Checkout, Ours, check_checkout, in_turn, jaxmarl, pymarl
 
 from experiments import command
 from marl_jax import ConfigurationError
@@ -63,6 +65,8 @@ FEW_PEER = {
     "HIDDEN_SIZE": 16,
     "MIXER_HYPERNET_HIDDEN_DIM": 16,
 }
+# Of one measurement in PyTorch, each with a gradient step: some five seconds.
+PYMARL_EPISODES = 30
 WORLDS = ("turn", "pac_men", "firefighters")
 
 
@@ -94,6 +98,10 @@ class Arguments:
     jaxmarl: Path | None = None
     """A checkout of JaxMARL; without one, no ratio."""
     python: Path = Path(sys.executable)
+    """Interpreter that runs it."""
+    pymarl: Path | None = None
+    """A checkout of CIA's authors, in PyTorch; without one, no ratio on Turn."""
+    pymarl_python: Path = Path(sys.executable)
     """Interpreter that runs it."""
     rounds: int = 5
     """Measurements of each side, in turn; medians count."""
@@ -130,8 +138,9 @@ def line(name: str, ours: float, theirs: float | None, ratio: float | None = Non
 
 
 def main() -> int:
-    args = command.parse(Arguments, "Speed beside JaxMARL's, in turn.")
+    args = command.parse(Arguments, "Speed beside the peers', in turn.")
     check_checkout(args.jaxmarl)
+    check_checkout(args.pymarl, "--pymarl", "src/main.py")
     if args.rounds < 1:
         raise ConfigurationError(f"--rounds is {args.rounds}; it must be at least 1.")
     lines = table(args.small)
@@ -141,7 +150,7 @@ def main() -> int:
                 f"--only has {name!r}; choose from: {', '.join([*lines, RANDOM])}."
             )
     print(f"{len(jax.devices())} x {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    heads = ("ours, steps/s", "JaxMARL's", "ratio")
+    heads = ("ours, steps/s", "the peer's", "ratio")
     print(f"{'work':<28}" + "".join(f"{head:>16}" for head in heads))
     for name, work in lines.items():
         if args.only and name not in args.only:
@@ -150,7 +159,9 @@ def main() -> int:
         print(f"{name}: compiling, then {args.rounds} rounds", file=sys.stderr, flush=True)
         theirs = None
         if args.jaxmarl is not None and work.peer is not None:
-            theirs = peer(JaxMARL(args.jaxmarl, args.python), *sizes, work.peer)
+            theirs = jaxmarl(Checkout(args.jaxmarl, args.python), *sizes, work.peer)
+        elif args.pymarl is not None and work.env == "turn":
+            theirs = pymarl(Checkout(args.pymarl, args.pymarl_python), PYMARL_EPISODES)
         found = in_turn(Ours(*sizes, work.options, work.preset), theirs, args.rounds)
         line(name, found.ours, found.peer, found.ratio)
         jax.clear_caches()

@@ -1,4 +1,4 @@
-"""The two sides of a comparison with JaxMARL: our training here, theirs in a process and an environment of its own.
+"""The two sides of a comparison: our training here, a peer's in a process and an environment of its own.
 
 They are measured in turn, A B A B, so that both meet the same machine; medians count.
 """
@@ -62,20 +62,20 @@ class Ours:
         return (int(metrics.env_steps.sum()) - before) / seconds
 
 
-class JaxMARL(NamedTuple):
-    """Where the peer is.
+class Checkout(NamedTuple):
+    """Where a peer is.
 
     Attributes:
-        checkout: its repository.
-        python: an interpreter that can run its baselines.
+        path: its repository.
+        python: an interpreter that can run it.
     """
 
-    checkout: Path
+    path: Path
     python: Path
 
 
 class Peer:
-    """JaxMARL's training, in a process of its own."""
+    """A peer's training, in a process of its own."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
@@ -95,29 +95,43 @@ class Peer:
                 told: dict[str, float] = json.loads(line)
                 return told
         raise ConfigurationError(
-            f"--jaxmarl {self.process.args!s} stopped; it must be a checkout whose baselines --python can run."
+            f"{self.process.args!s} stopped; a peer must be a checkout that its interpreter can run."
         )
 
 
-def check_checkout(checkout: Path | None) -> None:
-    """Refuses a folder without JaxMARL's baselines.
+def check_checkout(
+    checkout: Path | None, flag: str = "--jaxmarl", inside: str = "baselines"
+) -> None:
+    """Refuses a folder that is not the peer's.
 
     Raises:
         ConfigurationError: if it is one.
     """
-    if checkout is not None and not (checkout / "baselines").is_dir():
-        raise ConfigurationError(f"--jaxmarl is {checkout}; it must be a checkout of JaxMARL.")
+    if checkout is not None and not (checkout / inside).exists():
+        raise ConfigurationError(
+            f"{flag} is {checkout}; it must be a checkout with {inside} in it."
+        )
+
+
+def jaxmarl(
+    where: Checkout, method: str, env: str, seeds: int, iterations: int, options: dict[str, Any]
+) -> AbstractContextManager[Peer]:
+    """JaxMARL's training, see `jaxmarl_side.py`."""
+    words = (method, env, seeds, iterations, json.dumps(options))
+    return _started(where, "jaxmarl_side.py", *words)
+
+
+def pymarl(where: Checkout, episodes: int) -> AbstractContextManager[Peer]:
+    """QMIX on Turn by its authors' code, see `pymarl_side.py`."""
+    return _started(where, "pymarl_side.py", episodes)
 
 
 @contextlib.contextmanager
-def peer(
-    where: JaxMARL, method: str, env: str, seeds: int, iterations: int, options: dict[str, Any]
-) -> Iterator[Peer]:
-    """Starts JaxMARL's training, see `jaxmarl_side.py`, and ends it."""
-    script = Path(__file__).with_name("jaxmarl_side.py")
-    words = [where.checkout, method, env, seeds, iterations, json.dumps(options)]
+def _started(where: Checkout, script: str, *words: object) -> Iterator[Peer]:
+    """Starts a peer, and ends it."""
+    command = (where.python, Path(__file__).with_name(script), where.path, *words)
     process = subprocess.Popen(
-        [str(where.python), str(script), *map(str, words)],
+        [str(word) for word in command],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
