@@ -52,8 +52,6 @@ _METHODS: dict[str, Recipe] = {
     "cia_qplex": Recipe(
         QPLEXMethod,
         (Identities,),
-        # Without it all agents have one credit, and the loss is a constant.
-        defaults={"agent_index": True},
         summary="CIA (Liu et al. 2023) on QPLEX, whose credits are its attention weights.",
     ),
     "coma": Recipe(COMA),

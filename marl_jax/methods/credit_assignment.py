@@ -7,6 +7,7 @@ Papers: Liu et al. 2023, "Contrastive Identity-Aware Learning for Multi-Agent Va
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -82,8 +83,18 @@ class CreditPart(Part):
         own: Any = cls.Options
         return _of_qmix(own) if issubclass(backbone, QMIXMethod) else own
 
+    @classmethod
+    def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
+        """QPLEX's attention sees whom it weighs: otherwise agents have one credit, and the loss is a constant."""
+        return {"agent_index": True} if issubclass(backbone, QPLEXMethod) else {}
+
     def check(self) -> None:
-        """Refuses what mixes the agents up."""
+        """Refuses what mixes the agents up, or weighs all alike."""
+        if not (getattr(self.config, "agent_index", True) or getattr(self.config, "unit_dim", 1)):
+            raise ConfigurationError(
+                f"agent_index is False; it must be true for {self.name} unless unit_dim is set: QPLEX's attention "
+                "weighs all agents alike without, and their credits teach nothing."
+            )
         if getattr(self.config, "shuffle_agents", False):
             raise ConfigurationError(
                 "shuffle_agents is True; it must be false where credits are told apart by agent."

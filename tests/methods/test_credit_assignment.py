@@ -128,10 +128,19 @@ def test_classification_is_the_loss_across_identities() -> None:
     assert np.abs(bias).min() > 1e-4, "here the biases matter"
 
 
-def test_without_features_of_the_agents_qplex_has_nothing_to_contrast() -> None:
-    method = make("cia_qplex", **MIXER, agent_index=False)
-    _, metrics = loss_of(method, params_of(method), make_batch())
-    np.testing.assert_allclose(metrics["identity_loss"], np.log(AGENTS), rtol=1e-5)
+@pytest.mark.parametrize("name", ["cia_qplex", "cia@qplex", "gre@qplex"])
+def test_without_features_of_the_agents_qplexs_credits_teach_nothing(name: str) -> None:
+    """All are one number then, as bare QPLEX's are; so the pair's default is another, and it is refused."""
+    method = make("qplex", **MIXER)
+    state = drawn_state(method, 0)
+    credits = np.asarray(fast_jit(method.credits)(state, make_batch()))
+    np.testing.assert_allclose(credits, credits[..., :1].repeat(AGENTS, -1), rtol=1e-5)
+    pair = make(name, **MIXER)
+    credits = np.asarray(fast_jit(pair.credits)(drawn_state(pair, 0), make_batch()))
+    assert np.ptp(credits, axis=-1).max() > 1e-3
+    with pytest.raises(ConfigurationError, match="weighs all agents alike without"):
+        make(name, **MIXER, agent_index=False)
+    make(name, **MIXER, agent_index=False, unit_dim=1)
 
 
 def test_gre_adds_the_entropy_of_the_credits() -> None:
