@@ -38,7 +38,7 @@ CONTINUOUS = ["sac", pytest.param("td3", marks=pytest.mark.slow)]
 # Ideas on backbones that no paper has them on.
 NEW_PAIRS = (
     *("eoi@mappo", "eoi@ippo", "roma@mappo", "maven@qplex", "liir+roma@mappo", "eiti@qmix"),
-    *("gre@qplex", "hypermarl@mappo", "kaleidoscope@mappo"),
+    *("gre@qplex", "hypermarl@mappo", "kaleidoscope@mappo", "influencer@mappo"),
 )
 
 

@@ -230,6 +230,7 @@ def _extras(method: Any, state: Any) -> Any:
             ("liir", {"meta_share": 1.0}),
             ("liir", {"meta_gradient": "all"}),
             ("social_influence", {"minibatch_unit": "episodes"}),
+            ("influencer@ippo", {"influencers": (0, 1)}),
         )
     ],
 )

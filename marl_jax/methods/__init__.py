@@ -16,6 +16,7 @@ from marl_jax.methods.hc import HC
 from marl_jax.methods.hypermarl import Hypernetworks
 from marl_jax.methods.iac import IAC
 from marl_jax.methods.influence import DecisionInfluence, InfluenceConfig, TransitionInfluence
+from marl_jax.methods.influencer import Influencer
 from marl_jax.methods.joint_values import QTRAN, WQMIX
 from marl_jax.methods.kaleidoscope import Masks
 from marl_jax.methods.lica import LICA
@@ -173,6 +174,7 @@ _PARTS: tuple[type[Part], ...] = (
     Heads,
     Hypernetworks,
     Identities,
+    Influencer,
     IntrinsicExploration,
     IntrinsicValues,
     Latent,

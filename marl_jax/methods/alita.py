@@ -91,6 +91,8 @@ class ALITAConfig(DDPGConfig):
     """Whether there are intrinsic rewards (IM)."""
     novelty_weight: Annotated[float, NotNegative] = 0.1
     """Weight of the novelty in the influencer's reward (lambda_pi)."""
+    penalty_weight: Annotated[float, NotNegative] = 1.0
+    """Weight of the others' penalty. The paper has none, which is 1; 0 leaves the penalty out."""
     penalty_decay: Annotated[float, NotNegative] = 0.1
     """How fast the others' penalty falls with the novelty (omega)."""
     autoencoder_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (128, 64, 12, 3, 12, 64, 128)
@@ -283,7 +285,7 @@ class ALITA(DDPG):
         counted = np.zeros((len(psi), 1, self.sizes.num_agents))
         np.put_along_axis(counted, self._mates[:, None], 1.0, axis=-1)
         penalty = jnp.sum(penalty * counted, axis=0) / np.maximum(counted.sum(axis=0), 1.0)
-        return jax.lax.stop_gradient(reward + penalty)
+        return jax.lax.stop_gradient(reward + c.penalty_weight * penalty)
 
     # Influence.
 

@@ -53,10 +53,15 @@ def changed(one: Any, other: Any) -> bool:
 # --- Intrinsic rewards ---
 
 
-def test_rewards_by_hand() -> None:
-    """Eq. 10 for the influencer, agent 1 here; Eq. 11 for agent 0."""
+@pytest.mark.parametrize("penalty_weight", [1.0, 0.25, 0.0])
+def test_rewards_by_hand(penalty_weight: float) -> None:
+    """Eq. 10 for the influencer, agent 1 here; Eq. 11 for agent 0, of which a weight of 0 leaves nothing."""
     options: Any = {"influencers": (1,), "novelty_weight": 0.3, "penalty_decay": 0.7}
-    method, state, steps = make(**options), initial(**options), transitions()
+    method, state, steps = (
+        make(penalty_weight=penalty_weight, **options),
+        initial(**options),
+        transitions(),
+    )
     vectors = fast_jit(method._vectors)(steps)
     found = fast_jit(method._rewards)(state, steps, steps.observation, vectors)
     autoencoder = jax.tree.map(lambda x: x[0], state.params["autoencoder"])
@@ -68,7 +73,7 @@ def test_rewards_by_hand() -> None:
         logits = np.asarray(method._policy_network.apply(policy, steps.observation[0, b, 0]))
         chances = np.where(steps.action_mask[0, b, 0], np.exp(logits), 0.0)
         gap = np.sum((chances / chances.sum() - np.asarray(vectors[b, 0])) ** 2)
-        expected = float(steps.reward[0, b, 0]) - np.exp(-0.7 * psi) * gap
+        expected = float(steps.reward[0, b, 0]) - penalty_weight * np.exp(-0.7 * psi) * gap
         np.testing.assert_allclose(found[b, 0], expected, rtol=1e-4)
 
 

@@ -44,7 +44,7 @@ PAIRS = [f"{p}@{b}" for p, on in TABLE.items() for b, no in on.items() if no is 
 def test_what_the_papers_have_is_in_the_table() -> None:
     for pair in ("cia@qmix", "cia@qplex", "roma@vdn", "liir@mappo", "eiti@ippo", "eoi@qmix"):
         assert pair in PAIRS
-    for pair in ("eoi@mappo", "eoi@ippo", "gre@qplex", "maven@qplex", "social_influence@happo"):
+    for pair in ("eoi@mappo", "eoi@ippo", "gre@qplex", "maven@qplex", "influencer@happo"):
         assert pair in PAIRS
 
 
