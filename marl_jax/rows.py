@@ -1,10 +1,10 @@
 """No work for what is over: rows that hold several episodes, one after the other.
 
 An episode's record has room for `time_limit` steps; a battle may take a fifth of them. Learners whose work is the same
-at every step lay a batch's episodes into fewer rows of the same length: each takes its steps and one entry for what was
-seen in the end. Hidden states are cut where an episode starts. Returns need no cut: a termination's discount is 0, and
-an episode that the time limit cuts off fills its row. So what is learned is the same. Shapes are static: the number of
-rows is one of a few, and each has a branch of its own in the program.
+at every step lay a batch's episodes into fewer rows: each takes its steps and one entry for what was seen in the end.
+Hidden states are cut where an episode starts, returns where one is over. So what is learned is the same. Rows are twice
+as long as an episode can be: of episodes of two thirds of that length no two fit into one of it, and three fit into one
+of twice. Shapes are static: the number of rows is one of a few, and each has a branch of its own in the program.
 """
 
 import math
@@ -13,19 +13,21 @@ from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from marl_jax.lengths import LEAST, of_all
 
-SHARES = (0.2, 0.3, 0.4, 0.5, 0.65, 1.0)
-"""Numbers of rows, as shares of the number of episodes. Each more takes seconds to compile."""
+WIDTH = 2
+"""Longest episodes that a row holds."""
+SHARES = (0.2, 0.3, 0.45, 0.6, 0.75)
+"""Room in rows, as shares of what the episodes could take. Each more takes seconds to compile."""
 
 TreeT = TypeVar("TreeT")
 ResultT = TypeVar("ResultT")
 
 
 class Rows(NamedTuple):
-    """Where B episodes are in K rows.
+    """Where B episodes of up to T steps are in K rows of L = WIDTH (T + 1) entries.
 
     Attributes:
         start: which entries are an episode's first.
@@ -35,8 +37,8 @@ class Rows(NamedTuple):
         lengths: its steps.
     """
 
-    start: Bool[Array, "T+1 K"]
-    source: tuple[Int[Array, "T+1 K"], Int[Array, "T+1 K"]]
+    start: Bool[Array, "L K"]
+    source: tuple[Int[Array, "L K"], Int[Array, "L K"]]
     row: Int[Array, " B"]
     offset: Int[Array, " B"]
     lengths: Int[Array, " B"]
@@ -44,25 +46,35 @@ class Rows(NamedTuple):
     @property
     def valid(self) -> Bool[Array, "T B"]:
         """The episodes' steps."""
-        return jnp.arange(len(self.start) - 1)[:, None] < self.lengths
+        return jnp.arange(self.of_episodes(len(self.start) - 1))[:, None] < self.lengths
 
     @property
-    def time(self) -> Int[Array, "T+1 K"]:
+    def time(self) -> Int[Array, "L K"]:
         """Steps since the episode's start."""
         return self.source[1]
 
-    def pack(self, x: jax.Array) -> jax.Array:
-        """[T, B, ...] or [T+1, B, ...], of episodes, to [T, K, ...] or [T+1, K, ...], of rows.
+    def of_episodes(self, length: int) -> int:
+        """T for L - 1 entries of rows, T + 1 for L."""
+        return length - len(self.start) + len(self.start) // WIDTH
 
-        What is over may be there after an episode's end, as in `x`.
+    def pack(self, x: jax.Array) -> jax.Array:
+        """[T, B, ...] or [T+1, B, ...], of episodes, to [L-1, K, ...] or [L, K, ...], of rows.
+
+        What is over may be there after an episode's end, as in `x`; where `x` has nothing more, there are zeros.
         """
-        episode, step = (i[: len(x)] for i in self.source)
-        return x[jnp.minimum(step, len(x) - 1), episode]
+        length = len(x) + len(self.start) - len(self.start) // WIDTH
+        episode, step = (i[:length] for i in self.source)
+        taken = x[jnp.minimum(step, len(x) - 1), episode]
+        if len(x) == len(self.start) // WIDTH:
+            # What was seen in the end, again: no mask says that it is a step.
+            return taken
+        over = (step >= len(x)).reshape(*step.shape, *(1,) * (x.ndim - 2))
+        return jnp.where(over, jnp.zeros_like(taken), taken)
 
     def unpack(self, x: jax.Array) -> jax.Array:
         """The way back. After an episode's end there is what the row holds there."""
-        steps = jnp.minimum(self.offset + jnp.arange(len(x))[:, None], len(x) - 1)
-        return x[steps, self.row]
+        steps = self.offset + jnp.arange(self.of_episodes(len(x)))[:, None]
+        return x[jnp.minimum(steps, len(x) - 1), self.row]
 
 
 def by_episode(
@@ -74,16 +86,42 @@ def by_episode(
 
     Args:
         rows: what is where; None: every episode has a row of its own.
-        shape: [T, K, ...] or [T+1, K, ...], of rows.
+        shape: [L-1, K, ...] or [L, K, ...], of rows.
         draw: numbers of a shape.
     """
     if rows is None:
         return draw(shape)
-    return rows.pack(draw((shape[0], len(rows.row), *shape[2:])))
+    return rows.pack(draw((rows.of_episodes(shape[0]), len(rows.row), *shape[2:])))
+
+
+def cut(
+    rows: Rows | None,
+    valid: Bool[Array, "T B"],
+    reward: Float[Array, "T B *rest"],
+    discount: Float[Array, "T B *rest"],
+    next_value: Float[Array, "T B *rest"],
+) -> tuple[Float[Array, "T B *rest"], Float[Array, "T B *rest"]]:
+    """Rewards and discounts for TD(lambda) returns that do not go on from one episode of a row into the next.
+
+    The entry after an episode's last step counts as a step that is paid the value of what was seen there, and is the
+    last. Episodes with a row of their own need no cut.
+
+    Args:
+        rows: what is where; T is L - 1 then, and B is K.
+        valid: where there is a step.
+        reward: of each step.
+        discount: of each step.
+        next_value: V of what was seen after each step.
+    """
+    if rows is None:
+        return reward, discount
+    over = ~valid.reshape(*valid.shape, *(1,) * (reward.ndim - 2))
+    value = jnp.concatenate([jnp.zeros_like(next_value[:1]), next_value[:-1]])
+    return jnp.where(over, value, reward), jnp.where(over, 0.0, discount)
 
 
 def row_counts(num_episodes: int, time_limit: int, ends_early: bool) -> tuple[int, ...]:
-    """The numbers of rows that a batch of B episodes may be laid into, rising; the last is B.
+    """The numbers of rows that a batch of B episodes may be laid into, rising; the last is B: each in one of its own.
 
     Args:
         num_episodes: B.
@@ -92,7 +130,8 @@ def row_counts(num_episodes: int, time_limit: int, ends_early: bool) -> tuple[in
     """
     if not ends_early or time_limit < LEAST:
         return (num_episodes,)
-    return tuple(dict.fromkeys(math.ceil(share * num_episodes) for share in SHARES))
+    counts = dict.fromkeys(math.ceil(share * num_episodes / WIDTH) for share in SHARES)
+    return (*(count for count in counts if count * WIDTH < num_episodes), num_episodes)
 
 
 def lay_out(
@@ -103,7 +142,7 @@ def lay_out(
     Args:
         lengths: the episodes' steps; 0 where there is none.
         counts: C numbers of rows, rising; the last is at least B.
-        time_limit: T; a row has T + 1 entries.
+        time_limit: T; a row has WIDTH (T + 1) entries.
 
     Returns:
         Which of the counts is the first from which on all have room; and for every count each episode's row, and its
@@ -122,7 +161,7 @@ def lay_out(
 
     filled, (row, offset) = jax.lax.scan(place, filled, size[order])
     back = jnp.argsort(order)
-    fits = jnp.max(jnp.where(exists, filled, 0), axis=1) <= time_limit + 1
+    fits = jnp.max(jnp.where(exists, filled, 0), axis=1) <= WIDTH * (time_limit + 1)
     last_that_does_not = jnp.max(jnp.where(fits, -1, jnp.arange(len(counts))))
     return last_that_does_not + 1, row[back].T, offset[back].T
 
@@ -135,7 +174,7 @@ def rows_of(
     time_limit: int,
 ) -> Rows:
     """What is where, once each episode has its place in one of `count` rows."""
-    size = time_limit + 1
+    size = WIDTH * (time_limit + 1)
     number = jnp.arange(1, len(row) + 1)
     first = jnp.zeros((size, count), jnp.int32).at[offset, row].set(number, mode="drop")
     start = first > 0
@@ -188,8 +227,8 @@ def in_rows(
     Args:
         counts: rising, the last is B, or C.
         played: at which steps each episode is played; what comes after the last is left out.
-        tree: of arrays [T, B, ...] or [T+1, B, ...]; those of T steps in rows leave out the last entry, which can hold
-            no step.
+        tree: of arrays [T, B, ...] or [T+1, B, ...], which become [L-1, K, ...] and [L, K, ...]: a row's last entry
+            can hold no step.
         function: of the tree in rows, and of what is where in them, see `by_rows`.
         chosen: which episodes to take, as a minibatch has them; None: all.
     """

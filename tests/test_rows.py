@@ -27,34 +27,41 @@ EARLY = SIZES._replace(ends_early=True)
 
 
 def test_counts_rise_to_the_number_of_episodes() -> None:
-    assert row_counts(32, 100, True) == (7, 10, 13, 16, 21, 32)
-    assert row_counts(3, 100, True) == (1, 2, 3)
+    """Rows are of twice the length: fewer than half as many as episodes, or each in one of its own."""
+    assert row_counts(32, 100, True) == (4, 5, 8, 10, 12, 32)
+    assert row_counts(4, 100, True) == (1, 4)
+    assert row_counts(2, 100, True) == (2,)
     assert row_counts(32, 100, False) == (32,)
     assert row_counts(32, 15, True) == (32,)
 
 
 def test_the_longest_first_each_where_most_room_is_left() -> None:
-    """By hand: in two rows of 9 entries, 5 + 1, 3 + 1, 3 + 1 and 1 + 1 steps and sights."""
-    lengths = jnp.array([3, 5, 1, 3])
-    which, row, offset = lay_out(lengths, (1, 2, 4), 8)
+    """By hand: in two rows of 2 (4 + 1) entries, 4 + 1, 4 + 1, 2 + 1, 1 + 1 and 1 + 1 steps and sights."""
+    lengths = jnp.array([4, 2, 4, 1, 1])
+    which, row, offset = lay_out(lengths, (1, 2, 5), 4)
     assert int(which) == 1
-    assert row[1].tolist() == [1, 0, 0, 1]
-    assert offset[1].tolist() == [0, 0, 6, 4]
-    rows = rows_of(lengths, row[1], offset[1], 2, 8)
+    assert row[1].tolist() == [0, 0, 1, 1, 1]
+    assert offset[1].tolist() == [0, 5, 0, 5, 7]
+    rows = rows_of(lengths, row[1], offset[1], 2, 4)
     episode, time = rows.source
-    assert episode[:, 0].tolist() == [1] * 6 + [2] * 3
-    assert time[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 0, 1, 2]
-    assert episode[:, 1].tolist() == [0] * 4 + [3] * 5
-    assert np.flatnonzero(rows.start[:, 0]).tolist() == [0, 6]
-    assert rows.valid.sum(0).tolist() == [3, 5, 1, 3]
+    assert episode[:, 0].tolist() == [0] * 5 + [1] * 5
+    assert time[:, 0].tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]
+    assert episode[:, 1].tolist() == [2] * 5 + [3] * 2 + [4] * 3
+    assert np.flatnonzero(rows.start[:, 1]).tolist() == [0, 5, 7]
+    assert rows.valid.shape == (4, 5)
+    assert rows.valid.sum(0).tolist() == [4, 2, 4, 1, 1]
 
 
 @pytest.mark.parametrize(
     ("lengths", "which"),
-    [([8, 8, 8, 8], 2), ([8, 8, 8, 0], 2), ([0, 0, 0, 0], 0), ([3, 3, 3, 3], 1), ([2, 1, 2, 0], 0)],
+    [
+        *(([8] * 8, 2), ([8, 8, 8, 8, 0, 0, 0, 0], 2), ([8, 8, 8, 3, 0, 0, 0, 0], 1)),
+        *(([0] * 8, 0), ([3] * 8, 1), ([2, 1, 2, 0, 1, 1, 1, 1], 0)),
+    ],
 )
 def test_the_fewest_rows_that_hold_them(lengths: list[int], which: int) -> None:
-    assert int(lay_out(jnp.array(lengths), (1, 2, 4), 8)[0]) == which
+    """Rows of 18 entries, one or two, or one for each."""
+    assert int(lay_out(jnp.array(lengths), (1, 2, 8), 8)[0]) == which
 
 
 def test_no_episode_is_lost_or_torn() -> None:
@@ -62,22 +69,25 @@ def test_no_episode_is_lost_or_torn() -> None:
     counts = (1, 2, 3, 6)
     which, row, offset = jax.vmap(lambda x: lay_out(x, counts, 8))(lengths)
     for i, w in enumerate(which.tolist()):
-        taken = np.zeros((9, counts[w]), int)
+        taken = np.zeros((18, counts[w]), int)
         for b, length in enumerate(lengths[i].tolist()):
             at = int(offset[i, w, b])
             taken[at : at + length + 1, int(row[i, w, b])] += 1
-            assert at + length + 1 <= 9
+            assert at + length + 1 <= 18
         assert taken.max() == 1
     assert len(set(which.tolist())) > 1
 
 
 def test_into_rows_and_back() -> None:
-    lengths = jnp.array([3, 5, 1, 3])
+    lengths = jnp.array([3, 8, 1, 8])
     _, row, offset = lay_out(lengths, (2, 4), 8)
     rows = rows_of(lengths, row[0], offset[0], 2, 8)
+    assert rows.pack(jnp.zeros((8, 4))).shape == (17, 2)
+    assert rows.pack(jnp.zeros((9, 4))).shape == (18, 2)
     steps, sights = (jnp.arange(1, 4 * n + 1).reshape(n, 4) for n in (8, 9))
     for x, num in ((steps, 0), (sights, 1)):
         back = rows.unpack(rows.pack(x))
+        assert back.shape == x.shape
         here = np.arange(len(x))[:, None] < lengths + num
         np.testing.assert_array_equal(np.asarray(back)[here], np.asarray(x)[here])
 
@@ -93,8 +103,8 @@ def test_of_many_seeds_the_fullest_decides_and_there_is_still_one_branch() -> No
 
         return in_rows((1, 2, 4), played, played, width)
 
-    np.testing.assert_array_equal(jax.jit(jax.vmap(look))(played), [4, 4, 4])
-    np.testing.assert_array_equal(jax.jit(jax.vmap(look))(played[::2]), [2, 2])
+    np.testing.assert_array_equal(jax.jit(jax.vmap(look))(played), [2, 2, 2])
+    np.testing.assert_array_equal(jax.jit(jax.vmap(look))(played[::2]), [1, 1])
     assert str(jax.make_jaxpr(jax.vmap(look))(played)).count("cond[") == 1
 
 
@@ -137,7 +147,7 @@ def test_a_positive_is_of_the_same_episode() -> None:
 # What is learned.
 
 LENGTHS = (4, LIMIT, 3, 5)
-"""The second is cut off by the time limit: its value goes on."""
+"""The second is cut off by the time limit: its value goes on. It comes first in the row, and the others after it."""
 
 
 def batch_of(lengths: tuple[int, ...] = LENGTHS) -> Any:
@@ -157,8 +167,8 @@ def small(name: str, sizes: Sizes, **options: Any) -> Any:
 
 @pytest.fixture
 def two_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """2 rows, or one for each episode: every further number would have to be compiled."""
-    monkeypatch.setattr("marl_jax.rows.SHARES", (0.5, 1.0))
+    """One row, or one for each episode: every further number would have to be compiled."""
+    monkeypatch.setattr("marl_jax.rows.SHARES", (0.5,))
 
 
 SLOW = pytest.mark.slow
@@ -263,7 +273,7 @@ def test_continuous_ppo_learns_the_same_from_rows(name: str) -> None:
 
 
 def test_rows_are_used() -> None:
-    """What those tests compare is not the same program twice: QMIX's unroll sees two rows of four episodes."""
+    """What those tests compare is not the same program twice: QMIX's unroll sees one row of four episodes."""
     seen = []
     method = small("qmix", EARLY)
 
@@ -276,7 +286,7 @@ def test_rows_are_used() -> None:
     replay = EpisodeReplay(4, LIMIT)
     stored = replay.add(replay.init(batch), batch)
     jax.eval_shape(spied.update, drawn_state(spied, 0), batch, stored, jax.random.key(5))
-    assert sorted(set(seen)) == [1, 2, 3, 4]
+    assert sorted(set(seen)) == [1, 4]
 
 
 @pytest.mark.parametrize("name", ["roma", *(pytest.param(n, marks=SLOW) for n in ("eoi", "mappo"))])
@@ -302,5 +312,5 @@ def test_a_seed_does_not_depend_on_its_neighbours_where_all_are_one_batch(
     (together, steps), (alone, own_steps) = learned
     assert int(steps[1]) == int(own_steps[0]) < int(steps[2])
     jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(x[1], y[0], rtol=1e-4, atol=1e-6), together, alone
+        lambda x, y: np.testing.assert_allclose(x[1], y[0], rtol=5e-4, atol=1e-6), together, alone
     )

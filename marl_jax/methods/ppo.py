@@ -52,7 +52,7 @@ from marl_jax.networks import (
 )
 from marl_jax.optimizers import clip_by_global_norm, for_each
 from marl_jax.replay import ReplayState
-from marl_jax.rows import Rows, in_rows
+from marl_jax.rows import Rows, cut, in_rows
 from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics, action_features
 from marl_jax.value_normalisation import ValueNorm
@@ -637,7 +637,7 @@ class PPO(TeamMethod):
         """TD(lambda) returns, which are generalised advantages plus values."""
         discount = self.config.gamma * experience.batch.discount[..., None]
         discount = jnp.broadcast_to(discount, reward.shape)
-        return lambda_returns(reward, discount, experience.value[1:], self.config.gae_lambda)
+        return self._returns(experience, reward, discount, experience.value[1:])
 
     def advantage(
         self,
@@ -649,7 +649,15 @@ class PPO(TeamMethod):
         value = experience.value[..., 0] if value is None else value
         discount = self.config.gamma * experience.batch.discount
         discount = jnp.broadcast_to(discount, reward.shape)
-        return lambda_returns(reward, discount, value[1:], self.config.gae_lambda) - value[:-1]
+        return self._returns(experience, reward, discount, value[1:]) - value[:-1]
+
+    def _returns(
+        self, experience: Experience, reward: jax.Array, discount: jax.Array, next_value: jax.Array
+    ) -> jax.Array:
+        """Within each episode, also where rows hold several."""
+        batch = experience.batch
+        reward, discount = cut(batch.rows, batch.valid, reward, discount, next_value)
+        return lambda_returns(reward, discount, next_value, self.config.gae_lambda)
 
     def normalised(
         self, experience: Experience, advantage: Float[Array, "T B N"]

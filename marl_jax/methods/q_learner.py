@@ -52,7 +52,7 @@ from marl_jax.networks import (
 )
 from marl_jax.optimizers import OptimizerName, make_optimizer
 from marl_jax.replay import EpisodeReplay, ReplayState
-from marl_jax.rows import Rows, by_episode, by_rows
+from marl_jax.rows import Rows, by_episode, by_rows, cut
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -547,7 +547,9 @@ class QLearner(TeamMethod):
         """TD(lambda) targets of the team: the agents' mean reward and a bonus; the episode ends for all at once."""
         c = self.config
         reward = c.reward_scale * batch.reward.mean(-1) + bonus
-        return lambda_returns(reward, c.gamma * batch.discount.min(-1), next_q, c.td_lambda)
+        discount = c.gamma * batch.discount.min(-1)
+        reward, discount = cut(batch.rows, batch.valid, reward, discount, next_q)
+        return lambda_returns(reward, discount, next_q, c.td_lambda)
 
     def credits_of(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
         """Each agent's credit dQ_tot/dq_i; a constant in the agents' parameters."""
@@ -599,8 +601,9 @@ class IQL(QLearner):
         q = action_values(values.online[:-1], batch.action)
         next_q = action_values(values.target[1:], values.chosen[1:])
         c = self.config
-        discount = c.gamma * batch.discount
-        y = lambda_returns(c.reward_scale * batch.reward, discount, next_q, c.td_lambda)
+        reward, discount = c.reward_scale * batch.reward, c.gamma * batch.discount
+        reward, discount = cut(batch.rows, batch.valid, reward, discount, next_q)
+        y = lambda_returns(reward, discount, next_q, c.td_lambda)
         mask = jnp.broadcast_to(batch.valid[..., None], q.shape).astype(q.dtype)
         loss = td_loss(q, y, mask)
         return loss, {"td_loss": loss, "q_tot": masked_mean(q, mask)}
