@@ -251,9 +251,12 @@ class TeamMethod(abc.ABC):
         return tuple(after), paid
 
     def teach(self, states: tuple[Any, ...], lesson: Any) -> tuple[tuple[Any, ...], Metrics]:
-        """The parts' states once they have learned from fresh episodes, and what they log."""
-        both = zip(self.parts, states, strict=True)
-        taught = [part.learn(own, lesson) for part, own in both]
+        """The parts' states once they have learned from fresh episodes, each with draws of its own; what they log."""
+        taught = []
+        for k, (part, own) in enumerate(zip(self.parts, states, strict=True)):
+            # The first has the lesson's key. Those from OWN on are settle's.
+            key = jax.random.fold_in(lesson.key, 2 * OWN + k) if k else lesson.key
+            taught.append(part.learn(own, lesson._replace(key=key)))
         said = {name: x for _, logged in taught for name, x in logged.items()}
         return tuple(own for own, _ in taught), said
 

@@ -1,7 +1,6 @@
 """Pairs of parts and backbones that no paper has: which there are, and what they are made of."""
 
 import dataclasses
-import itertools
 import pickle
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 
 import marl_jax
+from envs.base import Observation
 from envs.configuration import Config, ConfigurationError
 from marl_jax import methods
 from marl_jax.distributions import masked_categorical
@@ -18,6 +18,7 @@ from marl_jax.hashing import count_keys, count_table, find_keys, row_keys
 from marl_jax.methods.maac import RewardScale
 from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.methods.part import Part, part_of
+from marl_jax.methods.ppo import Lesson
 from marl_jax.methods.q_learner import Kept, Learning
 from marl_jax.methods.recognition import Recognition
 from marl_jax.replay import EpisodeReplay
@@ -326,24 +327,61 @@ def test_eiti_on_a_replay_pays_by_what_was_counted() -> None:
     assert not np.asarray(paid)[~valid].any()
 
 
-def test_parts_on_one_q_learner_draw_their_own_numbers() -> None:
-    """Those of the first are the same alone and in company; the second's are others."""
-    recipe: Any = methods.recipe("qmix")
-    method = recipe(
-        recipe.Config(batch_size=3, replay_capacity=3 * LIMIT, update_interval=LIMIT), SIZES
+def test_parts_on_one_backbone_draw_their_own_numbers() -> None:
+    """Three parts note the keys that they are given where they pay, add to a loss, explore and learn."""
+    keys: dict[str, list[jax.Array]] = {"bonus": [], "loss": [], "normal": [], "explore": []}
+
+    class Notes(Part):
+        def bonus(self, learning: Any) -> None:
+            keys["bonus"].append(learning.key)
+            keys["normal"].append(learning.steps.normal((LIMIT, 3, 2)))
+
+        def loss(self, learning: Any) -> Any:
+            keys["loss"].append(learning.key)
+            return jnp.zeros(()), {}
+
+        def explore(self, *given: Any) -> Any:
+            keys["explore"].append(given[-1])
+            return given[-2]
+
+    kinds = (Notes, type("More", (Notes,), {}), type("Most", (Notes,), {}))
+    bare: Any = methods.recipe("qmix")
+    recipe: Any = methods.Recipe(bare.backbone, kinds)
+    options = {"batch_size": 3, "replay_capacity": 3 * LIMIT, "update_interval": LIMIT}
+    method = recipe(recipe.Config(**options, hidden_size=4), SIZES)
+    state, batch = drawn_value_state(method, 0), make_batch()._replace(extras=Kept())
+    method.loss(state.params, state, batch, KEY)
+    seen = Observation(
+        agents_view=batch.observation[0],
+        global_state=batch.global_state[0],
+        action_mask=batch.action_mask[0],
+        alive=batch.alive[0],
+        step_count=jnp.zeros((3,), jnp.int32),
     )
-    batch = make_batch()._replace(extras=Kept())
-    state = drawn_value_state(method, 0)
-    values = method.values(state.params, state.target, batch, KEY)
-    steps = method.steps(state.params, batch, values, KEY)
+    method.act(state, method.initial_memory(state, 3, KEY), seen, KEY, True)
+    for name, noted in keys.items():
+        told = {
+            np.asarray(x if name == "normal" else jax.random.key_data(x)).tobytes() for x in noted
+        }
+        assert len(told) == len(noted) == 3, name
+
+
+def test_parts_learn_from_fresh_episodes_by_keys_of_their_own() -> None:
+    keys = []
+
+    class Learns(Part):
+        def learn(self, state: Any, lesson: Any) -> Any:
+            keys.append(lesson.key)
+            return state, {}
+
+    kinds = (Learns, type("More", (Learns,), {}), type("Most", (Learns,), {}))
+    bare: Any = methods.recipe("ippo")
+    recipe: Any = methods.Recipe(bare.backbone, kinds)
+    method = recipe(recipe.Config(), SIZES)
     nothing: Any = None
-    alone = Learning(state.params, state, batch, values, nothing, nothing, KEY, steps)
-    first, second, third = (alone.of_part(k) for k in range(3))
-    assert first is alone
-    drawn = [np.asarray(one.steps.normal((3, 4, 2))) for one in (first, second, third)]
-    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(drawn, 2))
-    keys = {tuple(jax.random.key_data(one.key).tolist()) for one in (first, second, third)}
-    assert len(keys) == 3
+    method.teach(((),) * 3, Lesson(nothing, nothing, nothing, nothing, KEY))
+    assert jax.random.key_data(keys[0]).tolist() == jax.random.key_data(KEY).tolist()
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
 
 
 @pytest.mark.parametrize("backbone", ["maac", "maddpg"])
