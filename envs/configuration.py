@@ -48,6 +48,8 @@ class Range:
         )
 
     def __str__(self) -> str:
+        if self.minimum is not None and self.minimum == self.maximum:
+            return f"{self.minimum:.10g}, its only value here"
         bounds = {"above": self.above, "at least": self.minimum, "at most": self.maximum}
         return " and ".join(f"{name} {x:.10g}" for name, x in bounds.items() if x is not None)
 
