@@ -100,7 +100,7 @@ class Arguments:
     python: Path = Path(sys.executable)
     """Interpreter that runs it."""
     pymarl: Path | None = None
-    """A checkout of CIA's authors, in PyTorch; without one, no ratio on Turn."""
+    """A checkout of CIA's authors, in PyTorch; without one, or small, no ratio on Turn."""
     pymarl_python: Path = Path(sys.executable)
     """Interpreter that runs it."""
     rounds: int = 5
@@ -160,7 +160,7 @@ def main() -> int:
         theirs = None
         if args.jaxmarl is not None and work.peer is not None:
             theirs = jaxmarl(Checkout(args.jaxmarl, args.python), *sizes, work.peer)
-        elif args.pymarl is not None and work.env == "turn":
+        elif args.pymarl is not None and work.env == "turn" and not args.small:
             theirs = pymarl(Checkout(args.pymarl, args.pymarl_python), PYMARL_EPISODES)
         found = in_turn(Ours(*sizes, work.options, work.preset), theirs, args.rounds)
         line(name, found.ours, found.peer, found.ratio)

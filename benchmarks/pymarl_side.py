@@ -1,9 +1,9 @@
 """The authors' QMIX on Turn, in PyTorch, for `sides.py`, which starts this file in an environment of theirs.
 
 `python pymarl_side.py CHECKOUT EPISODES` takes a checkout of github.com/liushunyu/CIA, which is PyMARL with CIA, CC and
-Turn. Its environment has torch for CPUs, sacred, pyyaml, gym, `numpy<2` and a setuptools with `pkg_resources`. It says
-`{"compiled": 0.0}` once every episode has a gradient step. Every line that it reads lets it go on for so many episodes;
-it says `{"seconds": ..., "steps": ...}`.
+Turn; Sacred writes into its folder `results`. Its environment has torch for CPUs, sacred, pyyaml, gym, `numpy<2` and a
+setuptools with `pkg_resources`. It says `{"compiled": 0.0}` once every episode has a gradient step. Every line that it
+reads lets it go on for so many episodes; it says `{"seconds": ..., "steps": ...}`.
 """
 
 import collections
@@ -25,7 +25,7 @@ WARM_UP = 40
 
 def main() -> None:
     checkout, episodes = sys.argv[1:]
-    source = Path(checkout, "src")
+    source = Path(checkout, "src").resolve()
     sys.path.insert(0, str(source))
     # sacred reads what goes to standard output, so what is said here goes by a copy of it.
     out = os.fdopen(os.dup(1), "w")
