@@ -53,19 +53,24 @@ class Rows(NamedTuple):
         """Steps since the episode's start."""
         return self.source[1]
 
+    @property
+    def longer(self) -> int:
+        """L - (T + 1): how much longer rows are than what is kept of an episode."""
+        return len(self.start) - len(self.start) // WIDTH
+
     def of_episodes(self, length: int) -> int:
         """T for L - 1 entries of rows, T + 1 for L."""
-        return length - len(self.start) + len(self.start) // WIDTH
+        return length - self.longer
 
     def pack(self, x: jax.Array) -> jax.Array:
         """[T, B, ...] or [T+1, B, ...], of episodes, to [L-1, K, ...] or [L, K, ...], of rows.
 
         What is over may be there after an episode's end, as in `x`; where `x` has nothing more, there are zeros.
         """
-        length = len(x) + len(self.start) - len(self.start) // WIDTH
+        length = len(x) + self.longer
         episode, step = (i[:length] for i in self.source)
         taken = x[jnp.minimum(step, len(x) - 1), episode]
-        if len(x) == len(self.start) // WIDTH:
+        if length == len(self.start):
             # What was seen in the end, again: no mask says that it is a step.
             return taken
         over = (step >= len(x)).reshape(*step.shape, *(1,) * (x.ndim - 2))
