@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from marl_jax.lengths import LEAST, of_all
+from marl_jax.losses import lambda_returns
 
 WIDTH = 2
 """Longest episodes that a row holds."""
@@ -99,14 +100,15 @@ def by_episode(
     return rows.pack(draw((rows.of_episodes(shape[0]), len(rows.row), *shape[2:])))
 
 
-def cut(
+def row_returns(
     rows: Rows | None,
     valid: Bool[Array, "T B"],
     reward: Float[Array, "T B *rest"],
     discount: Float[Array, "T B *rest"],
     next_value: Float[Array, "T B *rest"],
-) -> tuple[Float[Array, "T B *rest"], Float[Array, "T B *rest"]]:
-    """Rewards and discounts for TD(lambda) returns that do not go on from one episode of a row into the next.
+    lambda_: float,
+) -> Float[Array, "T B *rest"]:
+    """TD(lambda) returns that do not go on from one episode of a row into the next.
 
     The entry after an episode's last step counts as a step that is paid the value of what was seen there, and is the
     last. Episodes with a row of their own need no cut.
@@ -117,12 +119,13 @@ def cut(
         reward: of each step.
         discount: of each step.
         next_value: V of what was seen after each step.
+        lambda_: 0 gives one-step targets, 1 Monte-Carlo returns.
     """
-    if rows is None:
-        return reward, discount
-    over = ~valid.reshape(*valid.shape, *(1,) * (reward.ndim - 2))
-    value = jnp.concatenate([jnp.zeros_like(next_value[:1]), next_value[:-1]])
-    return jnp.where(over, value, reward), jnp.where(over, 0.0, discount)
+    if rows is not None:
+        over = ~valid.reshape(*valid.shape, *(1,) * (reward.ndim - 2))
+        value = jnp.concatenate([jnp.zeros_like(next_value[:1]), next_value[:-1]])
+        reward, discount = jnp.where(over, value, reward), jnp.where(over, 0.0, discount)
+    return lambda_returns(reward, discount, next_value, lambda_)
 
 
 def row_counts(num_episodes: int, time_limit: int, ends_early: bool) -> tuple[int, ...]:

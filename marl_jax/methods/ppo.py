@@ -25,7 +25,6 @@ from marl_jax.losses import (
     clipped_surrogate_loss,
     clipped_value_loss,
     explained_variance,
-    lambda_returns,
     masked_mean,
     normalise,
 )
@@ -52,7 +51,7 @@ from marl_jax.networks import (
 )
 from marl_jax.optimizers import clip_by_global_norm, for_each
 from marl_jax.replay import ReplayState
-from marl_jax.rows import Rows, cut, in_rows
+from marl_jax.rows import Rows, in_rows, row_returns
 from marl_jax.schedules import linear
 from marl_jax.types import EpisodeBatch, Metrics, action_features
 from marl_jax.value_normalisation import ValueNorm
@@ -656,8 +655,8 @@ class PPO(TeamMethod):
     ) -> jax.Array:
         """Within each episode, also where rows hold several."""
         batch = experience.batch
-        reward, discount = cut(batch.rows, batch.valid, reward, discount, next_value)
-        return lambda_returns(reward, discount, next_value, self.config.gae_lambda)
+        c = self.config
+        return row_returns(batch.rows, batch.valid, reward, discount, next_value, c.gae_lambda)
 
     def normalised(
         self, experience: Experience, advantage: Float[Array, "T B N"]

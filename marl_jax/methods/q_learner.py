@@ -24,7 +24,6 @@ from marl_jax.distributions import greedy_action
 from marl_jax.losses import (
     action_values,
     greedy_values,
-    lambda_returns,
     masked_mean,
     td_loss,
 )
@@ -52,7 +51,7 @@ from marl_jax.networks import (
 )
 from marl_jax.optimizers import OptimizerName, make_optimizer
 from marl_jax.replay import EpisodeReplay, ReplayState
-from marl_jax.rows import Rows, by_episode, by_rows, cut
+from marl_jax.rows import Rows, by_episode, by_rows, row_returns
 from marl_jax.types import EpisodeBatch, Metrics
 
 
@@ -548,8 +547,7 @@ class QLearner(TeamMethod):
         c = self.config
         reward = c.reward_scale * batch.reward.mean(-1) + bonus
         discount = c.gamma * batch.discount.min(-1)
-        reward, discount = cut(batch.rows, batch.valid, reward, discount, next_q)
-        return lambda_returns(reward, discount, next_q, c.td_lambda)
+        return row_returns(batch.rows, batch.valid, reward, discount, next_q, c.td_lambda)
 
     def credits_of(self, params: dict[str, Params], taken: MixerInputs) -> Float[Array, "*batch N"]:
         """Each agent's credit dQ_tot/dq_i; a constant in the agents' parameters."""
@@ -602,8 +600,7 @@ class IQL(QLearner):
         next_q = action_values(values.target[1:], values.chosen[1:])
         c = self.config
         reward, discount = c.reward_scale * batch.reward, c.gamma * batch.discount
-        reward, discount = cut(batch.rows, batch.valid, reward, discount, next_q)
-        y = lambda_returns(reward, discount, next_q, c.td_lambda)
+        y = row_returns(batch.rows, batch.valid, reward, discount, next_q, c.td_lambda)
         mask = jnp.broadcast_to(batch.valid[..., None], q.shape).astype(q.dtype)
         loss = td_loss(q, y, mask)
         return loss, {"td_loss": loss, "q_tot": masked_mean(q, mask)}

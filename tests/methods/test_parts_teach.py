@@ -72,7 +72,8 @@ def test_it_teaches_a_q_learner(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 # Those of roma and kaleidoscope are losses: `test_pairs.py` and `test_kaleidoscope.py` have them.
 @pytest.mark.parametrize("name", pairs(("mappo",), "hypermarl", "kaleidoscope", "roma"))
 def test_it_pays_on_a_policy(name: str) -> None:
-    method = make_ppo(name, **{k: v for k, v in SMALL_TABLES.items() if k in options_of(name)})
+    options: dict[str, Any] = {k: v for k, v in SMALL_TABLES.items() if k in options_of(name)}
+    method = make_ppo(name, **options)
     state = drawn_policy_state(method)
     batch = episodes()
     # So few sights that some are met again.
