@@ -158,20 +158,21 @@ def options_of(section: str, values: Any) -> dict[str, Any]:
 def read_task_defaults(method: str, env: str, own_preset: bool = True) -> dict[str, dict[str, Any]]:
     """The options of `experiments/configs/ENV/METHOD.toml` by section; none if there is no such file.
 
-    A pair, such as gre@qplex, takes those of its backbone.
+    A pair, such as gre@qplex, takes those of its backbone, and over them those of a file of its own
+    (`ENV/gre@qplex.toml`).
 
-    Over them go those of a file one level down: `smax/METHOD.toml` serves all scenarios, `smax/3m/METHOD.toml` one.
+    Over them go those of files one level down: `smax/METHOD.toml` serves all scenarios, `smax/3m/METHOD.toml` one.
     With `own_preset` a file's options go over those of the preset that it names (`preset = "grid"`), if it does.
 
     Raises:
         ConfigurationError: if that preset puts another learner in the method's place, which has a file of its own.
     """
-    method = backbone_of(method)
+    names = dict.fromkeys((backbone_of(method), method))
     folders = [_configs()]
     for name in env.split("/"):
         folders.append(folders[-1] / name)
-    files = [folder / f"{method}.toml" for folder in folders[1:]]
-    return _merge([_read_task_file(f, method, own_preset) for f in files if f.is_file()])
+    files = [(folder / f"{name}.toml", name) for folder in folders[1:] for name in names]
+    return _merge([_read_task_file(f, name, own_preset) for f, name in files if f.is_file()])
 
 
 def _read_task_file(file: Traversable, method: str, own_preset: bool) -> dict[str, dict[str, Any]]:

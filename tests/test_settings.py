@@ -114,6 +114,19 @@ def test_parts_have_sections(configs: Path) -> None:
             make_settings("liir", "turn", 1, 0, sections)  # type: ignore[arg-type]
 
 
+def test_a_pair_has_its_backbones_file_and_its_own_over_it(configs: Path) -> None:
+    turn = configs / "turn"
+    (turn / "mappo.toml").write_text("[method]\nlr = 0.5\ngamma = 0.5\n")
+    (turn / "eoi@mappo.toml").write_text(
+        "[method]\ngamma = 0.25\n[part.eoi]\nintrinsic_weight = 2\n"
+    )
+    (turn / "eoi.toml").write_text("[method]\ngamma = 0.125\n")
+    options: Any = make_settings("eoi@mappo", "turn", 1, 0).method_options
+    assert (options.lr, options.gamma, options.intrinsic_weight) == (0.5, 0.25, 2.0)
+    options = make_settings("eiti+eoi@mappo", "turn", 1, 0).method_options
+    assert (options.lr, options.gamma) == (0.5, 0.5)
+
+
 def test_parts_have_options_from_python_and_in_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "check_settings", lambda settings: None)
     monkeypatch.setattr(api, "run_training", lambda settings, *_, **__: settings)
