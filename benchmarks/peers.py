@@ -5,6 +5,9 @@ github.com/liushunyu/CIA, the authors' QMIX on Turn in PyTorch; without a checko
 interpreters that can run them are `--python` (`pip install "jaxmarl[algs]"`) and `--pymarl-python` (`pymarl_side.py`
 says what it needs). PyTorch trains one seed with all cores, ours are two.
 
+Where all episodes are equally long, `bound` is how fast our side could be if it were nothing but its products of
+matrices, its gates and its world, each as fast as it is alone (`bound.py`), and `share` what of it is reached.
+
 Layers, environments, batches and gradient steps for each environment step are equal on both sides. JaxMARL's QMIX plays
 26 steps an iteration where episodes of MPE have 25; steps are counted as each side plays them. Only iterations that
 learn are timed. Random play is that of `environments.py`, with JaxMARL's MPE as reference.
@@ -15,13 +18,16 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import bound
 import environments
 import jax
+import one_side
 from battles import PEER, options_of, random_length
 from sides import Checkout, Ours, check_checkout, in_turn, jaxmarl, pymarl
 
 from experiments import command
 from marl_jax import ConfigurationError
+from marl_jax.training import Trainer
 
 
 class Work(NamedTuple):
@@ -130,11 +136,28 @@ def random_play(small: bool, checkout: Path | None) -> None:
         line(f"{RANDOM}: {name}", speeds[name][1], theirs)
 
 
-def line(name: str, ours: float, theirs: float | None, ratio: float | None = None) -> None:
-    cells = [name, f"{ours:,.0f}", "-", "-"]
+def line(
+    name: str,
+    ours: float,
+    theirs: float | None,
+    ratio: float | None = None,
+    possible: float | None = None,
+) -> None:
+    cells = [name, f"{ours:,.0f}", "-", "-", "-", "-"]
     if theirs is not None:
-        cells[2:] = [f"{theirs:,.0f}", f"{ratio or ours / theirs:.2f}"]
-    print(f"{cells[0]:<28}" + "".join(f"{cell:>16}" for cell in cells[1:]), flush=True)
+        cells[2:4] = [f"{theirs:,.0f}", f"{ratio or ours / theirs:.2f}"]
+    if possible is not None:
+        cells[4:] = [f"{possible:,.0f}", f"{ours / possible:.0%}"]
+    print(f"{cells[0]:<28}" + "".join(f"{cell:>15}" for cell in cells[1:]), flush=True)
+
+
+def possible(trainer: Trainer, env: str) -> float | None:
+    """Steps a second that our side could make."""
+    if trainer.env.ends_early:
+        return None
+    several = trainer.method.num_envs * jax.device_count()
+    alone = one_side.world(env, several, 20 * trainer.env.time_limit)
+    return bound.steps_per_second(trainer, max(alone()["speed"] for _ in range(5)))
 
 
 def main() -> int:
@@ -150,8 +173,8 @@ def main() -> int:
                 f"--only has {name!r}; choose from: {', '.join([*lines, RANDOM])}."
             )
     print(f"{len(jax.devices())} x {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    heads = ("ours, steps/s", "the peer's", "ratio")
-    print(f"{'work':<28}" + "".join(f"{head:>16}" for head in heads))
+    heads = ("ours, steps/s", "the peer's", "ratio", "bound", "share")
+    print(f"{'work':<28}" + "".join(f"{head:>15}" for head in heads))
     for name, work in lines.items():
         if args.only and name not in args.only:
             continue
@@ -162,8 +185,9 @@ def main() -> int:
             theirs = jaxmarl(Checkout(args.jaxmarl, args.python), *sizes, work.peer)
         elif args.pymarl is not None and work.env == "turn" and not args.small:
             theirs = pymarl(Checkout(args.pymarl, args.pymarl_python), PYMARL_EPISODES)
-        found = in_turn(Ours(*sizes, work.options, work.preset), theirs, args.rounds)
-        line(name, found.ours, found.peer, found.ratio)
+        ours = Ours(*sizes, work.options, work.preset)
+        found = in_turn(ours, theirs, args.rounds)
+        line(name, found.ours, found.peer, found.ratio, possible(ours.trainer, work.env))
         jax.clear_caches()
     if not args.only or RANDOM in args.only:
         random_play(args.small, args.jaxmarl)
