@@ -106,6 +106,8 @@ def make_settings(
 ) -> RunSettings:
     """Puts a run together: the classes' defaults, over them the task's file, the preset and the caller's options.
 
+    Of a pair files and presets may be its backbone's: what its parts need goes over them.
+
     Args:
         method: name of the method; the preset may put another learner in its place.
         env: name of the task.
@@ -129,7 +131,8 @@ def make_settings(
     chosen = Preset(method, {}) if preset is None else read_preset(preset, method)
     method = chosen.learner
     task = read_task_defaults(method, env, own_preset=preset is None) if task_defaults else {}
-    merged = _merge([task, chosen.options, _of_method(method, options)])
+    needs = {"method": recipe(method).needs if backbone_of(method) != method else {}}
+    merged = _merge([task, chosen.options, needs, _of_method(method, options)])
     return RunSettings(
         method,
         env,

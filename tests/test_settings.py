@@ -127,6 +127,18 @@ def test_a_pair_has_its_backbones_file_and_its_own_over_it(configs: Path) -> Non
     assert (options.lr, options.gamma) == (0.5, 0.5)
 
 
+@pytest.mark.parametrize("env", [*envs.own_names(), "smax/3m"])
+def test_every_pair_is_accepted_on_every_world(env: str) -> None:
+    """As it comes: its backbone's file there may be for agents of another kind than the parts need."""
+    world = envs.make(env)
+    for part, on in methods.pairs().items():
+        for backbone, refusal in on.items():
+            name = f"{part}@{backbone}"
+            if refusal is None and recipe(name).plays(world.continuous_actions):
+                options: Any = make_settings(name, env, 1, 0).method_options
+                recipe(name)(options, methods.Sizes.of(world))
+
+
 def test_parts_have_options_from_python_and_in_sweeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "check_settings", lambda settings: None)
     monkeypatch.setattr(api, "run_training", lambda settings, *_, **__: settings)

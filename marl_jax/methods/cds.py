@@ -117,10 +117,10 @@ class Predictors(Part):
     Options: ClassVar[type[Config]] = PredictorOptions
 
     @classmethod
-    def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
-        """The papers'."""
+    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
+        """Agents are told apart by what they do."""
         del backbone
-        return {"observe_identity": False}
+        return {"sharing": "shared", "observe_identity": False}
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:

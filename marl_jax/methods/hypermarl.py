@@ -122,10 +122,10 @@ class Hypernetworks(Part):
     continuous: ClassVar[bool] = True
 
     @classmethod
-    def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
+    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
         """What is shared does not know whose it is."""
         del backbone
-        return {"observe_identity": False}
+        return {"sharing": "shared", "observe_identity": False, "head_sizes": ()}
 
     def check(self) -> None:
         """Refuses other output layers, and agents that differ already."""

@@ -174,6 +174,12 @@ class Masks(Part):
         more = {"policy_gain": 0.1} if issubclass(backbone, PPO) else {}
         return {"head_sizes": (64, 64), **more}
 
+    @classmethod
+    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
+        """Masks make shared weights differ; what follows a memory is masked, too."""
+        whole = {"minibatch_unit": "episodes"} if issubclass(backbone, PPO) else {}
+        return {"sharing": "shared", "agent": "gru", **whole}
+
     def check(self) -> None:
         """Refuses agents that differ already."""
         refuse_separate_agents(self.config, "kaleidoscope")

@@ -18,7 +18,8 @@ for all steps at once.
 """
 
 import dataclasses
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -87,6 +88,12 @@ class LearnedReward(Part):
         return only_ppo(backbone) and (
             "its meta-gradient goes through the policies' step of the PPO core: ippo or mappo"
         )
+
+    @classmethod
+    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
+        """Advantages that a plain step follows."""
+        del backbone
+        return {"normalise_advantage": "batch"}
 
     def check(self) -> None:
         """Refuses advantages that a plain step does not follow."""
@@ -275,7 +282,7 @@ class LearnedReward(Part):
         """J after all of PPO's gradient steps, which are taken once more, as a function of eta."""
         advantage = self.proxy_advantage(eta, lesson).reshape(lesson.lessons.advantage.shape)
         lessons = lesson.lessons._replace(advantage=advantage)
-        learner: Learner = self.core.learn(lesson.before, lessons, lesson.rates, lesson.key)[0]
+        learner: Learner = self.core.learn(lesson.before, lessons, lesson.rates, lesson.order)[0]
         return self.outer_objective(learner.params["actor"], lesson)
 
     def intrinsic_reward_table(

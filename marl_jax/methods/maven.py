@@ -96,6 +96,12 @@ class Latent(Part):
         return {"num_envs": 8, "update_interval": 800}
 
     @classmethod
+    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
+        """The latent makes the output layer, of agents that are alike."""
+        del backbone
+        return {"sharing": "shared", "head_sizes": ()}
+
+    @classmethod
     def refusal(cls, backbone: type) -> str | None:
         """Only the Q-learner has its losses."""
         return only_q_learner(backbone)

@@ -90,13 +90,13 @@ class Sampled(NamedTuple):
         params: parameters by part; what a loss is differentiated in is among them.
         state: the learner before the step.
         batch: single steps (T is 1), which parts pay for; or whole episodes, for the loss of a part that draws some.
-        key: random key.
+        key: random key of a loss; None where parts pay, which is not by chance.
     """
 
     params: dict[str, Params]
     state: OffPolicyState
     batch: EpisodeBatch
-    key: jax.Array
+    key: jax.Array | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +247,7 @@ class OffPolicyMethod(TeamMethod):
     ) -> Float[Array, "B N"]:
         """A reward of single steps, and what the parts pay on top."""
         for part in self.parts:
-            bonus = part.bonus(Sampled(state.params, state, steps, jax.random.key(0)))
+            bonus = part.bonus(Sampled(state.params, state, steps, None))
             if bonus is not None:
                 reward = reward + bonus[0] * bonus[1][0]
         return reward

@@ -287,6 +287,15 @@ class Part:
         return {}
 
     @classmethod
+    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
+        """Values of a backbone's options, by name, without which the idea makes no sense.
+
+        They are its defaults, and in a pair go over what a task's file or a preset says of the backbone.
+        """
+        del backbone
+        return {}
+
+    @classmethod
     def options_on(cls, backbone: type) -> type[Config]:
         """Its options on a backbone."""
         del backbone

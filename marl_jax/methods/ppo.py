@@ -305,13 +305,15 @@ class Lesson(NamedTuple):
         lessons: what the policies learned from; the advantages are normalised.
         before: agents and critic before that.
         rates: of the schedules.
-        key: a random key, the one that ordered the minibatches.
+        order: the random key that ordered the minibatches.
+        key: another one.
     """
 
     experience: Experience
     lessons: Lessons
     before: Learner
     rates: Rates
+    order: jax.Array
     key: jax.Array
 
 
@@ -491,7 +493,10 @@ class PPO(TeamMethod):
 
     def _own_params(self, key: jax.Array) -> dict[str, Params]:
         """Parameters of the parts that the loss trains."""
-        return {name: own for part in self.parts for name, own in part.init(key).items()}
+        # The first has the key itself.
+        keys = (jax.random.fold_in(key, OWN + k) if k else key for k in range(len(self.parts)))
+        drawn = (part.init(k) for part, k in zip(self.parts, keys, strict=True))
+        return {name: own for each in drawn for name, own in each.items()}
 
     def init(self, key: jax.Array) -> PPOState:
         """Draws the parameters."""
@@ -571,7 +576,7 @@ class PPO(TeamMethod):
         rates = self.rates(state.env_steps)._replace(parts=parts)
         before = Learner(state.params, state.optimizer)
         after, learned = self.learn(before, lessons, rates, key)
-        lesson = Lesson(experience, lessons, before, rates, key)
+        lesson = Lesson(experience, lessons, before, rates, order=key, key=key)
         with jax.named_scope("part"):
             parts, taught = self.teach(parts, lesson)
         env_steps = state.env_steps + jnp.sum(fresh.valid, dtype=jnp.int32)

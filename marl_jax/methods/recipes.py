@@ -46,9 +46,14 @@ class Recipe:
         """The class of its options."""
         own = tuple((part.name, part.options_on(self.backbone)) for part in self.parts)
         defaults = {k: v for part in self.parts for k, v in part.defaults_on(self.backbone).items()}
-        defaults |= dict(self.defaults)
+        defaults |= self.needs | dict(self.defaults)
         base: Any = self.base or self.backbone.Config
         return _with_options(base, own, tuple(sorted(defaults.items())))
+
+    @property
+    def needs(self) -> dict[str, Any]:
+        """Values of the backbone's options, by name, without which its parts make no sense."""
+        return {k: v for part in self.parts for k, v in part.needs_on(self.backbone).items()}
 
     def plays(self, continuous: bool) -> bool:
         """Whether it can choose actions of a kind."""

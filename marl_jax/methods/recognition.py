@@ -125,6 +125,7 @@ class SampledRecognition(Recognising):
 
     def loss(self, learning: Sampled) -> tuple[jax.Array, Metrics]:
         """The classifier's."""
+        assert learning.key is not None
         return self.classifier.loss(learning.params["classifier"], learning.batch, learning.key)
 
     def bonus(self, learning: Sampled) -> tuple[Any, Float[Array, "1 B N"]]:

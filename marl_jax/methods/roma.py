@@ -194,6 +194,12 @@ class Roles(Part):
         """The paper's and its authors' rates, on the Q-learner."""
         return {"num_envs": 8, "update_interval": 800} if issubclass(backbone, QLearner) else {}
 
+    @classmethod
+    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
+        """Roles make the output layer, of agents that are alike."""
+        del backbone
+        return {"sharing": "shared", "head_sizes": ()}
+
     def check(self) -> None:
         """Refuses other output layers, and agents that differ already."""
         refuse_further_layers(self.config, "agents whose roles generate the output layer")

@@ -254,8 +254,8 @@ class TeamMethod(abc.ABC):
         """The parts' states once they have learned from fresh episodes, each with draws of its own; what they log."""
         taught = []
         for k, (part, own) in enumerate(zip(self.parts, states, strict=True)):
-            # The first has the lesson's key. Those from OWN on are settle's.
-            key = jax.random.fold_in(lesson.key, 2 * OWN + k) if k else lesson.key
+            # The lesson's key has been used, and those from OWN on are settle's.
+            key = jax.random.fold_in(lesson.key, 2 * OWN + k)
             taught.append(part.learn(own, lesson._replace(key=key)))
         said = {name: x for _, logged in taught for name, x in logged.items()}
         return tuple(own for own, _ in taught), said

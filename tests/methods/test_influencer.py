@@ -183,7 +183,7 @@ def lesson_of(method: Any, state: Any) -> Any:
     returns, norm = method.returns(experience, reward), state.value_norm
     lessons = method._lessons(experience, returns, norm, norm, experience.played)
     learner = Learner(state.params, state.optimizer)
-    return Lesson(experience, lessons, learner, Rates(jnp.array(0.01), jnp.array(0.0)), KEY)
+    return Lesson(experience, lessons, learner, Rates(jnp.array(0.01), jnp.array(0.0)), KEY, KEY)
 
 
 def test_what_autoencoder_and_estimator_learn_from() -> None:

@@ -32,7 +32,7 @@ def lesson(method: Any, state: Any, batch: Any) -> Lesson:
     norm = state.value_norm.update(returns, experience.played, method.config.value_norm_decay)
     given = method._lessons(experience, returns, state.value_norm, norm, experience.played)
     rates, learner = method.rates(state.env_steps), Learner(state.params, state.optimizer)
-    return Lesson(experience, given, learner, rates, KEY)
+    return Lesson(experience, given, learner, rates, KEY, KEY)
 
 
 # --- The meta-gradient ---

@@ -18,7 +18,7 @@ from marl_jax.hashing import count_keys, count_table, find_keys, row_keys
 from marl_jax.methods.maac import RewardScale
 from marl_jax.methods.off_policy import OffPolicyState
 from marl_jax.methods.part import Part, part_of
-from marl_jax.methods.ppo import Lesson
+from marl_jax.methods.ppo import PPO, Lesson
 from marl_jax.methods.q_learner import Kept, Learning
 from marl_jax.methods.recognition import Recognition
 from marl_jax.replay import EpisodeReplay
@@ -379,9 +379,41 @@ def test_parts_learn_from_fresh_episodes_by_keys_of_their_own() -> None:
     recipe: Any = methods.Recipe(bare.backbone, kinds)
     method = recipe(recipe.Config(), SIZES)
     nothing: Any = None
-    method.teach(((),) * 3, Lesson(nothing, nothing, nothing, nothing, KEY))
-    assert jax.random.key_data(keys[0]).tolist() == jax.random.key_data(KEY).tolist()
-    assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
+    method.teach(((),) * 3, Lesson(nothing, nothing, nothing, nothing, KEY, KEY))
+    # KEY itself ordered the minibatches.
+    assert len({tuple(jax.random.key_data(key).tolist()) for key in (KEY, *keys)}) == 4
+
+
+def test_parts_on_a_policy_start_with_parameters_of_their_own() -> None:
+    class Draws(Part):
+        def init(self, key: jax.Array) -> Any:
+            return {self.name: jax.random.normal(key, (3,))}
+
+    kinds = (type("One", (Draws,), {}), type("Other", (Draws,), {}))
+    bare: Any = methods.recipe("ippo")
+    recipe: Any = methods.Recipe(bare.backbone, kinds)
+    drawn = recipe(recipe.Config(), SIZES)._own_params(KEY)
+    assert differing(drawn["One"], drawn["Other"])
+
+
+@pytest.mark.parametrize("name", ["liir+roma@mappo", "roma+liir@mappo"])
+def test_liir_takes_the_policies_passes_once_more_wherever_it_stands(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks through the very minibatches that the policies had."""
+    orders, learn = [], PPO.learn
+
+    def noted(self: PPO, *given: Any) -> Any:
+        orders.append(given[-1])
+        return learn(self, *given)
+
+    monkeypatch.setattr(PPO, "learn", noted)
+    method, batch = make_ppo(name, **SMALL_ROMA, meta_gradient="all"), episodes()
+    noise = jnp.zeros((*batch.action.shape, 2))
+    batch = batch._replace(extras=batch.extras._replace(noise=noise))
+    jax.eval_shape(method.update, drawn_state(method), batch, None, KEY)
+    assert len(orders) > 1
+    assert all(order is orders[0] for order in orders)
 
 
 @pytest.mark.parametrize("backbone", ["maac", "maddpg"])

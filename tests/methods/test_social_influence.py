@@ -132,7 +132,7 @@ def test_the_model_learns_the_others_next_actions_only() -> None:
         lessons = method._lessons(experience, reward, norm, norm, experience.played)
         learner = Learner(state.params, state.optimizer)
         rates = Rates(jnp.array(0.01), jnp.array(0.0))
-        lesson = Lesson(experience, lessons, learner, rates, KEY)
+        lesson = Lesson(experience, lessons, learner, rates, KEY, KEY)
         expected = jax.grad(lambda p: 0.1 * cross_entropy(p)[0])(params)
         return method.parts[0].learn(state.parts[0], lesson), expected, cross_entropy(params)[1]
 
