@@ -9,6 +9,7 @@ import pytest
 import envs
 import marl_jax
 from marl_jax import methods
+from marl_jax.methods.part import WAYS, Part
 from marl_jax.training import Trainer, TrainingConfig
 from tests import tiny
 from tests.documented import explained_columns
@@ -73,6 +74,35 @@ def assert_fits(method: str, world: Any, **options: Any) -> None:
 
 def form(tree: Any) -> Any:
     return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+
+@pytest.mark.parametrize("backbone", methods.BACKBONES)
+def test_a_backbone_calls_the_hooks_that_it_says(backbone: str) -> None:
+    """Of a part that has all of them; one that is in vain is refused before it trains."""
+    called: set[str] = set()
+
+    def noted(hook: str) -> Any:
+        def call(self: Part, *given: Any) -> Any:
+            called.add(hook)
+            return getattr(Part, hook)(self, *given)
+
+        return call
+
+    hooks = {hook for ways in WAYS for hook in ways}
+    kind = type("All", (Part,), {hook: noted(hook) for hook in hooks})
+    bare, world = methods.recipe(backbone), envs.make("turn", **tiny.ENV)
+    if not bare.plays(continuous=False):
+        world = envs.make("mpe/simple_speaker_listener", continuous_actions=True, **tiny.ENV)
+    recipe = methods.Recipe(bare.backbone, (kind,), bare.base, bare.defaults)
+    method: Any = recipe(recipe.Config(**tiny.method_options(backbone)), methods.Sizes.of(world))
+    trainer = Trainer(world, method, TrainingConfig(**tiny.TRAINING), 2)
+    jax.eval_shape(trainer.train_chunk, trainer.abstract_state(), trainer.everyone)
+    assert called - {"init"} == set(bare.backbone.hooks) - {"init", "drawn"}
+    for hook in hooks:
+        refused = type("One", (Part,), {hook: noted(hook)}).refusal(bare.backbone)
+        assert refused == (
+            None if hook in bare.backbone.hooks else f"nothing there calls its {hook}"
+        )
 
 
 @pytest.mark.slow

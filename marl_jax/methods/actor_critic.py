@@ -373,6 +373,8 @@ class BaselineMethod(ActorCritic):
     Parts pay its agents, and learn after them.
     """
 
+    hooks: ClassVar = ("rewards",)
+
     def init(self, key: jax.Array) -> ActorCriticState:
         """Draws the parameters."""
         _, parts, _ = self.init_parts(key)

@@ -75,6 +75,7 @@ class HAPPO(PPO):
 
     Config: ClassVar = HAPPOConfig
     takes_agents: ClassVar = False
+    hooks: ClassVar = ("rewards",)
 
     config: HAPPOConfig
 

@@ -108,6 +108,7 @@ class OffPolicyMethod(TeamMethod):
         counts_played: whether gradient steps follow what was played; otherwise episodes count with their time limit.
     """
 
+    hooks: ClassVar = ("init", "bonus", "drawn")
     delayed: ClassVar[tuple[str, ...]] = ("actor", "critic")
     counts_played: ClassVar[bool] = False
 

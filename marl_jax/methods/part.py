@@ -247,6 +247,10 @@ class Paid(NamedTuple):
     values: tuple[jax.Array, ...] = ()
 
 
+WAYS = (("bonus", "rewards"), ("loss",), ("explore",), ("init",))
+"""Hooks that each do one thing. A backbone that calls none of those that a part has cannot do that thing."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Part:
     """Base of the parts; by itself it does nothing.
@@ -275,10 +279,19 @@ class Part:
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
-        """Why it makes no sense on a backbone: one sentence; None if it does."""
-        if cls.agents is Part.agents or getattr(backbone, "takes_agents", False):
-            return None
-        return "it brings agents' networks of its own, which vdn, qmix, qplex, ippo and mappo take"
+        """Why it makes no sense on a backbone: one sentence; None if it does. By default by its hooks alone."""
+        if cls.agents is not Part.agents and not getattr(backbone, "takes_agents", False):
+            return (
+                "it brings agents' networks of its own, which vdn, qmix, qplex, ippo and mappo take"
+            )
+        called = set(getattr(backbone, "hooks", ()))
+        if "drawn" in called and cls.drawn is not Part.drawn:
+            called.add("loss")
+        for ways in WAYS:
+            own = [hook for hook in ways if getattr(cls, hook) is not getattr(Part, hook)]
+            if own and called.isdisjoint(own):
+                return f"nothing there calls its {own[0]}"
+        return None
 
     @classmethod
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:

@@ -323,6 +323,7 @@ class PPO(TeamMethod):
 
     Config: ClassVar[type[PPOConfig]] = PPOConfig
     takes_agents: ClassVar = True
+    hooks: ClassVar[tuple[str, ...]] = ("init", "rewards", "loss")
     continuous: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

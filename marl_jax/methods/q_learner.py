@@ -223,6 +223,7 @@ class QLearner(TeamMethod):
 
     Config: ClassVar[type[ValueConfig]] = ValueConfig
     takes_agents: ClassVar = True
+    hooks: ClassVar = ("init", "bonus", "loss", "explore")
 
     def __post_init__(self) -> None:
         # Refuses a replay that is too small.

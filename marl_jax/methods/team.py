@@ -165,6 +165,7 @@ class TeamMethod(abc.ABC):
         discrete: whether it can learn discrete ones.
         takes_no_parts: why it takes no parts; None if it does.
         takes_agents: whether a part may bring agents that share their parameters.
+        hooks: those of `marl_jax.methods.part.WAYS` that it calls; "drawn" for a loss of whole episodes that are drawn.
         config: hyper-parameters.
         sizes: sizes of the task.
         kinds: the parts that it takes.
@@ -175,6 +176,7 @@ class TeamMethod(abc.ABC):
     discrete: ClassVar[bool] = True
     takes_no_parts: ClassVar[str | None] = None
     takes_agents: ClassVar[bool] = False
+    hooks: ClassVar[tuple[str, ...]] = ()
 
     config: Any
     sizes: Sizes

@@ -49,6 +49,7 @@ class TRPO(PPO):
 
     Config: ClassVar = TRPOConfig
     takes_agents: ClassVar = False
+    hooks: ClassVar = ("rewards",)
 
     config: TRPOConfig
 
