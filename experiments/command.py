@@ -82,6 +82,22 @@ def _one_sentence(report: str) -> str:
     return f"{sentence}; --help lists all options."
 
 
+def pair(method: str, backbone: str | None) -> str:
+    """The name of what is trained, from --method and --backbone; in both a dash is an underscore.
+
+    Raises:
+        ConfigurationError: if both name a backbone.
+    """
+    method = method.replace("-", "_")
+    if backbone is None:
+        return method
+    if "@" in method:
+        raise ConfigurationError(
+            f"--backbone is {backbone}, and --method is {method}; one of them may name the backbone."
+        )
+    return f"{method}@{backbone.replace('-', '_')}"
+
+
 def option_value(text: str) -> Any:
     """A number or a truth value; anything else is a name."""
     words = {"true": True, "false": False}

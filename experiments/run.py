@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise ConfigurationError(f"{name} is missing; choose from: {', '.join(allowed)}.")
         method, env = first.method or DEFAULTS[0], first.env or DEFAULTS[1]
         if first.backbone is not None:
-            method = _on(method, first.backbone)
+            method = command.pair(method, first.backbone)
         preset = first.preset if first.method else None
         base = make_settings(method, env, 16, 0, preset=preset)
         settings, out = _settings(arguments, base)
@@ -168,9 +168,7 @@ def _as_settings(args: Any, config: Any) -> tuple[RunSettings, str | None]:
     for name, own in vars(args.part).items():
         values |= {config.parts[name].fields[option]: x for option, x in vars(own).items()}
     args.method_options = type(config)(**values)
-    args.method = _underscores(args.method)
-    if args.backbone is not None:
-        args.method = _on(args.method, _underscores(args.backbone))
+    args.method = command.pair(args.method, args.backbone)
     names = [field.name for field in dataclasses.fields(RunSettings)]
     return RunSettings(**{name: getattr(args, name) for name in names}), args.out
 
@@ -262,15 +260,6 @@ def _preset_help() -> str:
     """What --help says of the presets."""
     known = " ".join(f"{name}: {text}" for name, text in preset_descriptions().items())
     return f"Options to start from. {known}"
-
-
-def _on(method: str, backbone: str) -> str:
-    """The name of a pair."""
-    if "@" in method:
-        raise ConfigurationError(
-            f"--backbone is {backbone}, and --method is {method}; one of them may name the backbone."
-        )
-    return f"{method}@{backbone}"
 
 
 def _underscores(name: str) -> str:

@@ -63,7 +63,7 @@ class Arguments:
     """Command line."""
 
     method: str
-    """Method to train."""
+    """Method to train, or its part for a backbone of your choice."""
     env: str
     """Task to train on."""
     grid: tuple[str, ...]
@@ -77,6 +77,8 @@ class Arguments:
     """Environment steps of each seed; the task's own if not given."""
     preset: str | None = None
     """Options to start from."""
+    backbone: str | None = None
+    """Backbone to put the method's part on, in place of its own."""
     draws: int | None = None
     """How many choices to try, drawn without repetition; all of the grid if not given."""
     draw_seed: int = 0
@@ -178,7 +180,7 @@ def _sweep(
     if best:
         with command.writing(out / "sweep.png", "--out"):
             curves = {name: RunDirectory(out / name).curve() for name in best}
-            title = f"{args.method} on {args.env}: the best choices"
+            title = f"{command.pair(args.method, args.backbone)} on {args.env}: the best choices"
             learning_curves(curves, out / "sweep.png", title)
     picture = f"  picture: {out / 'sweep.png'}" if best else ""
     print(f"table: {out / 'table.csv'}{picture}")
@@ -241,7 +243,7 @@ def _settings(args: Arguments, choice: Choice) -> RunSettings:
     options = command.option_sections(choice)
     if args.total_steps is not None:
         options["training"].setdefault("total_steps", args.total_steps)
-    method = args.method.replace("-", "_")
+    method = command.pair(args.method, args.backbone)
     return make_settings(method, args.env, args.seeds, args.seed, options, preset=args.preset)
 
 

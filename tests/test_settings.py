@@ -15,6 +15,7 @@ import envs
 from envs import ConfigurationError
 from envs.configuration import Config, Range
 from envs.registry import world_class
+from experiments import sweep
 from experiments.command import option_sections
 from marl_jax import api, methods
 from marl_jax import settings as settings_module
@@ -504,6 +505,14 @@ def has_free_number(hint: Any) -> bool:
     if origin is typing.Literal:
         return False
     return hint in (int, float) or any(map(has_free_number, parts))
+
+
+def test_a_sweep_takes_a_backbone() -> None:
+    given = sweep.Arguments("social-influence+eiti", "turn", ("lr=0.1",), backbone="ippo")
+    assert sweep._settings(given, {"lr": 0.1}).method == "social_influence+eiti@ippo"
+    twice = dataclasses.replace(given, method="eoi@ippo", backbone="mappo")
+    with pytest.raises(ConfigurationError, match="one of them may name the backbone"):
+        sweep._settings(twice, {"lr": 0.1})
 
 
 def test_a_number_without_a_range_is_found() -> None:

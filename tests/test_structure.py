@@ -2,11 +2,13 @@
 
 import ast
 import functools
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from envs.configuration import Config
 from marl_jax import methods
 from marl_jax.methods.part import Agents, Part
 from marl_jax.methods.team import TeamMethod
@@ -87,3 +89,12 @@ def test_chains_are_short_and_there_is_no_diamond(base: type) -> None:
         assert len(kind.__bases__) == 1, f"{kind.__name__} stands on several classes"
         chain = kind.__mro__[: kind.__mro__.index(base)]
         assert len(chain) <= 1 + LONGEST_CHAIN, [one.__name__ for one in chain]
+
+
+def test_no_options_are_reached_by_two_ways() -> None:
+    """Options may be put together of two classes, if these have nothing in common."""
+    made = [methods.recipe(name).Config for name in (*methods.names(), "cia@qmix", "gre@qmix")]
+    for kind in {*made, *descendants(Config)}:
+        own = [set(base.__mro__) - {object} for base in kind.__bases__]
+        for one, other in itertools.combinations(own, 2):
+            assert not one & other, kind.__name__

@@ -41,8 +41,8 @@ class IdentityOptions(Config):
 
 
 @dataclasses.dataclass(frozen=True)
-class CreditOptions(Config):
-    """How QMIX's credits are seen."""
+class CreditOptions:
+    """How QMIX's credits are seen: beside a part's own options."""
 
     credit: Literal["exact", "authors"] = "exact"
     """exact: dQ_tot/dq_i, as the papers define it. authors: their code's slope of the ELU, exp(ELU(z)) where it is
