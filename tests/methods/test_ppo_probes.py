@@ -60,6 +60,21 @@ def test_all_of_them_solve(name: str, world: type[Probe]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("eoi@mappo", {}),
+        ("eoi@ippo", {}),
+        ("roma@mappo", {"role_size": 2, "role_hidden": 8}),
+        ("liir+roma@mappo", {"role_size": 2, "role_hidden": 8}),
+    ],
+)
+@pytest.mark.slow
+def test_new_pairs_solve(name: str, options: dict[str, Any]) -> None:
+    """Roles: agents that differ."""
+    assert (returns(Roles(), name, 100, **options) > 0.95).all()
+
+
+@pytest.mark.parametrize(
     ("name", "solved"),
     [
         pytest.param("ippo", False, marks=SLOW),

@@ -63,6 +63,20 @@ def train(
     return trainer, state, chunk_returns(trainer, state, metrics)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("maven@qplex", (("information_weight", 0.01),)),
+        ("gre@qplex", ()),
+        ("eiti@qmix", (("table_bits", 10), ("joint_table_bits", 11))),
+    ],
+)
+def test_new_pairs_solve(name: str, options: tuple[tuple[str, Any], ...]) -> None:
+    """Roles: agents that differ."""
+    assert (train(name, Roles, 250, options)[2] > 0.95).all()
+
+
 # The others show it on the games below.
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["iql", "qplex"])
