@@ -12,21 +12,15 @@ than 5% and beyond noise, as `compare.py` says it.
 
 import dataclasses
 import statistics
-import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 
-import envs
-from benchmarks import compare
+from benchmarks import compare, one_side
 from experiments import command
 from marl_jax import ConfigurationError, methods
 from marl_jax.methods.q_learner import QLearner
-from marl_jax.rollout import rollout
 
-STEPS = 20
-"""Gradient steps of a timed run."""
 MARGIN = 0.05
 """A slowdown of less does not count."""
 
@@ -74,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _side_by_side(unit: str, args: Arguments) -> None:
     """Prints the methods' times beside the first one's."""
-    programs = {name: update(name, args.env, args.batch_size) for name in args.methods}
+    programs = {name: one_side.update(name, args.env, args.batch_size) for name in args.methods}
     turns = [
         {name: program()["speed"] for name, program in programs.items()}
         for _ in range(args.repeats)
@@ -119,48 +113,6 @@ def _against(commit: str, args: Arguments) -> int:
 
 def _is_value_method(name: str) -> bool:
     return issubclass(methods.recipe(name).backbone, QLearner)
-
-
-def update(name: str, env: str, batch_size: int) -> Callable[[], dict[str, Any]]:
-    """Takes gradient steps of a value method, or updates of another one, all on one batch of exploring episodes.
-
-    Args:
-        name: of the method or pair.
-        env: task.
-        batch_size: episodes of a value method's gradient step.
-
-    Returns:
-        What measures: `speed` in steps or updates a second, and `compile`, the seconds that compiling took.
-    """
-    task, of_values = envs.make(env), _is_value_method(name)
-    method: Any = methods.make(name, task, **({"batch_size": batch_size} if of_values else {}))
-    num = batch_size if of_values else method.num_episodes
-    key = jax.random.key(0)
-    state = jax.jit(method.init)(key)
-    batch, _ = jax.jit(lambda state: rollout(task, method, state, key, num, explore=True))(state)
-    replay = None
-    if not of_values and method.replay is not None:
-        replay = jax.jit(lambda b: method.replay.add(method.replay.init(b), b))(batch)
-
-    def steps(state: Any, batch: Any, replay: Any) -> Any:
-        def step(state: Any, key: jax.Array) -> tuple[Any, None]:
-            if of_values:
-                return method.gradient_step(state, batch, key)[0], None
-            return method.update(state, batch, replay, key)[0], None
-
-        return jax.lax.scan(step, state, jax.random.split(key, STEPS))[0]
-
-    began = time.perf_counter()
-    program = jax.jit(steps).lower(state, batch, replay).compile()
-    seconds = time.perf_counter() - began
-    jax.block_until_ready(program(state, batch, replay))
-
-    def measure() -> dict[str, Any]:
-        began = time.perf_counter()
-        jax.block_until_ready(program(state, batch, replay))
-        return {"speed": STEPS / (time.perf_counter() - began), "compile": seconds}
-
-    return measure
 
 
 if __name__ == "__main__":
