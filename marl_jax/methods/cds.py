@@ -277,7 +277,7 @@ class Heads(Predictors):
         average = self.config.policy_average
         if average == "own_history":
             return super().log_mean_policies(learning)
-        params, hidden = learning.params["agent"], learning.values.hidden[:-1]
+        params, hidden = learning.steps.network, learning.values.hidden[:-1]
         head = self.agents.head
         heads = jax.vmap(head.apply, in_axes=(0, None), out_axes=-2)
         shared: Any = head.apply(params["shared"], hidden)
@@ -289,7 +289,7 @@ class Heads(Predictors):
     def loss(self, learning: Learning) -> tuple[jax.Array, Metrics]:
         """The predictors', and the size of the individual values."""
         added, metrics = super().loss(learning)
-        params, hidden = learning.params["agent"], learning.values.hidden[:-1]
+        params, hidden = learning.steps.network, learning.values.hidden[:-1]
         own = self.agents.individual_values(params, hidden)
         size = masked_mean(jnp.abs(own).mean((-2, -1)), learning.batch.valid.astype(own.dtype))
         added += self.config.individual_weight * size
