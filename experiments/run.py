@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import jax
@@ -98,7 +98,8 @@ def _first_look(arguments: Sequence[str]) -> argparse.Namespace:
 def _settings(arguments: Sequence[str], base: RunSettings) -> tuple[RunSettings, str | None]:
     """The settings `base` with the command line's values, and the folder for the run if one is given."""
     config: Any = base.method_options
-    of_backbone, of_parts = _flags(config, shown=_helps(arguments))
+    hidden = methods.recipe(base.method).fixed if _helps(arguments) else None
+    of_backbone, of_parts = _flags(config, hidden)
 
     @dataclasses.dataclass
     class Run:
@@ -178,14 +179,14 @@ def _helps(arguments: Sequence[str]) -> bool:
     return bool({"-h", "--help"} & set(arguments))
 
 
-def _flags(config: Any, shown: bool) -> tuple[Any, Any]:
+def _flags(config: Any, hidden: Collection[str] | None) -> tuple[Any, Any]:
     """A method's options as the command line has them: the backbone's, and those of each part.
 
-    Where they are shown, those with one legal value are not.
+    Where they are shown, those with one legal value are not, nor any that are to be `hidden`; None: they are not shown.
     """
 
     def made(kind: Any, values: Any) -> Any:
-        return (_without_fixed(kind) if shown else kind)(**values)
+        return (kind if hidden is None else _without_fixed(kind, hidden))(**values)
 
     kind: Any = type(config).__base__ if config.parts else type(config)
     backbone = made(
@@ -200,8 +201,8 @@ def _flags(config: Any, shown: bool) -> tuple[Any, Any]:
     return backbone, dataclasses.make_dataclass("Parts", fields, frozen=True)(**own)
 
 
-def _without_fixed(kind: Any) -> Any:
-    """A class of options, of which those with one legal value are hidden."""
+def _without_fixed(kind: Any, others: Collection[str]) -> Any:
+    """A class of options, of which those with one legal value are hidden, and others."""
     hints = get_type_hints(kind, include_extras=True)
 
     def is_fixed(hint: Any) -> bool:
@@ -213,7 +214,7 @@ def _without_fixed(kind: Any) -> Any:
     fixed = [
         (f.name, Annotated[hints[f.name], tyro.conf.Suppress], dataclasses.field(default=f.default))
         for f in dataclasses.fields(kind)
-        if is_fixed(hints[f.name])
+        if f.name in others or is_fixed(hints[f.name])
     ]
     return dataclasses.make_dataclass(kind.__name__, fixed, bases=(kind,), frozen=True)
 

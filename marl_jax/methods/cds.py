@@ -15,14 +15,12 @@ import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from envs.configuration import Config, ConfigurationError, Range
+from envs.configuration import Config, Range
 from marl_jax.losses import masked_mean
 from marl_jax.methods.part import Given, HeadedAgents, Part
 from marl_jax.methods.q_learner import (
     Learning,
     only_q_learner,
-    refuse_further_layers,
-    refuse_separate_agents,
 )
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import Linear, Params, apply_per_agent, init_per_agent
@@ -115,26 +113,13 @@ class Predictors(Part):
 
     name: ClassVar = "scds"
     Options: ClassVar[type[Config]] = PredictorOptions
-
-    @classmethod
-    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
-        """Agents are told apart by what they do."""
-        del backbone
-        return {"sharing": "shared", "observe_identity": False}
+    # Agents are told apart by what they do.
+    fixed: ClassVar[Mapping[str, Any]] = {"sharing": "shared", "observe_identity": False}
 
     @classmethod
     def refusal(cls, backbone: type) -> str | None:
         """Only the Q-learner has its losses."""
         return only_q_learner(backbone)
-
-    def check(self) -> None:
-        """Refuses agents that differ already."""
-        refuse_separate_agents(self.config, "cds and scds")
-        if self.config.observe_identity:
-            raise ConfigurationError(
-                "observe_identity is True; it must be false for cds and scds, whose agents are told apart by what "
-                "they do."
-            )
 
     @property
     def predictor(self) -> Predictor:
@@ -261,11 +246,7 @@ class Heads(Predictors):
 
     name: ClassVar = "cds"
     Options: ClassVar[type[Config]] = HeadOptions
-
-    def check(self) -> None:
-        """Refuses other output layers, too."""
-        super().check()
-        refuse_further_layers(self.config, "cds")
+    fixed: ClassVar[Mapping[str, Any]] = {**Predictors.fixed, "head_sizes": ()}
 
     @property
     def agents(self) -> AgentsWithHeads:

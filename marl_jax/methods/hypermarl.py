@@ -7,16 +7,14 @@ layer. The loss is the backbone's. Theirs generates the critic's last layers too
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from envs.configuration import Config, ConfigurationError, Range
+from envs.configuration import Config, Range
 from marl_jax.methods.part import Given, HeadedAgents, Part
-from marl_jax.methods.q_learner import refuse_further_layers, refuse_separate_agents
 from marl_jax.networks import MLP, Params
 
 
@@ -119,22 +117,9 @@ class Hypernetworks(Part):
 
     name: ClassVar = "hypermarl"
     Options: ClassVar = HyperOptions
+    # What is shared does not know whose it is; the last layers alone do.
+    fixed: ClassVar = {"sharing": "shared", "observe_identity": False, "head_sizes": ()}
     continuous: ClassVar[bool] = True
-
-    @classmethod
-    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
-        """What is shared does not know whose it is."""
-        del backbone
-        return {"sharing": "shared", "observe_identity": False, "head_sizes": ()}
-
-    def check(self) -> None:
-        """Refuses other output layers, and agents that differ already."""
-        refuse_further_layers(self.config, "hypermarl")
-        refuse_separate_agents(self.config, "hypermarl")
-        if self.config.observe_identity:
-            raise ConfigurationError(
-                "observe_identity is True; it must be false for hypermarl, whose last layers alone know whose they are."
-            )
 
     @property
     def agents(self) -> HyperAgents:

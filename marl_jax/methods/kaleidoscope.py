@@ -19,7 +19,6 @@ from envs.configuration import Config, Range
 from marl_jax.lengths import of_all
 from marl_jax.methods.part import Part, PlainAgents
 from marl_jax.methods.ppo import PPO
-from marl_jax.methods.q_learner import refuse_separate_agents
 from marl_jax.methods.team import NotNegative, Unit
 from marl_jax.networks import Params, TeamAgent
 from marl_jax.types import Metrics
@@ -167,6 +166,7 @@ class Masks(Part):
 
     name: ClassVar = "kaleidoscope"
     Options: ClassVar = MaskOptions
+    fixed: ClassVar = {"sharing": "shared"}
 
     @classmethod
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
@@ -178,11 +178,7 @@ class Masks(Part):
     def needs_on(cls, backbone: type) -> Mapping[str, Any]:
         """Masks make shared weights differ; what follows a memory is masked, too."""
         whole = {"minibatch_unit": "episodes"} if issubclass(backbone, PPO) else {}
-        return {"sharing": "shared", "agent": "gru", **whole}
-
-    def check(self) -> None:
-        """Refuses agents that differ already."""
-        refuse_separate_agents(self.config, "kaleidoscope")
+        return {**cls.fixed, "agent": "gru", **whole}
 
     @property
     def agents(self) -> MaskedAgents:

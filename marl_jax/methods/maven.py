@@ -19,8 +19,6 @@ from marl_jax.methods.part import Given, HeadedAgents, Part
 from marl_jax.methods.q_learner import (
     Learning,
     only_q_learner,
-    refuse_further_layers,
-    refuse_separate_agents,
 )
 from marl_jax.methods.team import NotNegative
 from marl_jax.networks import MLP, Params
@@ -88,6 +86,8 @@ class Latent(Part):
 
     name: ClassVar = "maven"
     Options: ClassVar = LatentOptions
+    # z makes the output layer, of agents that are alike.
+    fixed: ClassVar = {"sharing": "shared", "head_sizes": ()}
 
     @classmethod
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
@@ -96,20 +96,9 @@ class Latent(Part):
         return {"num_envs": 8, "update_interval": 800}
 
     @classmethod
-    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
-        """The latent makes the output layer, of agents that are alike."""
-        del backbone
-        return {"sharing": "shared", "head_sizes": ()}
-
-    @classmethod
     def refusal(cls, backbone: type) -> str | None:
         """Only the Q-learner has its losses."""
         return only_q_learner(backbone)
-
-    def check(self) -> None:
-        """Refuses other output layers, and agents that differ already."""
-        refuse_further_layers(self.config, "maven")
-        refuse_separate_agents(self.config, "maven")
 
     @property
     def agents(self) -> LatentAgents:

@@ -258,12 +258,14 @@ class Part:
     Attributes:
         name: what it is called where options are given (`--part.NAME.OPTION`); its class's name if it says none.
         Options: its options, which stand beside the backbone's.
+        fixed: options of the backbone, by name, of which it takes one value alone.
         continuous: whether it knows what to make of continuous actions, too.
         core: the backbone that learns with it. The task's sizes are in `core.sizes`.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[Config]] = Config
+    fixed: ClassVar[Mapping[str, Any]] = {}
     continuous: ClassVar[bool] = False
 
     core: Any
@@ -303,10 +305,11 @@ class Part:
     def needs_on(cls, backbone: type) -> Mapping[str, Any]:
         """Values of a backbone's options, by name, without which the idea makes no sense.
 
-        They are its defaults, and in a pair go over what a task's file or a preset says of the backbone.
+        They are its defaults, and in a pair go over what a task's file or a preset says of the backbone. What is not
+        `fixed` among them may still be given otherwise.
         """
         del backbone
-        return {}
+        return cls.fixed
 
     @classmethod
     def options_on(cls, backbone: type) -> type[Config]:

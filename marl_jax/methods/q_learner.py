@@ -185,26 +185,6 @@ def _normal(rows: Rows | None, key: jax.Array) -> Callable[[tuple[int, ...]], ja
     return lambda shape: by_episode(rows, shape, draw)
 
 
-def refuse_further_layers(config: TeamConfig, what: str) -> None:
-    """Where a part makes the output layer itself.
-
-    Raises:
-        ConfigurationError: if there are layers before it.
-    """
-    if config.head_sizes:
-        raise ConfigurationError(f"head_sizes is {config.head_sizes}; it must be empty for {what}.")
-
-
-def refuse_separate_agents(config: TeamConfig, what: str) -> None:
-    """Where a part makes agents differ that share their parameters.
-
-    Raises:
-        ConfigurationError: if they have their own.
-    """
-    if config.sharing != "shared":
-        raise ConfigurationError(f"sharing is {config.sharing!r}; it must be 'shared' for {what}.")
-
-
 class Kept(NamedTuple):
     """What the replay keeps of a step, besides what every episode has.
 

@@ -51,6 +51,11 @@ class Recipe:
         return _with_options(base, own, tuple(sorted(defaults.items())))
 
     @property
+    def fixed(self) -> dict[str, Any]:
+        """Options of the backbone, by name, of which its parts take one value alone."""
+        return {name: value for part in self.parts for name, value in part.fixed.items()}
+
+    @property
     def needs(self) -> dict[str, Any]:
         """Values of the backbone's options, by name, without which its parts make no sense."""
         return {k: v for part in self.parts for k, v in part.needs_on(self.backbone).items()}

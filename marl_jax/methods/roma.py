@@ -26,7 +26,7 @@ from marl_jax.losses import (
     specialisation_loss,
 )
 from marl_jax.methods.part import Given, HeadedAgents, Part, history
-from marl_jax.methods.q_learner import QLearner, refuse_further_layers, refuse_separate_agents
+from marl_jax.methods.q_learner import QLearner
 from marl_jax.methods.team import NotNegative
 from marl_jax.networks import Params
 from marl_jax.networks.roles import (
@@ -187,23 +187,14 @@ class Roles(Part):
 
     name: ClassVar = "roma"
     Options: ClassVar = RoleOptions
+    # Roles make the output layer, of agents that are alike.
+    fixed: ClassVar = {"sharing": "shared", "head_sizes": ()}
     continuous: ClassVar[bool] = True
 
     @classmethod
     def defaults_on(cls, backbone: type) -> Mapping[str, Any]:
         """The paper's and its authors' rates, on the Q-learner."""
         return {"num_envs": 8, "update_interval": 800} if issubclass(backbone, QLearner) else {}
-
-    @classmethod
-    def needs_on(cls, backbone: type) -> Mapping[str, Any]:
-        """Roles make the output layer, of agents that are alike."""
-        del backbone
-        return {"sharing": "shared", "head_sizes": ()}
-
-    def check(self) -> None:
-        """Refuses other output layers, and agents that differ already."""
-        refuse_further_layers(self.config, "agents whose roles generate the output layer")
-        refuse_separate_agents(self.config, "agents that differ by their roles")
 
     @property
     def agents(self) -> RoleAgents:

@@ -184,6 +184,13 @@ class TeamMethod(abc.ABC):
 
     def __post_init__(self) -> None:
         for part in self.parts:
+            for name, value in part.fixed.items():
+                given = getattr(self.config, name)
+                if given != value:
+                    allowed = {False: "false", (): "empty"}.get(value, repr(value))
+                    raise ConfigurationError(
+                        f"{name} is {given!r}; it must be {allowed} for {part.name}."
+                    )
             part.check()
 
     @property

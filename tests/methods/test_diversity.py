@@ -196,8 +196,8 @@ def test_replayed_values_are_those_acted_on(name: str, agent: str) -> None:
         ("maven", {"agent": "gru", "head_sizes": (80, 25)}, "it must be empty for maven"),
         ("maven", {"sharing": "independent"}, "it must be 'shared' for maven"),
         ("cds", {"agent": "gru", "head_sizes": (8,)}, r"head_sizes is \(8,\); it must be empty"),
-        ("cds", {"sharing": "independent"}, "it must be 'shared' for cds and scds"),
-        ("scds", {"sharing": "independent"}, "it must be 'shared' for cds and scds"),
+        ("cds", {"sharing": "independent"}, "it must be 'shared' for cds"),
+        ("scds", {"sharing": "independent"}, "it must be 'shared' for s?cds"),
         ("cds", {"observe_identity": True}, "observe_identity is True; it must be false"),
         ("scds", {"observe_identity": True}, "observe_identity is True; it must be false"),
         # With one policy for all, its mean over agents in one place is itself.
