@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from marl_jax.statistics import interquartile_mean, iqm_interval
 
 LINES = ("-", "--", ":")
+MOST_INSIDE = 5
+"""Curves whose names find room among them; of more the names stand beside."""
+
 # Okabe-Ito, told apart by colour-blind readers too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -44,7 +47,8 @@ def learning_curves(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    beside = len(curves) > MOST_INSIDE
+    figure = Figure(figsize=(10 if beside else 7, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     if logarithmic:
@@ -74,7 +78,9 @@ def learning_curves(
     axes.set_ylabel(ylabel)
     axes.set_title(f"{title}\nIQM over seeds, 95% bootstrap interval", fontsize=11)
     axes.grid(alpha=0.3)
-    if curves:
+    if beside:
+        figure.legend(loc="outside right upper", frameon=False)
+    elif curves:
         axes.legend(frameon=False)
     figure.savefig(path, dpi=120)
 
