@@ -36,9 +36,8 @@ class Product(NamedTuple):
     @property
     def operations(self) -> int:
         """Multiplications and additions."""
-        (of_left, of_right), (_, common) = self.numbers
+        (_, of_right), (_, common) = self.numbers
         once = [n for i, n in enumerate(self.right) if i not in (*of_right, *common)]
-        del of_left
         return 2 * math.prod(self.left) * math.prod(once)
 
 
@@ -104,17 +103,13 @@ def _listed(value: Any) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, (tuple, list)) else (value,)
 
 
-def steps_per_second(trainer: Trainer, world: float) -> float | None:
-    """The most that all seeds together could make on this machine; None where episodes end early.
-
-    How many steps and products there are is known before only where all episodes are equally long.
+def steps_per_second(trainer: Trainer, world: float) -> float:
+    """The most that all seeds together could make on this machine.
 
     Args:
-        trainer: what is trained.
+        trainer: what is trained. Where episodes end early nobody knows before how many steps and products that is.
         world: steps a second of its world alone, of as many environments as train at once.
     """
-    if trainer.env.ends_early:
-        return None
     one = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), trainer.abstract_state()
     )

@@ -152,7 +152,7 @@ def line(
 
 
 def possible(trainer: Trainer, env: str) -> float | None:
-    """Steps a second that our side could make."""
+    """Steps a second that our side could make; None where episodes end early."""
     if trainer.env.ends_early:
         return None
     several = trainer.method.num_envs * jax.device_count()
