@@ -114,7 +114,7 @@ class Classifier:
         entropy = masked_mean(conditional_entropy(logits), valid)
         loss = own + c.positive_weight * distance + c.information_weight * entropy
         return loss, {
-            "identity_loss": own,
+            "classifier_loss": own,
             "positive_distance": distance,
             "identity_entropy": entropy,
         }

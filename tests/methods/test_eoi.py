@@ -216,7 +216,7 @@ def test_the_classifiers_loss_row_by_row() -> None:
                 distance.append(-np.sum(p[int(steps[t, b, i]), b, i] * np.log(row)))
     expected = np.mean(own) + 0.3 * np.mean(distance) + 0.6 * np.mean(entropy)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
-    np.testing.assert_allclose(metrics["identity_loss"], np.mean(own), rtol=1e-5)
+    np.testing.assert_allclose(metrics["classifier_loss"], np.mean(own), rtol=1e-5)
 
 
 @pytest.mark.parametrize("classifier", ["mlp", "gru"])

@@ -178,7 +178,7 @@ def test_a_step_moves_what_it_should() -> None:
         state.target,
     )
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), learned.target, expected)
-    assert {"identity_loss", "critic_loss", "entropy"} <= set(metrics)
+    assert {"classifier_loss", "critic_loss", "entropy"} <= set(metrics)
 
 
 @pytest.mark.parametrize(
