@@ -1,7 +1,7 @@
 """What TD3 and SAC reach on brax's walkers, beside rejax's: the same bodies, sizes, rates and environment steps.
 
-`python benchmarks/walkers.py --python INTERPRETER` needs brax here (`pip install -e ".[brax]"`), and an interpreter that
-has rejax and brax (`pip install brax rejax "gymnax<0.1"`); without one only our own numbers are printed.
+`python benchmarks/walkers.py --python INTERPRETER` needs brax (`pip install -e ".[brax]"`), and an interpreter with
+rejax and brax (`pip install brax rejax "gymnax<0.1"`); without one only our own numbers are printed.
 
 One agent plays one body, and sees brax's own numbers. Sizes and rates are rejax's defaults, but for the layers'
 activation and what is said in `SHARED`. Two differences stay. rejax learns after every step; here the gradient steps of
