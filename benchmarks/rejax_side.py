@@ -18,10 +18,12 @@ def main() -> None:
     method, task, *numbers, options = sys.argv[1:]
     seeds, steps, episodes = (int(number) for number in numbers)
     import jax
+
+    # Before anything starts a backend.
+    jax.config.update("jax_num_cpu_devices", 2)
     from rejax import get_algo
     from rejax.evaluate import evaluate
 
-    jax.config.update("jax_num_cpu_devices", 2)
     algorithm: Any = get_algo(method).create(
         env=f"brax/{task}",
         total_timesteps=steps,

@@ -76,7 +76,7 @@ EPISODES = 150
 def ours(method: str, task: str, seeds: int, steps: int) -> tuple[list[float], float]:
     """Each seed's mean return in the end, trained by this library, and the seconds that it took, with compilation."""
     options = {f"method.{name}": value for name, value in (OURS | OWN[method]).items()}
-    options |= {"env.num-agents": 1, "training.eval-episodes": EPISODES // 10}
+    options |= {"env.num-agents": 1, "eval-episodes": EPISODES // 10}
     script = Path(__file__).parents[1] / "experiments" / "run.py"
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "run")
