@@ -43,16 +43,17 @@ def main() -> int:
     headlines = {run.headline_column() for run in runs}
     column = args.column or (headlines.pop() if len(headlines) == 1 else RETURN_COLUMN)
     curves, sampled = {}, {}
-    for label, run, of in zip(
-        command.labels([each.method for each in settings], args.runs), runs, settings, strict=True
-    ):
+    named = [
+        each.method if len(tasks) == 1 else f"{each.method} on {each.env}" for each in settings
+    ]
+    for label, run, of in zip(command.labels(named, args.runs), runs, settings, strict=True):
         curves[label] = run.curve(column)
         steps, values = curves[label]
         beside = run.sampled_curve() if args.column is None and column == RETURN_COLUMN else None
         if beside is not None:
             sampled[label] = beside
         print(
-            f"{label} on {of.env}: {column} after {steps[-1]:,.0f} env steps, "
+            f"{label}{f' on {of.env}' * (len(tasks) == 1)}: {column} after {steps[-1]:,.0f} env steps, "
             f"IQM of {len(values)} seeds {summary(values[:, -1])}"
             + ("" if beside is None else f", sampled {summary(beside[1][:, -1])}")
         )
