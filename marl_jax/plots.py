@@ -195,10 +195,8 @@ def credit_pictures(
         axes.set_title(f"{label}: return {trace.reward.sum():.4g}", fontsize=11)
         axes.set_ylabel("credit")
         if row == 0:
-            # Above the axes, where no line runs.
-            axes.legend(
-                frameon=False, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(trace.credits.T)
-            )
+            # Above all axes: between them there is no room beside the titles.
+            figure.legend(frameon=False, loc="outside upper left", ncols=len(trace.credits.T))
         if row == rows - 1:
             axes.set_xlabel("step of one greedy episode; grey: the team is rewarded")
     if distances is not None:
