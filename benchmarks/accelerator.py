@@ -98,11 +98,7 @@ def measured(method: str, seeds: int, args: Arguments) -> list[str]:
 
 def main() -> int:
     args = command.parse(Arguments, "Speed, memory and waiting on one device.")
-    for name in args.methods:
-        if name not in WORLDS:
-            raise ConfigurationError(
-                f"--methods has {name!r}; each must be one of {', '.join(WORLDS)}."
-            )
+    command.refuse_unknown("--methods", args.methods, WORLDS)
     for name in ("iterations", "chunks", "seconds"):
         if getattr(args, name) < 1:
             raise ConfigurationError(f"--{name} is {getattr(args, name)}; it must be at least 1.")

@@ -21,7 +21,6 @@ from sides import Checkout, Ours, check_checkout, in_turn, jaxmarl
 
 import envs
 from experiments import command
-from marl_jax import ConfigurationError
 
 # Theirs, but for QMIX's layers, which have 512, 64 and 256 units.
 PEER = {
@@ -100,11 +99,7 @@ def options_of(method: str, scenario: str, length: float) -> tuple[str | None, d
 
 def main() -> int:
     args = command.parse(Arguments, "Training on battles, beside JaxMARL's.")
-    for name in args.methods:
-        if name not in PEER:
-            raise ConfigurationError(
-                f"--methods has {name!r}; each must be one of {', '.join(PEER)}."
-            )
+    command.refuse_unknown("--methods", args.methods, PEER)
     check_checkout(args.jaxmarl)
     print(f"{args.seeds} seeds, {len(jax.devices())} x {jax.devices()[0].device_kind}")
     heads = ("method", "scenario", "ours, s to compile", "env steps/s", "JaxMARL, s", "env steps/s")

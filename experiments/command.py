@@ -9,7 +9,7 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
@@ -162,6 +162,20 @@ def labels(methods: Sequence[str], folders: Sequence[str]) -> list[str]:
         name if names.count(name) == 1 else f"{method} ({folder})"
         for name, method, folder in zip(names, methods, folders, strict=True)
     ]
+
+
+def refuse_unknown(flag: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Refuses names that are not among those allowed.
+
+    Raises:
+        ConfigurationError: if one is not.
+    """
+    known = list(allowed)
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(
+                f"{flag} has {name!r}; each must be one of {', '.join(known)}."
+            )
 
 
 def refuse_different_tasks(runs: Sequence[str], settings: Sequence[RunSettings]) -> None:
