@@ -20,7 +20,7 @@ from marl_jax.losses import lambda_returns
 
 WIDTH = 2
 """Longest episodes that a row holds."""
-SHARES = (0.2, 0.3, 0.45, 0.6, 0.75)
+SHARES = (0.25, 0.375, 0.5, 0.75)
 """Room in rows, as shares of what the episodes could take. Each more takes seconds to compile."""
 
 TreeT = TypeVar("TreeT")
@@ -86,18 +86,25 @@ class Rows(NamedTuple):
 def by_episode(
     rows: Rows | None,
     shape: tuple[int, ...],
-    draw: Callable[[tuple[int, ...]], jax.Array],
+    key: jax.Array,
+    draw: Callable[[jax.Array, tuple[int, ...]], jax.Array],
 ) -> jax.Array:
     """Random numbers for a batch, drawn by episode: they do not depend on how it is laid out.
+
+    Step by step: XLA draws what is not a loop's result anew inside of everything that reads it.
 
     Args:
         rows: what is where; None: every episode has a row of its own.
         shape: [L-1, K, ...] or [L, K, ...], of rows.
-        draw: numbers of a shape.
+        key: random key.
+        draw: numbers of a shape, from a key.
     """
-    if rows is None:
-        return draw(shape)
-    return rows.pack(draw((rows.of_episodes(shape[0]), len(rows.row), *shape[2:])))
+    length, episodes = shape[:2]
+    if rows is not None:
+        length, episodes = rows.of_episodes(length), len(rows.row)
+    of_step = (episodes, *shape[2:])
+    drawn = jax.lax.map(lambda key: draw(key, of_step), jax.random.split(key, length))
+    return drawn if rows is None else rows.pack(drawn)
 
 
 def row_returns(

@@ -10,12 +10,13 @@ import pytest
 
 from envs.base import Observation
 from marl_jax import methods
+from marl_jax.lengths import LEAST
 from marl_jax.losses.individuality import earlier_steps
 from marl_jax.methods.base import Sizes
 from marl_jax.methods.ppo import Acted
 from marl_jax.networks import GRUAgent, TeamAgent
 from marl_jax.replay import EpisodeReplay
-from marl_jax.rows import Rows, in_rows, lay_out, row_counts, rows_of
+from marl_jax.rows import Rows, by_episode, in_rows, lay_out, row_counts, rows_of
 from marl_jax.training import Trainer, TrainingConfig
 from tests.methods.learners import assert_same_learning, drawn_state, fast_jit, make_batch
 from tests.probes import ACTIONS, AGENTS, FEATURES, Lasts
@@ -28,7 +29,7 @@ EARLY = SIZES._replace(ends_early=True)
 
 def test_counts_rise_to_the_number_of_episodes() -> None:
     """Rows are of twice the length: fewer than half as many as episodes, or each in one of its own."""
-    assert row_counts(32, 100, True) == (4, 5, 8, 10, 12, 32)
+    assert row_counts(32, 100, True) == (4, 6, 8, 12, 32)
     assert row_counts(4, 100, True) == (1, 4)
     assert row_counts(2, 100, True) == (2,)
     assert row_counts(32, 100, False) == (32,)
@@ -76,6 +77,20 @@ def test_no_episode_is_lost_or_torn() -> None:
             assert at + length + 1 <= 18
         assert taken.max() == 1
     assert len(set(which.tolist())) > 1
+
+
+def test_random_numbers_are_an_episodes_wherever_it_lies() -> None:
+    lengths = jnp.array([3, 8, 0, 2])
+    counts = row_counts(4, LEAST, True)
+    which, row, offset = lay_out(lengths, counts, LEAST)
+    rows = rows_of(lengths, row[which], offset[which], counts[int(which)], LEAST)
+    shape = (2 * (LEAST + 1), counts[int(which)], 5)
+    assert shape[1] < 4
+    drawn = by_episode(None, (LEAST + 1, 4, 5), jax.random.key(0), jax.random.normal)
+    laid = by_episode(rows, shape, jax.random.key(0), jax.random.normal)
+    for episode, length in enumerate(lengths.tolist()):
+        np.testing.assert_array_equal(rows.unpack(laid)[:length, episode], drawn[:length, episode])
+    assert len(np.unique(drawn)) == drawn.size
 
 
 def test_into_rows_and_back() -> None:

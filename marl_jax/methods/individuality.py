@@ -4,7 +4,6 @@ Paper: Jiang and Lu 2021, "The Emergence of Individuality", section 3.2. With an
 """
 
 import dataclasses
-import functools
 import math
 from typing import Annotated, Any, Literal
 
@@ -100,7 +99,7 @@ class Classifier:
         c, n = self.config, self.sizes.num_agents
         rows = batch.rows
         logits = self.logits(params, batch.observation[:-1], rows)
-        lots = by_episode(rows, logits.shape[:-1], functools.partial(jax.random.uniform, key))
+        lots = by_episode(rows, logits.shape[:-1], key, jax.random.uniform)
         time = None if rows is None else rows.time[:-1]
         steps, exists = earlier_steps(lots, c.positive_window, time)
         positives = jnp.take_along_axis(

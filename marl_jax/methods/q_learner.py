@@ -181,8 +181,7 @@ class Learning(NamedTuple):
 
 def _normal(rows: Rows | None, key: jax.Array) -> Callable[[tuple[int, ...]], jax.Array]:
     """Draws standard normal numbers by episode, wherever it lies."""
-    draw = functools.partial(jax.random.normal, key)
-    return lambda shape: by_episode(rows, shape, draw)
+    return lambda shape: by_episode(rows, shape, key, jax.random.normal)
 
 
 class Kept(NamedTuple):
@@ -358,13 +357,15 @@ class QLearner(TeamMethod):
             with jax.named_scope("replay"):
                 drawn = self.replay.choose(replay, sample_key, self.config.batch_size)
 
-            def learn(rows: Rows | None) -> tuple[ValueState, Metrics]:
+            def slope(rows: Rows | None) -> tuple[dict[str, Params], Metrics]:
                 with jax.named_scope("replay"):
                     batch = self.replay.read(replay, drawn, rows)
-                return self.gradient_step(state, batch, loss_key)
+                return self.gradients(state, batch, loss_key)
 
             lengths = jnp.maximum(drawn.lengths, 0)
-            learned, metrics = by_rows(self.row_counts, lengths, self.sizes.time_limit, learn)
+            # Only this depends on the number of rows. What follows is in the program once.
+            found = by_rows(self.row_counts, lengths, self.sizes.time_limit, slope)
+            learned, metrics = self.descend(state, *found, loss_key)
             # Not a `cond`: under `vmap` over seeds it would be turned into this anyway.
             learned = jax.tree.map(lambda new, old: jnp.where(enough, new, old), learned, state)
             return self.follow(learned, enough), metrics
@@ -387,11 +388,22 @@ class QLearner(TeamMethod):
         self, state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[ValueState, Metrics]:
         """One step of the optimiser on a batch of episodes; the targets stay as they are."""
-        grads, metrics = jax.grad(self.loss, has_aux=True)(state.params, state, batch, key)
+        return self.descend(state, *self.gradients(state, batch, key), key)
+
+    def gradients(
+        self, state: ValueState, batch: EpisodeBatch, key: jax.Array
+    ) -> tuple[dict[str, Params], Metrics]:
+        """Of the loss by the parameters, and what to log."""
+        return jax.grad(self.loss, has_aux=True)(state.params, state, batch, key)
+
+    def descend(
+        self, state: ValueState, grads: dict[str, Params], metrics: Metrics, key: jax.Array
+    ) -> tuple[ValueState, Metrics]:
+        """Takes the optimiser's step, and lets the parts make of it what they do."""
         with jax.named_scope("optimizer"):
             updates, optimizer = self.optimizer.update(grads, state.optimizer, state.params)
             params = optax.apply_updates(state.params, updates)
-        metrics["grad_norm"] = optax.tree.norm(grads)
+        metrics = {**metrics, "grad_norm": optax.tree.norm(grads)}
         parts, params = settle(self.parts, state.parts, params, metrics, state.env_steps, key)
         return state._replace(params=params, optimizer=optimizer, parts=parts), metrics
 

@@ -7,7 +7,6 @@ whose is an ELU; it is QMIX's here and in the authors' code.
 """
 
 import dataclasses
-import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -163,7 +162,7 @@ class RoleAgents(HeadedAgents):
         if not given.explore and self.config.greedy_roles == "mean":
             noise = jnp.zeros(shape)
         elif isinstance(noise, tuple):
-            noise = by_episode(given.rows, shape, functools.partial(jax.random.normal, given.key))
+            noise = by_episode(given.rows, shape, given.key, jax.random.normal)
         role = _draw(self.encode(params["encoder"], self.seen(given.inputs)), noise)
         return self.decoder.apply(params["decoder"], given.out, role)  # type: ignore[return-value]
 

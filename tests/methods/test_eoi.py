@@ -14,6 +14,7 @@ from envs.configuration import ConfigurationError
 from marl_jax import methods
 from marl_jax.losses import earlier_steps
 from marl_jax.methods.q_learner import Kept
+from marl_jax.rows import by_episode
 from marl_jax.training import Trainer, TrainingConfig
 from tests.methods.learners import (
     SIZES,
@@ -199,7 +200,8 @@ def test_the_classifiers_loss_row_by_row() -> None:
     s = setting(positive_weight=0.3, information_weight=0.6, positive_window=2)
     batch = s.batch
     loss, metrics = s.method.parts[0].classifier.loss(s.params["classifier"], batch, KEY)
-    steps, _ = earlier_steps(jax.random.uniform(KEY, (LIMIT, 3, AGENTS)), 2)
+    lots = by_episode(None, (LIMIT, 3, AGENTS), KEY, jax.random.uniform)
+    steps, _ = earlier_steps(lots, 2)
     p = np.asarray(
         jax.nn.softmax(
             s.method.parts[0].classifier.logits(s.params["classifier"], batch.observation)

@@ -18,6 +18,7 @@ from marl_jax.methods.part import history
 from marl_jax.methods.q_learner import Learning
 from marl_jax.methods.roma import RoleOptions
 from marl_jax.networks.roles import GaussianEncoder, HiddenLayer
+from marl_jax.rows import by_episode
 from marl_jax.settings import make_settings, read_preset
 from marl_jax.training import Trainer, TrainingConfig
 from marl_jax.types import EpisodeBatch
@@ -132,7 +133,7 @@ def by_hand(method: Any, state: Any, batch: Any) -> tuple[float, float]:
 
     roles, inferred, raw = laws(state)
     p, q = ([np.asarray(x, np.float64) for x in law] for law in (roles, inferred))
-    noise = jax.random.normal(KEY, p[0].shape)
+    noise = by_episode(None, p[0].shape, KEY, jax.random.normal)
     role = p[0] + np.sqrt(p[1]) * np.asarray(noise, np.float64)
     divergence, specialisation, steps = 0.0, 0.0, 0
     for t, b in np.argwhere(np.asarray(batch.valid)):
@@ -230,7 +231,8 @@ def test_the_authors_losses_by_hand() -> None:
     per_step = (0.3 * kl + 0.2 * entropy).mean(axis=(1, 2))
     identifiability = np.log1p(np.exp(per_step)).mean()
 
-    role = np.asarray(law.mean + jnp.sqrt(law.variance) * jax.random.normal(KEY, law.mean.shape))
+    noise = by_episode(None, law.mean.shape, KEY, jax.random.normal)
+    role = np.asarray(law.mean + jnp.sqrt(law.variance) * noise)
     raw = method.parts[0].dissimilarity_model.apply(
         state.params["dissimilarity"], jnp.asarray(role), method.parts[0].partners
     )
