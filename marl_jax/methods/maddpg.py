@@ -73,6 +73,8 @@ class DDPGConfig(OffPolicyConfig):
     the Gumbel noise alone."""
     twin_critics: bool = False
     """Whether each agent has two critics, of which the smaller is the target (TD3)."""
+    climbed: Literal["first", "mean"] = "first"
+    """What policies climb where there are two critics: the first, as TD3's authors do, or the mean of both."""
     policy_delay: Annotated[int, Range(minimum=1)] = 1
     """Steps of the critics for each step of policies and targets (TD3: 2)."""
     target_noise: Annotated[float, NotNegative] = 0.0
@@ -367,7 +369,8 @@ class DDPG(OffPolicyMethod):
         vectors = self._decide(outputs, batch.steps.action_mask[0], key)
         own = jnp.eye(self.sizes.num_agents, dtype=bool)[..., None]
         joint = jnp.where(own, vectors[:, None], batch.vectors[:, None])
-        values = self._values(state.params["critic"], batch.inputs[0], joint)[..., 0]
+        values = self._values(state.params["critic"], batch.inputs[0], joint)
+        values = values[..., 0] if self.config.climbed == "first" else values.mean(-1)
         squared = self.config.logit_weight * jnp.mean(outputs**2, axis=(0, 2))
         loss = self.over_agents(squared - jnp.mean(values, axis=0))
         more, metrics = self._actor_terms(params, state, batch, prepared, vectors)

@@ -136,8 +136,12 @@ def test_agents_that_share_parameters_learn_from_the_mean_of_their_losses() -> N
     np.testing.assert_allclose(losses[0], AGENTS * np.array(losses[1]), rtol=1e-5)
 
 
-def test_a_policy_climbs_its_own_critic_with_the_others_actions_from_the_replay() -> None:
-    method, state = make(logit_weight=0.0), initial()
+@pytest.mark.parametrize(("twins", "climbed"), [(False, "first"), (True, "first"), (True, "mean")])
+def test_a_policy_climbs_its_own_critic_with_the_others_actions_from_the_replay(
+    twins: bool, climbed: str
+) -> None:
+    options = {"twin_critics": twins, "climbed": climbed}
+    method, state = make(logit_weight=0.0, **options), initial(twins)
     steps = transitions()
     batch = method._transitions(state, steps, KEY)
 
@@ -146,7 +150,7 @@ def test_a_policy_climbs_its_own_critic_with_the_others_actions_from_the_replay(
         own = method._decide(outputs, steps.action_mask[0], KEY)
         vectors = batch.vectors.at[:, agent].set(own[:, agent])
         values = method._values(state.params["critic"], steps.observation[0], vectors[:, None])
-        return -values[:, agent, 0].mean()
+        return -(values[:, agent].mean() if climbed == "mean" else values[:, agent, 0].mean())
 
     @fast_jit
     def gradients(params: Any) -> Any:
