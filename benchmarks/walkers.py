@@ -4,7 +4,7 @@
 rejax and brax (`pip install brax rejax "gymnax<0.1"`); without one only our own numbers are printed.
 
 One agent plays one body, and sees brax's own numbers. Sizes and rates are the defaults of rejax 0.1.3, but for ReLU in
-its TD3, and TD3's policies climb the mean of both critics, as rejax's do. What is known to differ:
+its TD3. Our TD3's policies climb the mean of both critics, as rejax's do. What is known to differ:
 
 - rejax learns after every step, from its `fill_buffer` on. Here an episode's gradient steps come after it, from the
   first batch on.

@@ -20,8 +20,11 @@ from marl_jax.losses import lambda_returns
 
 WIDTH = 2
 """Longest episodes that a row holds."""
-SHARES = (0.25, 0.375, 0.5, 0.75)
+SHARES = (0.2, 0.375, 0.5, 0.75)
 """Room in rows, as shares of what the episodes could take. Each more takes seconds to compile."""
+
+OF_STEPS = 2**20
+"""Folded into a key before it is split into those of steps, which are none of its other derivatives then."""
 
 TreeT = TypeVar("TreeT")
 ResultT = TypeVar("ResultT")
@@ -91,7 +94,7 @@ def by_episode(
 ) -> jax.Array:
     """Random numbers for a batch, drawn by episode: they do not depend on how it is laid out.
 
-    Step by step: XLA draws what is not a loop's result anew inside of everything that reads it.
+    Step by step: on CPUs XLA draws what is not a loop's result anew inside of everything that reads it.
 
     Args:
         rows: what is where; None: every episode has a row of its own.
@@ -103,7 +106,8 @@ def by_episode(
     if rows is not None:
         length, episodes = rows.of_episodes(length), len(rows.row)
     of_step = (episodes, *shape[2:])
-    drawn = jax.lax.map(lambda key: draw(key, of_step), jax.random.split(key, length))
+    keys = jax.random.split(jax.random.fold_in(key, OF_STEPS), length)
+    drawn = jax.lax.map(lambda key: draw(key, of_step), keys)
     return drawn if rows is None else rows.pack(drawn)
 
 

@@ -288,8 +288,11 @@ def test_continuous_ppo_learns_the_same_from_rows(name: str) -> None:
 
 
 def test_rows_are_used() -> None:
-    """What those tests compare is not the same program twice: QMIX's unroll sees one row of four episodes."""
-    seen = []
+    """What those tests compare is not the same program twice: QMIX's unroll sees one row of four episodes.
+
+    What follows the gradients is in the program once, for two unrolls of each number of rows.
+    """
+    seen, descended = [], []
     method = small("qmix", EARLY)
 
     class Spied(type(method)):  # type: ignore[misc]
@@ -297,11 +300,16 @@ def test_rows_are_used() -> None:
             seen.append(batch.valid.shape[1])
             return super().unroll(params, batch, key)
 
+        def descend(self, *given: Any) -> Any:
+            descended.append(1)
+            return super().descend(*given)
+
     spied, batch = Spied(method.config, EARLY), batch_of()
     replay = EpisodeReplay(4, LIMIT)
     stored = replay.add(replay.init(batch), batch)
     jax.eval_shape(spied.update, drawn_state(spied, 0), batch, stored, jax.random.key(5))
     assert sorted(set(seen)) == [1, 4]
+    assert len(seen) == 4 * len(descended)
 
 
 @pytest.mark.parametrize("name", ["roma", *(pytest.param(n, marks=SLOW) for n in ("eoi", "mappo"))])

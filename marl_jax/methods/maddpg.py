@@ -74,7 +74,8 @@ class DDPGConfig(OffPolicyConfig):
     twin_critics: bool = False
     """Whether each agent has two critics, of which the smaller is the target (TD3)."""
     climbed: Literal["first", "mean"] = "first"
-    """What policies climb where there are two critics: the first, as TD3's authors do, or the mean of both."""
+    """What policies climb where there are two critics: the first, as TD3's authors do, or the mean of both. With one
+    critic they are the same."""
     policy_delay: Annotated[int, Range(minimum=1)] = 1
     """Steps of the critics for each step of policies and targets (TD3: 2)."""
     target_noise: Annotated[float, NotNegative] = 0.0

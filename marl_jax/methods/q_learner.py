@@ -387,13 +387,13 @@ class QLearner(TeamMethod):
     def gradient_step(
         self, state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[ValueState, Metrics]:
-        """One step of the optimiser on a batch of episodes; the targets stay as they are."""
+        """`gradients` and `descend` on a batch of episodes, for those who have one; the targets stay as they are."""
         return self.descend(state, *self.gradients(state, batch, key), key)
 
     def gradients(
         self, state: ValueState, batch: EpisodeBatch, key: jax.Array
     ) -> tuple[dict[str, Params], Metrics]:
-        """Of the loss by the parameters, and what to log."""
+        """Gradients of the loss, and what to log."""
         return jax.grad(self.loss, has_aux=True)(state.params, state, batch, key)
 
     def descend(

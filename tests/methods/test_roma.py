@@ -1,5 +1,6 @@
 """ROMA: what its losses are, whom they teach, and that nothing overflows."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -353,6 +354,9 @@ def test_greedy_agents_draw_their_roles_unless_told_to_take_the_means() -> None:
             for i in (0, 1)
         )
         assert not np.array_equal(*drawn)
+        acting = functools.partial(method.step, state.params["agent"], memory, view, explore=True)
+        # Not one environment after the other.
+        assert "scan" not in str(jax.make_jaxpr(acting)(KEY))
 
 
 def test_a_role_generates_the_output_layer() -> None:
