@@ -162,12 +162,10 @@ class RoleAgents(HeadedAgents):
         if not given.explore and self.config.greedy_roles == "mean":
             noise = jnp.zeros(shape)
         elif isinstance(noise, tuple):
-            draw, at_once = jax.random.normal, given.inputs.ndim == 3
-            noise = (
-                draw(given.key, shape)
-                if at_once
-                else by_episode(given.rows, shape, given.key, draw)
-            )
+            if given.inputs.ndim == 3:
+                noise = self.noise(len(given.inputs), given.key)
+            else:
+                noise = by_episode(given.rows, shape, given.key, jax.random.normal)
         role = _draw(self.encode(params["encoder"], self.seen(given.inputs)), noise)
         return self.decoder.apply(params["decoder"], given.out, role)  # type: ignore[return-value]
 
