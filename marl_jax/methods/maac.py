@@ -61,11 +61,11 @@ class MAACConfig(OffPolicyConfig):
     entropy_target: Literal["paper", "authors"] = "paper"
     """paper: the entropy is part of the next step's value, discounted and gone where the episode ends. authors: their
     code adds it undiscounted, at the end too."""
-    standardise_rewards: bool = True
-    """Whether each agent's environment reward is shifted and scaled to mean 0 and deviation 1 over the whole replay, as
-    the authors' code does. Rewards paid at an episode's end only are mostly zeros, and would be small beside the
-    entropy and the squared logits. The shift pays the same for every step, which matters where episodes differ in
-    length."""
+    standardise_rewards: Literal["shift_and_scale", "scale", "no"] = "shift_and_scale"
+    """shift_and_scale: each agent's environment reward gets mean 0 and deviation 1 over the whole replay, as in the
+    authors' code. Rewards paid at an episode's end only are mostly zeros, and would be small beside the entropy and the
+    squared logits. scale: it gets deviation 1 alone, for tasks whose episodes differ in length: a shift pays the same
+    for every step. no: it is left as it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -175,14 +175,16 @@ class MAAC(OffPolicyMethod):
     # Parts.
 
     def _reward_scale(self, replay: ReplayState) -> RewardScale:
-        """Of everything stored; 0 and 1 if rewards are left as they are."""
+        """Of everything stored; 0 or 1 for what is not done to rewards."""
         stored, valid = replay.rows.reward, self.replay.steps(replay)[:, None]
-        if not self.config.standardise_rewards:
-            return RewardScale(jnp.zeros(stored.shape[-1]), jnp.ones(stored.shape[-1]))
+        nothing = RewardScale(jnp.zeros(stored.shape[-1]), jnp.ones(stored.shape[-1]))
+        if self.config.standardise_rewards == "no":
+            return nothing
         count = jnp.maximum(jnp.sum(valid), 1)
         mean = jnp.sum(stored * valid, axis=0) / count
         variance = jnp.sum((stored - mean) ** 2 * valid, axis=0) / count
-        return RewardScale(mean, jnp.sqrt(jnp.maximum(variance, 1e-8)))
+        shift = mean if self.config.standardise_rewards == "shift_and_scale" else nothing.mean
+        return RewardScale(shift, jnp.sqrt(jnp.maximum(variance, 1e-8)))
 
     def _step(
         self, state: OffPolicyState, context: RewardScale, replay: ReplayState, key: jax.Array

@@ -138,16 +138,21 @@ def test_rewards_standardised_over_all_that_is_stored() -> None:
     def rewards(method: Any) -> jax.Array:
         return method._rewards(state, batch, method._reward_scale(replay))
 
-    plain = rewards(make(standardise_rewards=False))
+    plain = rewards(make(standardise_rewards="no"))
     np.testing.assert_array_equal(plain, batch.reward[0])
-    scaled = rewards(make(standardise_rewards=True))
     stored = np.asarray(replay.rows.reward)[np.asarray(replay.rows.valid)]
-    expected = (np.asarray(batch.reward[0]) - stored.mean(0)) / stored.std(0)
-    np.testing.assert_allclose(scaled, expected, rtol=1e-4, atol=1e-5)
+    reward, mean, deviation = np.asarray(batch.reward[0]), stored.mean(0), stored.std(0)
+    assert np.abs(mean / deviation).min() > 0.01
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    both = rewards(make(standardise_rewards="shift_and_scale"))
+    np.testing.assert_allclose(both, (reward - mean) / deviation, **close)
+    np.testing.assert_allclose(
+        rewards(make(standardise_rewards="scale")), reward / deviation, **close
+    )
 
 
-@pytest.mark.parametrize("standardise", [False, True])
-def test_eoi_pays_for_being_recognised_on_top(standardise: bool) -> None:
+@pytest.mark.parametrize("standardise", ["no", "shift_and_scale"])
+def test_eoi_pays_for_being_recognised_on_top(standardise: str) -> None:
     replay, batch = transitions()
     method = make("eoi_maac", intrinsic_weight=0.7, standardise_rewards=standardise)
     state = initial("eoi_maac")
@@ -216,7 +221,7 @@ SOLVER: dict[str, Any] = {
     "target_update_rate": 0.02,
     "gamma": 0.9,
     "reward_scale": 5.0,
-    "standardise_rewards": False,
+    "standardise_rewards": "no",
 }
 
 
