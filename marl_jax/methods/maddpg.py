@@ -19,7 +19,13 @@ from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import greedy_action, gumbel_softmax
 from marl_jax.losses import one_step_targets
-from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
+from marl_jax.methods.off_policy import (
+    OffPolicyConfig,
+    OffPolicyMethod,
+    OffPolicyState,
+    ended_by_death,
+    random_at_first,
+)
 from marl_jax.methods.part import OWN
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Initialization, Params
@@ -71,6 +77,8 @@ class DDPGConfig(OffPolicyConfig):
     exploration_noise: Annotated[float, NotNegative] = 0.1
     """Deviation of the normal noise on continuous actions, which lie between -1 and 1; discrete ones are explored by
     the Gumbel noise alone."""
+    random_steps: Annotated[int, NotNegative] = 0
+    """Environment steps at first in which continuous actions are drawn uniformly (TD3: 25,000)."""
     twin_critics: bool = False
     """Whether each agent has two critics, of which the smaller is the target (TD3)."""
     climbed: Literal["first", "mean"] = "first"
@@ -215,7 +223,7 @@ class DDPG(OffPolicyMethod):
         key: jax.Array,
         explore: bool,
     ) -> tuple[Any, jax.Array, Any]:
-        """Plays a relaxed draw's largest component, or a continuous action with noise; or acts greedily."""
+        """Plays a relaxed draw's largest component, or a continuous action with noise, at first any; or is greedy."""
         mask = observation.action_mask
         outputs = self._outputs(state.params["actor"], self._inputs(observation.agents_view))
         if self.sizes.continuous:
@@ -223,6 +231,7 @@ class DDPG(OffPolicyMethod):
             if explore:
                 noise = self.config.exploration_noise * jax.random.normal(key, action.shape)
                 action = jnp.clip(action + noise, -1.0, 1.0)
+                action = random_at_first(state, self.config.random_steps, action, key)
             return memory, action, ()
         if not explore:
             action = greedy_action(outputs, mask)
@@ -327,7 +336,12 @@ class DDPG(OffPolicyMethod):
     def _transitions(
         self, state: OffPolicyState, steps: EpisodeBatch, key: jax.Array
     ) -> Transitions:
-        """Single steps with their rewards and the critics' targets, y = r + d Q'(x', mu'(x'))."""
+        """Single steps with their rewards and the critics' targets, y = r + d Q'(x', mu'(x')).
+
+        Where actions are continuous, the value of an agent that has died is 0: its body has fallen, and earns no more.
+        """
+        if self.sizes.continuous:
+            steps = ended_by_death(steps)
         inputs, vectors = self._inputs(steps.observation), self._vectors(steps)
         reward = self._rewards(state, steps, inputs, vectors)
         next_q = self._target_values(state, inputs[1], steps.action_mask[1], key)

@@ -47,8 +47,9 @@ class OffPolicyConfig(TeamConfig):
     """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
     update_interval, there are as many as it takes."""
     update_interval: Annotated[int, Range(minimum=1)] = 100
-    """Environment steps for each gradient step (elsewhere train_frequency), where episodes count with their time limit;
-    an iteration's gradient steps are rounded to whole ones."""
+    """Environment steps for each gradient step (elsewhere train_frequency). An episode counts with the steps that were
+    played where actions are continuous, and elsewhere with its time limit; an iteration's gradient steps are rounded to
+    whole ones."""
     batch_size: Annotated[int, Range(minimum=1)] = 1024
     """Steps drawn for a gradient step; learning starts when there are as many."""
     replay_capacity: Annotated[int, Range(minimum=1)] = 500_000
@@ -105,12 +106,10 @@ class OffPolicyMethod(TeamMethod):
 
     Attributes:
         delayed: the parts that have a delayed copy.
-        counts_played: whether gradient steps follow what was played; otherwise episodes count with their time limit.
     """
 
     hooks: ClassVar = ("init", "bonus", "drawn")
     delayed: ClassVar[tuple[str, ...]] = ("actor", "critic")
-    counts_played: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         # Refuses a replay that is too small.
@@ -200,7 +199,7 @@ class OffPolicyMethod(TeamMethod):
             ), metrics
 
         keys = jax.random.split(key, self.rates.gradient_steps)
-        if self.counts_played and self.sizes.ends_early:
+        if self.sizes.continuous and self.sizes.ends_early:
             state, metrics = _so_many(due, step, state, keys)
         else:
             state, metrics = jax.lax.scan(step, state, keys)
@@ -315,3 +314,16 @@ def _so_many(
     numbered = (jnp.arange(len(keys)), keys)
     state, metrics, _ = scan_while(maybe, state, numbered, lambda time, _: time < most)
     return state, {name: jnp.sum(x, axis=0) / jnp.maximum(due, 1) for name, x in metrics.items()}
+
+
+def random_at_first(
+    state: OffPolicyState, random_steps: int, action: jax.Array, key: jax.Array
+) -> jax.Array:
+    """Continuous actions, or uniform ones in place of them for so many environment steps."""
+    anything = jax.random.uniform(jax.random.fold_in(key, 1), action.shape, minval=-1.0)
+    return jnp.where(state.env_steps < random_steps, anything, action)
+
+
+def ended_by_death(steps: EpisodeBatch) -> EpisodeBatch:
+    """Single steps after which nothing comes for an agent that is dead then."""
+    return steps._replace(discount=steps.discount * steps.alive[1:])

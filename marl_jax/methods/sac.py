@@ -17,9 +17,14 @@ from envs.configuration import Range
 from marl_jax.distributions import ContinuousPolicy
 from marl_jax.losses import masked_mean, one_step_targets, soft_value, temperature_loss
 from marl_jax.methods.maddpg import Critics
-from marl_jax.methods.off_policy import OffPolicyConfig, OffPolicyMethod, OffPolicyState
+from marl_jax.methods.off_policy import (
+    OffPolicyConfig,
+    OffPolicyMethod,
+    OffPolicyState,
+    ended_by_death,
+    random_at_first,
+)
 from marl_jax.methods.part import OWN
-from marl_jax.methods.td3 import ended_by_death, random_at_first
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import MLP, Initialization, Params
 from marl_jax.optimizers import make_optimizer
@@ -90,7 +95,6 @@ class SAC(OffPolicyMethod):
     Config: ClassVar[type[SACConfig]] = SACConfig
     continuous: ClassVar[bool] = True
     discrete: ClassVar[bool] = False
-    counts_played: ClassVar[bool] = True
     delayed: ClassVar[tuple[str, ...]] = ("critic",)
 
     @property

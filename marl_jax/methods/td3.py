@@ -5,18 +5,12 @@ github.com/sfujim/TD3.
 """
 
 import dataclasses
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-import jax
-import jax.numpy as jnp
-
-from envs.base import Observation
 from envs.configuration import Range
-from marl_jax.methods.maddpg import DDPG, DDPGConfig, Transitions
-from marl_jax.methods.off_policy import OffPolicyState
+from marl_jax.methods.maddpg import DDPG, DDPGConfig
 from marl_jax.methods.team import NotNegative, Positive
 from marl_jax.networks import Initialization
-from marl_jax.types import EpisodeBatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,37 +53,3 @@ class TD3(DDPG):
 
     Config: ClassVar[type[DDPGConfig]] = TD3Config
     discrete: ClassVar[bool] = False
-    counts_played: ClassVar[bool] = True
-
-    def act(
-        self,
-        state: OffPolicyState,
-        memory: Any,
-        observation: Observation,
-        key: jax.Array,
-        explore: bool,
-    ) -> tuple[Any, jax.Array, Any]:
-        """Plays the policies' actions with noise, at first uniform ones; or acts greedily."""
-        memory, action, kept = super().act(state, memory, observation, key, explore)
-        if explore:
-            action = random_at_first(state, self.config.random_steps, action, key)
-        return memory, action, kept
-
-    def _transitions(
-        self, state: OffPolicyState, steps: EpisodeBatch, key: jax.Array
-    ) -> Transitions:
-        """As DDPG's; the value of an agent that has died is 0."""
-        return super()._transitions(state, ended_by_death(steps), key)
-
-
-def random_at_first(
-    state: OffPolicyState, random_steps: int, action: jax.Array, key: jax.Array
-) -> jax.Array:
-    """Continuous actions, or uniform ones in place of them for so many environment steps."""
-    anything = jax.random.uniform(jax.random.fold_in(key, 1), action.shape, minval=-1.0)
-    return jnp.where(state.env_steps < random_steps, anything, action)
-
-
-def ended_by_death(steps: EpisodeBatch) -> EpisodeBatch:
-    """Single steps after which nothing comes for an agent that is dead then."""
-    return steps._replace(discount=steps.discount * steps.alive[1:])

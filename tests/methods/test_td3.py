@@ -26,7 +26,7 @@ def test_its_defaults_are_the_parts_that_make_it_td3() -> None:
 
 
 def test_first_actions_are_uniform() -> None:
-    method = make("td3", CONTINUOUS, random_steps=100, exploration_noise=0.0)
+    method = make("ddpg", CONTINUOUS, random_steps=100, exploration_noise=0.0)
     state = drawn_state(method, 0)
     sight = jax.tree.map(lambda x: jnp.stack([x] * 500), Aim().reset(KEY)[1].observation)
 
@@ -41,8 +41,10 @@ def test_first_actions_are_uniform() -> None:
     np.testing.assert_allclose(first.std(0), 1 / np.sqrt(3), atol=0.05)
 
 
-def test_nothing_comes_after_an_agents_death() -> None:
-    method = make("td3", CONTINUOUS)
+@pytest.mark.parametrize("name", ["td3", "alita"])
+def test_nothing_comes_after_an_agents_death(name: str) -> None:
+    options = {"intrinsic": False} if name == "alita" else {}
+    method = make(name, CONTINUOUS, **options)
     steps = continuous_steps(transitions())
     steps = steps._replace(alive=steps.alive.at[1, :, 0].set(False))
     target = method._transitions(drawn_state(method, 0), steps, KEY).target
@@ -51,16 +53,17 @@ def test_nothing_comes_after_an_agents_death() -> None:
     assert not np.isclose(target[:, 1], steps.reward[0, :, 1])[goes_on].any()
 
 
-@pytest.mark.parametrize(("name", "expected"), [("td3", 3), ("ddpg", 6)])
-def test_gradient_steps_follow_what_was_played(
-    name: str, expected: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("continuous", "expected"), [(True, 3), (False, 6)])
+def test_gradient_steps_follow_what_was_played_where_actions_are_continuous(
+    continuous: bool, expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Six of twelve steps were played, after five before: with an interval of 2 there were 5 // 2, then 11 // 2."""
     options = {"num_envs": 3, "update_interval": 2, "replay_capacity": 4 * LIMIT}
-    method = make(name, CONTINUOUS._replace(ends_early=True), **options)
+    method = make("ddpg", SIZES._replace(continuous=continuous, ends_early=True), **options)
     state = drawn_state(method, 0)._replace(env_steps=jnp.asarray(5))
     batch = make_batch(lengths=(1, 2, 3), terminated=(True, True, True))
-    batch = batch._replace(action=jnp.zeros((*batch.action.shape, ACTIONS)))
+    vectors = jnp.zeros((*batch.action.shape, ACTIONS))
+    batch = batch._replace(**{"action" if continuous else "extras": vectors})
     replay = method.replay.add(method.replay.init(batch), batch)
     monkeypatch.setattr(type(method), "_step", lambda _, state, *__: (state, {"one": jnp.ones(())}))
     after, metrics = fast_jit(method.update)(state, batch, replay, KEY)
