@@ -9,6 +9,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import itertools
+import signal
 import statistics
 import subprocess
 import sys
@@ -20,8 +21,13 @@ from experiments import command
 from marl_jax import ConfigurationError, methods
 
 RUN = Path(__file__).parent.parent / "experiments" / "run.py"
-FAMILIES = ("qmix", "cia", "roma", "maven", "eoi", "mappo", "liir", "coma", "maac", "alita", "edti")
-"""One method at least of each kind of learner."""
+FAMILIES = (
+    *("qmix", "cia", "roma", "maven", "eoi", "mappo", "liir", "liir_paper", "coma", "lica"),
+    *("hc", "maac", "alita", "edti"),
+)
+"""Methods of all kinds of learners but those that need continuous actions."""
+EVALUATIONS = 4
+"""Of each seed on its way."""
 
 
 @dataclasses.dataclass
@@ -52,48 +58,35 @@ class Ended:
 
 
 def trained(method: str, args: Arguments) -> Ended:
-    """Trains in a process of its own, whose folder is thrown away."""
+    """Trains in a process of its own, whose folder is thrown away. One that hangs says where its threads stand."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        words = [
-            sys.executable,
-            RUN,
-            "--method",
-            method,
-            "--env",
-            args.env,
-            "--seeds",
-            2,
-            "--out",
-            folder,
-        ]
-        words += [
-            "--total-steps",
-            args.steps,
-            "--eval-interval",
-            args.steps // 4,
-            "--eval-episodes",
-            4,
-        ]
+        words = [sys.executable, "-X", "faulthandler", RUN, "--method", method, "--env", args.env]
+        words += ["--seeds", 2, "--out", folder, "--total-steps", args.steps]
+        words += ["--eval-interval", args.steps // EVALUATIONS, "--eval-episodes", 4]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen([str(word) for word in words], **pipes)
         try:
-            done = subprocess.run(
-                [str(word) for word in words], capture_output=True, text=True, timeout=args.limit
-            )
+            _, said = process.communicate(timeout=args.limit)
+            how = "failed" if process.returncode else "ended"
         except subprocess.TimeoutExpired:
-            return Ended(method, "hung", args.limit)
-    if done.returncode:
-        print(f"{method} ended with status {done.returncode}: {done.stderr[-500:]}", flush=True)
-    how = "failed" if done.returncode else "ended"
+            process.send_signal(signal.SIGABRT)
+            _, said = process.communicate()
+            how = "hung"
+    if how != "ended":
+        print(f"{method} {how}:\n{said}", flush=True)
     return Ended(method, how, time.perf_counter() - began)
 
 
 def main() -> int:
     args = command.parse(Arguments, "Whether training ever hangs, in many fresh processes.")
     command.refuse_unknown("--methods", args.methods, methods.names())
-    if min(args.processes, args.at_once) < 1:
-        raise ConfigurationError(
-            f"--processes is {args.processes} and --at-once {args.at_once}; both must be at least 1."
-        )
+    for name, least in (("processes", 1), ("at_once", 1), ("steps", EVALUATIONS)):
+        if getattr(args, name) < least:
+            flag = "--" + name.replace("_", "-")
+            raise ConfigurationError(
+                f"{flag} is {getattr(args, name)}; it must be at least {least}."
+            )
     turns = list(itertools.islice(itertools.cycle(args.methods), args.processes))
     found: list[Ended] = []
     began = time.perf_counter()

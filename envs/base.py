@@ -41,7 +41,8 @@ class Observation(NamedTuple):
         agents_view: [N, F] float32, each agent's own observation. Never contains the agent's identity.
         action_mask: [N, A] bool, the actions each agent may take; at least one is true for every agent.
         global_state: [G] float32, for centralised critics and mixers only.
-        alive: [N] bool, which agents still take part; true for all where nobody dies.
+        alive: [N] bool, which agents still take part; true for all where nobody dies. Where actions are continuous an
+            agent that has died is expected to earn nothing more.
         step_count: [] int32, steps since the reset.
     """
 

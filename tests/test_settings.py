@@ -196,7 +196,6 @@ def test_presets_are_for_methods_that_have_their_options() -> None:
     of_preset = {
         "authors": ("liir", "liir_paper", "roma"),
         "battles": fitting,
-        "brax_alita": ("alita",),
         "brax_ppo": ("happo", "ippo", "liir", "mappo"),
         "fast": fitting,
         "grid": tuple(method for method in fitting if method not in shared),

@@ -14,7 +14,7 @@ from envs.base import MultiAgentEnv
 from marl_jax import methods
 from marl_jax.runtime import SEED_AXIS
 from marl_jax.training import ChunkMetrics, RunState, Trainer, TrainingConfig
-from tests.probes import Context, Recall, TakeOrWait
+from tests.probes import Aim, Context, Recall, TakeOrWait
 
 TINY: dict[str, Any] = {
     "agent": "mlp",
@@ -30,7 +30,7 @@ TINY: dict[str, Any] = {
 def world(name: str) -> MultiAgentEnv[Any]:
     if name == "turn":
         return envs.make("turn", time_limit=3)
-    return {"recall": Recall, "context": Context, "take_or_wait": TakeOrWait}[name]()
+    return {"recall": Recall, "context": Context, "take_or_wait": TakeOrWait, "aim": Aim}[name]()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +97,8 @@ def assert_same(one: Any, other: Any) -> None:
 # Also in `tests/test_runs.py`, with all that a run measures.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("env", "method", "others"), [("turn", "liir", [3]), ("take_or_wait", "iac", [2, 3, 4])]
+    ("env", "method", "others"),
+    [("turn", "liir", [3]), ("take_or_wait", "iac", [2, 3, 4]), ("aim", "alita", [3])],
 )
 def test_a_seed_does_not_depend_on_its_neighbours(env: str, method: str, others: list[int]) -> None:
     # Seed 1: alone, and with others before and after it.

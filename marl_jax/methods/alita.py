@@ -269,12 +269,14 @@ class ALITA(DDPG):
         inputs: Float[Array, "2 B N I"],
         vectors: Float[Array, "B N A"],
     ) -> Float[Array, "B N"]:
-        """Eq. 10 for influencers; Eq. 11, averaged over the influencers of its team, for whom they influence."""
+        """Eq. 10 for influencers; Eq. 11, averaged over the influencers of its team, for whom they influence.
+
+        The dead are paid neither.
+        """
         c, reward = self.config, super()._rewards(state, steps, inputs, vectors)
         if not c.intrinsic:
             return reward
         psi = self._novelty(state.params["autoencoder"], inputs[0], vectors)
-        reward = reward.at[:, self._influencers].add(c.novelty_weight * psi.T)
         policy = self._mean(self._outputs(state.params["actor"], inputs[0]), steps.action_mask[0])
         penalty = synchrony_penalty(
             jnp.broadcast_to(psi[..., None], (*psi.shape, self.sizes.num_agents)),
@@ -285,7 +287,8 @@ class ALITA(DDPG):
         counted = np.zeros((len(psi), 1, self.sizes.num_agents))
         np.put_along_axis(counted, self._mates[:, None], 1.0, axis=-1)
         penalty = jnp.sum(penalty * counted, axis=0) / np.maximum(counted.sum(axis=0), 1.0)
-        return jax.lax.stop_gradient(reward + c.penalty_weight * penalty)
+        own = (c.penalty_weight * penalty).at[:, self._influencers].add(c.novelty_weight * psi.T)
+        return jax.lax.stop_gradient(reward + own * steps.alive[0])
 
     # Influence.
 

@@ -64,8 +64,8 @@ class MAACConfig(OffPolicyConfig):
     standardise_rewards: Literal["shift_and_scale", "scale", "no"] = "shift_and_scale"
     """shift_and_scale: each agent's environment reward gets mean 0 and deviation 1 over the whole replay, as in the
     authors' code. Rewards paid at an episode's end only are mostly zeros, and would be small beside the entropy and the
-    squared logits. scale: it gets deviation 1 alone, for tasks whose episodes differ in length: a shift pays the same
-    for every step. no: it is left as it is."""
+    squared logits. scale: it is divided by its root mean square there, for tasks whose episodes differ in length: a
+    shift pays the same for every step. no: it is left as it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -81,11 +81,11 @@ class RewardScale(NamedTuple):
 
     Attributes:
         mean: is taken off.
-        deviation: is divided by.
+        scale: is divided by.
     """
 
     mean: Float[Array, " N"]
-    deviation: Float[Array, " N"]
+    scale: Float[Array, " N"]
 
 
 class Decision(NamedTuple):
@@ -147,7 +147,7 @@ class MAAC(OffPolicyMethod):
         self, state: OffPolicyState, batch: EpisodeBatch, scale: RewardScale
     ) -> Float[Array, "B N"]:
         """What the critics learn from: the environment's reward, and what the parts pay."""
-        return self.paid(state, batch, (batch.reward[0] - scale.mean) / scale.deviation)
+        return self.paid(state, batch, (batch.reward[0] - scale.mean) / scale.scale)
 
     # The method's contract.
 
@@ -177,14 +177,14 @@ class MAAC(OffPolicyMethod):
     def _reward_scale(self, replay: ReplayState) -> RewardScale:
         """Of everything stored; 0 or 1 for what is not done to rewards."""
         stored, valid = replay.rows.reward, self.replay.steps(replay)[:, None]
-        nothing = RewardScale(jnp.zeros(stored.shape[-1]), jnp.ones(stored.shape[-1]))
+        zero = jnp.zeros(stored.shape[-1])
         if self.config.standardise_rewards == "no":
-            return nothing
+            return RewardScale(zero, zero + 1.0)
         count = jnp.maximum(jnp.sum(valid), 1)
         mean = jnp.sum(stored * valid, axis=0) / count
-        variance = jnp.sum((stored - mean) ** 2 * valid, axis=0) / count
-        shift = mean if self.config.standardise_rewards == "shift_and_scale" else nothing.mean
-        return RewardScale(shift, jnp.sqrt(jnp.maximum(variance, 1e-8)))
+        shift = mean if self.config.standardise_rewards == "shift_and_scale" else zero
+        square = jnp.sum((stored - shift) ** 2 * valid, axis=0) / count
+        return RewardScale(shift, jnp.sqrt(jnp.maximum(square, 1e-8)))
 
     def _step(
         self, state: OffPolicyState, context: RewardScale, replay: ReplayState, key: jax.Array

@@ -47,9 +47,9 @@ class OffPolicyConfig(TeamConfig):
     """Environments played side by side, at least: where an iteration, one episode of each, would be shorter than
     update_interval, there are as many as it takes."""
     update_interval: Annotated[int, Range(minimum=1)] = 100
-    """Environment steps for each gradient step (elsewhere train_frequency). An episode counts with the steps that were
-    played where actions are continuous, and elsewhere with its time limit; an iteration's gradient steps are rounded to
-    whole ones."""
+    """Environment steps for each gradient step (elsewhere train_frequency). Where actions are continuous and episodes
+    end early, those count that were played. Elsewhere episodes count with their time limit, and an iteration's gradient
+    steps are rounded to whole ones."""
     batch_size: Annotated[int, Range(minimum=1)] = 1024
     """Steps drawn for a gradient step; learning starts when there are as many."""
     replay_capacity: Annotated[int, Range(minimum=1)] = 500_000
@@ -180,7 +180,10 @@ class OffPolicyMethod(TeamMethod):
     def update(
         self, state: OffPolicyState, fresh: EpisodeBatch, replay: ReplayState | None, key: jax.Array
     ) -> tuple[OffPolicyState, Metrics]:
-        """Takes a gradient step for every `update_interval` steps played, each on steps drawn anew."""
+        """Takes a gradient step for every `update_interval` steps, each on steps drawn anew.
+
+        Where actions are continuous steps count that were played, elsewhere episodes with their time limit.
+        """
         assert replay is not None
         state, watched = self.watch_parts(state, fresh)
         before = state.env_steps
@@ -198,10 +201,11 @@ class OffPolicyMethod(TeamMethod):
                 lambda new, old: jnp.where(enough, new, old), learned, state
             ), metrics
 
-        keys = jax.random.split(key, self.rates.gradient_steps)
         if self.sizes.continuous and self.sizes.ends_early:
-            state, metrics = _so_many(due, step, state, keys)
+            most = math.ceil(self.num_episodes * self.sizes.time_limit / interval)
+            state, metrics = _so_many(due, step, state, jax.random.split(key, most))
         else:
+            keys = jax.random.split(key, self.rates.gradient_steps)
             state, metrics = jax.lax.scan(step, state, keys)
             metrics = jax.tree.map(jnp.mean, metrics)
         metrics = {name: jnp.where(enough, x, 0.0) for name, x in metrics.items()}
@@ -245,11 +249,11 @@ class OffPolicyMethod(TeamMethod):
     def paid(
         self, state: OffPolicyState, steps: EpisodeBatch, reward: Float[Array, "B N"]
     ) -> Float[Array, "B N"]:
-        """A reward of single steps, and what the parts pay on top."""
+        """A reward of single steps, and what the parts pay on top to those that live."""
         for part in self.parts:
             bonus = part.bonus(Sampled(state.params, state, steps, None))
             if bonus is not None:
-                reward = reward + bonus[0] * bonus[1][0]
+                reward = reward + bonus[0] * bonus[1][0] * steps.alive[0]
         return reward
 
     def _inputs(self, observation: Float[Array, "*shape N F"]) -> Float[Array, "*shape N I"]:

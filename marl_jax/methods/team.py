@@ -105,7 +105,8 @@ def replay_rates(
 ) -> ReplayRates:
     """Environments, gradient steps and episodes of a learner with `num_envs`, `update_interval` and `replay_capacity`.
 
-    Episodes count with their time limit, since an iteration's work is fixed before it is played.
+    Episodes count with their time limit, since an iteration's work is fixed before it is played. For learners that
+    count what was played, that is the most that an iteration can have.
 
     Args:
         config: the learner's options.

@@ -146,12 +146,22 @@ def test_rewards_standardised_over_all_that_is_stored() -> None:
     close = {"rtol": 1e-4, "atol": 1e-5}
     both = rewards(make(standardise_rewards="shift_and_scale"))
     np.testing.assert_allclose(both, (reward - mean) / deviation, **close)
-    np.testing.assert_allclose(
-        rewards(make(standardise_rewards="scale")), reward / deviation, **close
+    scaled = rewards(make(standardise_rewards="scale"))
+    np.testing.assert_allclose(scaled, reward / np.sqrt((stored**2).mean(0)), **close)
+
+
+def test_a_reward_that_is_always_the_same_is_scaled_to_one() -> None:
+    replay, batch = transitions()
+    pay = jax.tree.map(lambda x: jnp.full_like(x, -0.1), (replay.rows.reward, batch.reward))
+    replay = replay._replace(rows=replay.rows._replace(reward=pay[0]))
+    method = make(standardise_rewards="scale")
+    found = method._rewards(
+        initial("maac"), batch._replace(reward=pay[1]), method._reward_scale(replay)
     )
+    np.testing.assert_allclose(found, -1.0, rtol=1e-5)
 
 
-@pytest.mark.parametrize("standardise", ["no", "shift_and_scale"])
+@pytest.mark.parametrize("standardise", ["no", "scale", "shift_and_scale"])
 def test_eoi_pays_for_being_recognised_on_top(standardise: str) -> None:
     replay, batch = transitions()
     method = make("eoi_maac", intrinsic_weight=0.7, standardise_rewards=standardise)

@@ -43,25 +43,39 @@ def test_first_actions_are_uniform() -> None:
 
 @pytest.mark.parametrize("name", ["td3", "alita"])
 def test_nothing_comes_after_an_agents_death(name: str) -> None:
-    options = {"intrinsic": False} if name == "alita" else {}
-    method = make(name, CONTINUOUS, **options)
+    method = make(name, CONTINUOUS)
     steps = continuous_steps(transitions())
-    steps = steps._replace(alive=steps.alive.at[1, :, 0].set(False))
+    # A step on which it dies is paid what the method pays; one after that is not.
+    gone = 1 if name == "td3" else slice(None)
+    steps = steps._replace(alive=steps.alive.at[gone, :, 0].set(False))
     target = method._transitions(drawn_state(method, 0), steps, KEY).target
     np.testing.assert_allclose(target[:, 0], steps.reward[0, :, 0], rtol=1e-6)
     goes_on = np.asarray(steps.discount[0, :, 1]) > 0
     assert not np.isclose(target[:, 1], steps.reward[0, :, 1])[goes_on].any()
 
 
-@pytest.mark.parametrize(("continuous", "expected"), [(True, 3), (False, 6)])
+@pytest.mark.parametrize(
+    ("continuous", "interval", "lengths", "before", "expected"),
+    [
+        # Six of twelve steps were played: 5 // 2 gradient steps before, 11 // 2 now.
+        (True, 2, (1, 2, 3), 5, 3),
+        (False, 2, (1, 2, 3), 5, 6),
+        # 3 // 5 and 15 // 5, where an iteration's own steps are 12 / 5.
+        (True, 5, (4, 4, 4), 3, 3),
+    ],
+)
 def test_gradient_steps_follow_what_was_played_where_actions_are_continuous(
-    continuous: bool, expected: int, monkeypatch: pytest.MonkeyPatch
+    continuous: bool,
+    interval: int,
+    lengths: tuple[int, ...],
+    before: int,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Six of twelve steps were played, after five before: with an interval of 2 there were 5 // 2, then 11 // 2."""
-    options = {"num_envs": 3, "update_interval": 2, "replay_capacity": 4 * LIMIT}
+    options = {"num_envs": 3, "update_interval": interval, "replay_capacity": 4 * LIMIT}
     method = make("ddpg", SIZES._replace(continuous=continuous, ends_early=True), **options)
-    state = drawn_state(method, 0)._replace(env_steps=jnp.asarray(5))
-    batch = make_batch(lengths=(1, 2, 3), terminated=(True, True, True))
+    state = drawn_state(method, 0)._replace(env_steps=jnp.asarray(before))
+    batch = make_batch(lengths=lengths, terminated=(True, True, True))
     vectors = jnp.zeros((*batch.action.shape, ACTIONS))
     batch = batch._replace(**{"action" if continuous else "extras": vectors})
     replay = method.replay.add(method.replay.init(batch), batch)
