@@ -24,6 +24,12 @@ TINY: dict[str, Any] = {
     "batch_size": 2,
     "minibatches": 1,
 }
+TINY_PPO: dict[str, Any] = {
+    "agent": "mlp",
+    "num_envs": 8,
+    "hidden_size": 4,
+    "critic_hidden": (4,),
+}
 
 
 @functools.cache
@@ -271,3 +277,34 @@ def test_the_program_has_no_branch_and_no_loop_of_unknown_length(method: str) ->
     assert "while" not in names
     callbacks = [name for name in names if "callback" in name]
     assert callbacks == []
+
+
+def single_steps(batching: str) -> Trainer:
+    """MAPPO on episodes of one to four steps, in minibatches of single steps, few of which are full."""
+    env = world("take_or_wait")
+    options = dict.fromkeys(("minibatches", "epochs"), 4) | {"minibatch_unit": "steps"}
+    method = methods.make("mappo", env, **TINY_PPO | options)
+    config = TrainingConfig(eval_interval=8, eval_episodes=2, seed_batching=batching)
+    return OneDeviceTrainer(env, method, config, 3)
+
+
+def test_no_branch_becomes_work_on_both_sides_under_vmap() -> None:
+    """Minibatches of single steps count for one seed and not for another; evaluations are due for some."""
+    run = single_steps("vmap")
+    state = run.init()
+
+    def branches(program: Any) -> int:
+        return sum(e.primitive.name == "cond" for e in equations(program.jaxpr))
+
+    one = branches(jax.make_jaxpr(run.train_seed)(jax.tree.map(lambda x: x[0], state)))
+    assert one == branches(jax.make_jaxpr(jax.vmap(run.train_seed))(state)) == 2
+
+
+def test_single_steps_are_learned_alike_by_seeds_together_and_one_by_one() -> None:
+    together, _ = train(single_steps("vmap"), 3)
+    alone, _ = train(single_steps("map"), 3)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6),
+        together.method.params,
+        alone.method.params,
+    )

@@ -8,6 +8,7 @@ over minibatches of whole episodes, from whose starts recurrent networks are unr
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 from envs.base import Observation
 from envs.configuration import ConfigurationError, Range
 from marl_jax.distributions import ContinuousPolicy, greedy_action, masked_categorical
+from marl_jax.lengths import of_all
 from marl_jax.losses import (
     approximate_kl,
     clipped_surrogate_loss,
@@ -840,9 +842,16 @@ class PPO(TeamMethod):
             chosen, counts = now
             metrics = jax.eval_shape(learn, learner, chosen)[1]
             nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), metrics)
-            # Without the work where it does not count, if seeds run one after the other.
+
+            def take(learner: LearnerT, chosen: Int[Array, " K"]) -> tuple[LearnerT, Metrics]:
+                after, said = learn(learner, chosen)
+                keep = functools.partial(jnp.where, counts)
+                return jax.tree.map(keep, after, learner), said
+
+            # Without the work where it counts for no seed.
+            anyone = of_all(counts.astype(jnp.int32)) > 0
             return jax.lax.cond(
-                counts, learn, lambda learner, _: (learner, nothing), learner, chosen
+                anyone, take, lambda learner, _: (learner, nothing), learner, chosen
             )
 
         size = orders.shape[-1]
