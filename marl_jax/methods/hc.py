@@ -20,7 +20,7 @@ from marl_jax.losses import identity_cross_entropy, masked_mean
 from marl_jax.methods.mappo import IPPO, IPPOConfig
 from marl_jax.methods.part import Learned
 from marl_jax.methods.ppo import Acted, PPOState
-from marl_jax.methods.team import AgentMemory, Positive, TeamMethod
+from marl_jax.methods.team import AgentMemory, NotNegative, Positive, TeamMethod
 from marl_jax.networks import MLP, Params, Sharing
 from marl_jax.optimizers import make_optimizer
 from marl_jax.replay import ReplayState
@@ -42,6 +42,11 @@ class HCConfig(IPPOConfig):
     skill_training_steps: Annotated[int, Range(minimum=0)] = 600_000
     """Environment steps after which skills learn no more, and the central policy begins to. EOI's paper has 6,000
     episodes: so many of 100 steps."""
+    entropy_weight: Annotated[float, NotNegative] = 0.01
+    """Weight of both levels' entropy at the start, in nats. With the core's 0.15 skills stay nearly uniform, and cannot be
+    told apart."""
+    entropy_weight_final: Annotated[float, NotNegative] = 0.01
+    """Weight of both levels' entropy in the end."""
     discriminator_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (64, 64)
     """Units of the hidden layers of the network that tells skills apart."""
     discriminator_lr: Annotated[float, Positive] = 1e-3

@@ -131,8 +131,6 @@ def test_skills_let_agents_part(skill_training_steps: int, solved: bool) -> None
         "skill_training_steps": skill_training_steps,
         "lr": 0.01,
         "lr_final": 0.01,
-        "entropy_weight": 0.01,
-        "entropy_weight_final": 0.01,
     }
     returns = greedy_returns("hc", Echo(), 160, 3, options)
     assert (returns > 0.95).all() == solved
