@@ -33,6 +33,7 @@ from marl_jax.runtime import (
     anywhere,
     from_writer,
     lost_process,
+    memory_size,
     on_host,
     placed,
     several_processes,
@@ -299,6 +300,12 @@ class _Loop:
         seconds, size = time.monotonic() - began, program_size(compiled, self.trainer.mesh)
         takes = f", takes {size / 1e9:.3g} GB of memory" if size else ""
         self.progress.message(f"compiled in {seconds:.1f} s{takes}")
+        have = memory_size(self.trainer.mesh)
+        if have is not None and size > have:
+            self.progress.message(
+                f"that may be more than there is, {have / 1e9:.3g} GB; fewer seeds, num_envs, eval_episodes or a "
+                "smaller replay take less"
+            )
         return compiled
 
     def _keep(

@@ -1,5 +1,6 @@
 """What defines a run: method, task, seeds and every option, from defaults to files to the user's own values."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.resources
@@ -331,12 +332,24 @@ def environment_record() -> dict[str, Any]:
         "jaxmarl",
     )
     devices = jax.devices()
+    kind = devices[0].device_kind
+    if devices[0].platform == "cpu":
+        kind = _processor() or kind
     return {
         "versions": {name: _version(name) for name in packages},
         "python": platform.python_version(),
         "commit": _commit(),
-        "hardware": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        "hardware": f"{len(devices)} x {kind} ({devices[0].platform})",
     }
+
+
+def _processor() -> str | None:
+    """The processor's model, where the system says it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or None
 
 
 def _version(package: str) -> str | None:

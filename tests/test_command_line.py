@@ -671,8 +671,9 @@ def test_output_without_a_terminal_is_plain(tmp_path: Path) -> None:
     assert process.returncode == 0, text
     lines = text.splitlines()
     assert lines[0].startswith("iac on turn: 2 seeds, 40 env steps each")
-    assert lines[1] == "compiling ..."
-    assert re.fullmatch(r"compiled in .* s, takes .* GB of memory", lines[2])
+    assert lines[1].startswith("each seed keeps")
+    assert lines[2] == "compiling ..."
+    assert re.fullmatch(r"compiled in .* s, takes .* GB of memory", lines[3])
     assert "100%" in text
     assert "env steps/s" in text
     assert "final return, IQM of 2 seeds" in text

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import marl_jax
 from marl_jax.loading import make_trainer
 from marl_jax.memory import described, kept
+from marl_jax.progress import Silent
 from marl_jax.settings import make_settings
 from marl_jax.training import Trainer
 from tests import tiny
@@ -61,3 +63,22 @@ def test_kinds() -> None:
     assert described({"replay": 2_000_000, "networks": 500_000}) == (
         "2.5 MB (replay 2, networks 0.5)"
     )
+
+
+class Told(Silent):
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def message(self, text: str) -> None:
+        self.messages.append(text)
+
+
+@pytest.mark.parametrize(("have", "warned"), [(1_000_000, True), (10**12, False), (None, False)])
+def test_a_program_that_takes_more_than_there_is_is_told_of(
+    have: int | None, warned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it takes is known once it is compiled; it may fit all the same, and so nothing is refused."""
+    monkeypatch.setattr("marl_jax.loop.memory_size", lambda mesh: have)
+    told = Told()
+    marl_jax.train("iac", "turn", seeds=1, out=None, **tiny.options(1) | {"progress": told})
+    assert any("more than there is, 0.001 GB" in message for message in told.messages) == warned

@@ -557,4 +557,15 @@ def test_wrong_options_are_refused(options: dict[str, dict[str, object]], senten
 def test_environment_record_names_versions_and_hardware() -> None:
     record = environment_record()
     assert record["versions"]["jax"]
-    assert "cpu" in record["hardware"]
+    assert record["hardware"].endswith("(cpu)")
+
+
+def test_the_environment_record_names_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = "processor : 0\nmodel name\t: Fast CPU: two\nmodel name\t: another\n"
+    real = Path.read_text
+
+    def read(path: Path, *arguments: Any, **options: Any) -> str:
+        return told if str(path) == "/proc/cpuinfo" else real(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "read_text", read)
+    assert " x Fast CPU: two (cpu)" in environment_record()["hardware"]
