@@ -15,6 +15,7 @@ learn are timed. Random play is that of `environments.py`, with JaxMARL's MPE as
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,8 @@ FEW_PEER = {
 # Of one measurement in PyTorch, each with a gradient step: some five seconds.
 PYMARL_EPISODES = 30
 WORLDS = ("turn", "pac_men", "firefighters")
+MANY = {"qmix-spread-256"}
+"""Lines for accelerators: only where they are named. Their replays take some ten gigabytes."""
 
 
 def battle(iterations: int) -> Work:
@@ -95,6 +98,7 @@ def table(small: bool) -> dict[str, Work]:
         "qmix-spread-1": Work(*spread, 1, 64, SPREAD, None, SPREAD_PEER),
         "qmix-turn": Work("qmix", "turn", 2, 64, {}, None, None),
         "qmix-spread-16": Work(*spread, 16, 16, SPREAD, None, SPREAD_PEER),
+        "qmix-spread-256": Work(*spread, 256, 4, SPREAD, None, SPREAD_PEER),
         "mappo-3m": battle(2),
     }
 
@@ -142,12 +146,14 @@ def line(
     theirs: float | None,
     ratio: float | None = None,
     possible: float | None = None,
+    compiled: Sequence[float | None] = (None, None),
 ) -> None:
     cells = [name, f"{ours:,.0f}", "-", "-", "-", "-"]
     if theirs is not None:
         cells[2:4] = [f"{theirs:,.0f}", f"{ratio or ours / theirs:.2f}"]
     if possible is not None:
         cells[4:] = [f"{possible:,.0f}", f"{ours / possible:.0%}"]
+    cells += ["-" if seconds is None else f"{seconds:.1f}" for seconds in compiled]
     print(f"{cells[0]:<28}" + "".join(f"{cell:>15}" for cell in cells[1:]), flush=True)
 
 
@@ -173,10 +179,10 @@ def main() -> int:
                 f"--only has {name!r}; choose from: {', '.join([*lines, RANDOM])}."
             )
     print(f"{len(jax.devices())} x {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    heads = ("ours, steps/s", "the peer's", "ratio", "bound", "share")
+    heads = ("ours, steps/s", "the peer's", "ratio", "bound", "share", "compile, s", "the peer's")
     print(f"{'work':<28}" + "".join(f"{head:>15}" for head in heads))
     for name, work in lines.items():
-        if args.only and name not in args.only:
+        if name not in (args.only or lines.keys() - MANY):
             continue
         sizes = (work.method, work.env, work.seeds, work.iterations)
         print(f"{name}: compiling, then {args.rounds} rounds", file=sys.stderr, flush=True)
@@ -187,7 +193,8 @@ def main() -> int:
             theirs = pymarl(Checkout(args.pymarl, args.pymarl_python), PYMARL_EPISODES)
         ours = Ours(*sizes, work.options, work.preset)
         found = in_turn(ours, theirs, args.rounds)
-        line(name, found.ours, found.peer, found.ratio, possible(ours.trainer, work.env))
+        most, compiled = possible(ours.trainer, work.env), (ours.compiled, found.compiled)
+        line(name, found.ours, found.peer, found.ratio, most, compiled)
         jax.clear_caches()
     if not args.only or RANDOM in args.only:
         random_play(args.small, args.jaxmarl)

@@ -73,7 +73,7 @@ class Told(Silent):
         self.messages.append(text)
 
 
-@pytest.mark.parametrize(("have", "warned"), [(1_000_000, True), (10**12, False), (None, False)])
+@pytest.mark.parametrize(("have", "warned"), [(1, True), (10**12, False), (None, False)])
 def test_a_program_that_takes_more_than_there_is_is_told_of(
     have: int | None, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,4 +81,4 @@ def test_a_program_that_takes_more_than_there_is_is_told_of(
     monkeypatch.setattr("marl_jax.loop.memory_size", lambda mesh: have)
     told = Told()
     marl_jax.train("iac", "turn", seeds=1, out=None, **tiny.options(1) | {"progress": told})
-    assert any("more than there is, 0.001 GB" in message for message in told.messages) == warned
+    assert any("more than there is" in message for message in told.messages) == warned

@@ -43,8 +43,8 @@ class HCConfig(IPPOConfig):
     """Environment steps after which skills learn no more, and the central policy begins to. EOI's paper has 6,000
     episodes: so many of 100 steps."""
     entropy_weight: Annotated[float, NotNegative] = 0.01
-    """Weight of both levels' entropy at the start, in nats. With the core's 0.15 skills stay nearly uniform, and cannot be
-    told apart."""
+    """Weight of both levels' entropy at the start, in nats. With the core's 0.15 skills stay nearly uniform, so that
+    they cannot be told apart."""
     entropy_weight_final: Annotated[float, NotNegative] = 0.01
     """Weight of both levels' entropy in the end."""
     discriminator_hidden: tuple[Annotated[int, Range(minimum=1)], ...] = (64, 64)
