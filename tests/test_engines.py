@@ -1,5 +1,6 @@
 """What trains the runs of a sweep: ordinary run folders, whoever does it, and a lost worker costs a chunk at most."""
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -142,14 +143,28 @@ def test_submitit_trains_ordinary_runs(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="workers are found in /proc")
 def test_a_requeued_job_goes_on_where_it_was(tmp_path: Path) -> None:
-    """What submitit starts again is the same task."""
+    """A node is lost on the way. What submitit starts again is the same task, and ends as if nothing had been."""
     pytest.importorskip("submitit", reason="submitit is not installed")
-    (task,) = tasks(tmp_path, 2)
-    job = engines.Requeued()
-    again = job.checkpoint(task)
-    assert job(task)
-    assert again.function is job
+    (task,), (whole,) = tasks(tmp_path, 60), tasks(tmp_path / "whole", 60)
+    again = engines.Requeued().checkpoint(task)
     assert again.args == (task,)
-    assert again.function(*again.args), "a finished run is not trained again"
-    assert evaluations(task) == 2
+
+    lost = multiprocessing.get_context("spawn").Process(target=engines.Requeued(), args=(task,))
+    lost.start()
+    killed: list[int] = []
+    kill_once_it_trains(task, killed)
+    lost.join()
+    assert killed == [lost.pid]
+    assert evaluations(task) < 60
+
+    assert again.function(*again.args)
+    assert engines.Requeued()(whole)
+    rows, unbroken = (without_times(RunDirectory(Path(run.folder)).rows()) for run in (task, whole))
+    assert rows == unbroken
+
+
+def without_times(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [{name: x for name, x in row.items() if name != "train_seconds"} for row in rows]
