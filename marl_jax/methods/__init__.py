@@ -38,6 +38,11 @@ from marl_jax.methods.team import TeamMethod
 from marl_jax.methods.trpo import HATRPO, TRPO
 
 _METHODS: dict[str, Recipe] = {
+    "a2c": Recipe(
+        IPPO,
+        defaults={"epochs": 1, "minibatches": 1},
+        summary="A2C (Mnih et al. 2016) for each agent: PPO's core with one gradient step on fresh episodes.",
+    ),
     "alita": Recipe(ALITA),
     "cds": Recipe(
         QMIXMethod,
@@ -72,6 +77,11 @@ _METHODS: dict[str, Recipe] = {
             "information_weight": 0.0,
         },
         summary="DIAYN (Eysenbach et al. 2019) with a skill per agent on MAAC, whose entropy it maximises, too.",
+    ),
+    "dqn": Recipe(
+        IQL,
+        defaults={"agent": "mlp", "sharing": "independent", "observe_last_action": False},
+        summary="DQN (Mnih et al. 2015), double, for each agent: IQL without memory or shared parameters.",
     ),
     "edti": Recipe(
         IPPO,
@@ -142,6 +152,11 @@ _METHODS: dict[str, Recipe] = {
     "qmix": Recipe(QMIXMethod),
     "qplex": Recipe(QPLEXMethod),
     "qtran": Recipe(QTRAN),
+    "reinforce": Recipe(
+        IPPO,
+        defaults={"epochs": 1, "minibatches": 1, "gae_lambda": 1.0},
+        summary="REINFORCE (Williams 1992) for each agent, with a learned baseline: A2C with Monte-Carlo returns.",
+    ),
     "roma": Recipe(
         QMIXMethod,
         (Roles,),
@@ -189,7 +204,10 @@ _PARTS: tuple[type[Part], ...] = (
 )
 """Parts, for pairs that no paper has; of those of one name a backbone takes the first that makes sense on it."""
 
-_PLAIN = {name: recipe for name, recipe in _METHODS.items() if not recipe.parts}
+_SETTINGS = {"a2c", "dqn", "reinforce"}
+"""Names for options of another backbone, which parts know by that."""
+
+_PLAIN = {n: one for n, one in _METHODS.items() if not one.parts and n not in _SETTINGS}
 
 BACKBONES = tuple(n for n, one in sorted(_PLAIN.items()) if one.backbone.takes_no_parts is None)
 """Backbones that take them."""
