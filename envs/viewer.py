@@ -4,7 +4,6 @@ Matplotlib and Pillow are imported only when something is drawn.
 """
 
 import abc
-import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -129,7 +128,7 @@ class Viewer(abc.ABC, Generic[StateT]):
 
 
 class FieldsViewer(Viewer[StateT]):
-    """Lists the fields of a state, for a world that has no viewer of its own."""
+    """Lists the fields of a state, and those of what is in it, for a world that has no viewer of its own."""
 
     def draw(self, figure: "Figure", state: StateT) -> None:
         """Draws one state; see the base class."""
@@ -138,11 +137,12 @@ class FieldsViewer(Viewer[StateT]):
     def text(self, state: StateT) -> str:
         """Draws a state for a terminal; see the base class."""
         state = one_state(state)
-        values = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}  # type: ignore[arg-type]
-        del values["key"]
+        leaves = jax.tree_util.tree_leaves_with_path(state)
+        values = {jax.tree_util.keystr(path).removeprefix("."): x for path, x in leaves}
         return "\n".join(
             f"{name}: " + np.array2string(value, max_line_width=56, threshold=40, precision=3)
             for name, value in values.items()
+            if isinstance(value, np.ndarray) and name.rpartition(".")[2] != "key"
         )
 
 

@@ -1,10 +1,17 @@
-"""Pictures of Overcooked and the robot warehouse."""
+"""Pictures of Overcooked, level-based foraging and the robot warehouse."""
 
+import string
 from typing import Any
 
 import numpy as np
 
-from envs.bridges.states import FULL, READY, OvercookedState, RobotWarehouseState
+from envs.bridges.states import (
+    FULL,
+    READY,
+    LevelBasedForagingState,
+    OvercookedState,
+    RobotWarehouseState,
+)
 from envs.grid_viewer import GridViewer, Kind, Scene
 from envs.viewer import AGENT_NAMES, GREEN, ORANGE, SKY_BLUE, VERMILLION, YELLOW
 
@@ -65,6 +72,39 @@ def _pot(number: int) -> str:
     if number > FULL:
         return f"{FULL + 3 - number} of 3"
     return "ready" if number == READY else f"{number} steps"
+
+
+class LevelBasedForagingViewer(GridViewer[LevelBasedForagingState]):
+    """Draws the food that is left, with its level on it, and says the agents' levels; a ring around those that load."""
+
+    _LOADS = Kind("loads", "", VERMILLION, "ring")
+
+    def __init__(self, env: Any) -> None:
+        """Makes the viewer of a grid."""
+        c = env.config
+        most = c.max_agent_level * c.num_agents
+        # One character each, the last for all that are higher.
+        signs = (string.digits + string.ascii_lowercase)[1 : most + 1]
+        self._food = [Kind(f"food of level {sign}", sign, GREEN, "letter") for sign in signs]
+        super().__init__(c.size, c.size, (*self._food, self._LOADS))
+        self._time_limit = env.time_limit
+
+    def scene(self, state: LevelBasedForagingState) -> Scene:
+        """What lies where; see the base class."""
+        agents, food = state.inner.agents, state.inner.food_items
+        left, level = ~np.asarray(food.eaten), np.asarray(food.level)
+        kinds = np.minimum(level, len(self._food)) - 1
+        levels = ", ".join(f"{AGENT_NAMES[i]} {n}" for i, n in enumerate(agents.level))
+        return Scene(
+            title=f"Level-based foraging: {left.sum()} of {left.size} left",
+            status=f"step {int(state.step_count)}/{self._time_limit}    agents' levels {levels}",
+            things=[
+                (kind, np.asarray(food.position)[left & (kinds == number)])
+                for number, kind in enumerate(self._food)
+            ],
+            agents=np.asarray(agents.position),
+            marked=tuple(int(i) for i in np.flatnonzero(agents.loading)),
+        )
 
 
 class RobotWarehouseViewer(GridViewer[RobotWarehouseState]):

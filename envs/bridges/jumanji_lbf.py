@@ -6,7 +6,7 @@ Tags: [R] jumanji's code, [S] a choice of this project.
 """
 
 import dataclasses
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,11 @@ from jumanji.environments.routing.lbf.generator import RandomGenerator
 from jumanji.types import TimeStep
 
 from envs.base import MultiAgentEnv, Observation
+from envs.bridges.states import LevelBasedForagingState
 from envs.configuration import Config, ConfigurationError, Range
+
+if TYPE_CHECKING:
+    from envs.bridges.grid_viewers import LevelBasedForagingViewer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,22 +47,6 @@ class LevelBasedForagingConfig(Config):
     force_coop: bool = True
     common_reward: bool = True
     time_limit: Annotated[int, Range(minimum=1)] = 100
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass
-class LevelBasedForagingState:
-    """State.
-
-    Attributes:
-        key: random key.
-        step_count: [] int32.
-        inner: jumanji's state.
-    """
-
-    key: jax.Array
-    step_count: jax.Array
-    inner: Any
 
 
 class LevelBasedForaging(MultiAgentEnv[LevelBasedForagingState]):
@@ -162,3 +150,8 @@ class LevelBasedForaging(MultiAgentEnv[LevelBasedForagingState]):
 
     def _extras(self, inner: Any) -> dict[str, jax.Array]:
         return {"eaten": inner.food_items.eaten.mean(dtype=jnp.float32)}
+
+    def _make_viewer(self) -> "LevelBasedForagingViewer":
+        from envs.bridges.grid_viewers import LevelBasedForagingViewer
+
+        return LevelBasedForagingViewer(self)

@@ -70,6 +70,22 @@ class OvercookedState:
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass
+class LevelBasedForagingState:
+    """State.
+
+    Attributes:
+        key: random key.
+        step_count: [] int32.
+        inner: jumanji's state.
+    """
+
+    key: jax.Array
+    step_count: jax.Array
+    inner: Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
 class RobotWarehouseState:
     """State.
 

@@ -11,6 +11,7 @@ from jumanji.environments.routing.lbf.env import LevelBasedForaging as Source
 
 import envs
 from envs import ConfigurationError
+from envs.viewer import FieldsViewer
 
 gymnax = pytest.importorskip("gymnax")
 
@@ -89,6 +90,25 @@ def test_lbf_sees_itself_where_it_says() -> None:
     own = np.asarray(first.observation.agents_view)[env.body_features].reshape(2, 2)
     np.testing.assert_allclose(own * 8, state.inner.agents.position)
     assert env.own_features[0].tolist() == [True] * 9 + [False] * 3
+
+
+def test_lbf_picture() -> None:
+    """Food with its level, and what agents do; of a world without pictures all that its state holds."""
+    env = envs.make("jumanji/lbf")
+    state = env.reset(jax.random.key(3))[0]
+    text = env.viewer.text(state)
+    rows = [line.split() for line in text.splitlines()[3:11]]
+    for (row, column), level in zip(
+        state.inner.food_items.position, state.inner.food_items.level, strict=True
+    ):
+        assert rows[row][column] == str(level)
+    assert "2 of 2 left" in text
+    assert env.viewer.render(state).ndim == 3
+    fields: FieldsViewer[Any] = FieldsViewer()
+    told = fields.text(state)
+    assert "inner.food_items.eaten: [False False]" in told
+    assert "key" not in told
+    assert fields.render(state).ndim == 3
 
 
 def test_lbf_refuses_more_food_than_fits() -> None:
