@@ -93,6 +93,20 @@ def test_two_processes_do_what_one_does(devices: int, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("method", ["qmix", "iac"])
+def test_another_number_of_devices_changes_rounding_only(method: str, tmp_path: Path) -> None:
+    """What docs/howto/resume.md says of it, after 16 iterations."""
+    for devices in (1, 2):
+        finish(start(devices, *new_run(tmp_path / str(devices), 8, method)))
+    one, two = (
+        jax.tree.map(lambda x: np.asarray(x)[:SEEDS], loading.load(tmp_path / name)[1].method)
+        for name in ("1", "2")
+    )
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5), one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     """Begun in one, gone on with in two, ended in one: as one alone, bit for bit."""
     finish(start(2, *new_run(tmp_path / "one", 4)))
