@@ -58,7 +58,7 @@ def beside(
 def stop_signals(progress: Progress) -> Iterator[threading.Event]:
     """Turns the first SIGINT or SIGTERM into a request to stop after the current chunk.
 
-    The second one acts at once, as if this were not here.
+    The second one acts at once, as if this were not here; where the process was to ignore them, it ends it.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -74,6 +74,10 @@ def stop_signals(progress: Progress) -> Iterator[threading.Event]:
     def handle(*_: Any) -> None:
         stop.set()
         restore()
+        for number, handler in before.items():
+            # A shell's background jobs are started so. Who has sent one signal means the second.
+            if handler is signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
         progress.message("stopping after this chunk; once more to stop at once")
 
     for number in numbers:

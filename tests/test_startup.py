@@ -107,6 +107,19 @@ def test_a_second_interrupt_does_not_wait_for_the_chunk() -> None:
     assert interrupts.beside(lambda x: x + 1, 2) == 3
 
 
+def test_a_background_job_ends_at_the_second_signal() -> None:
+    """Shells start background jobs so that they ignore Ctrl-C; the first signal is heeded all the same."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interrupts.stop_signals(Silent()) as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert stop.is_set()
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_the_main_thread_works_while_a_program_runs() -> None:
     """What it raises waits for the program's end."""
     begun, ended = threading.Event(), threading.Event()
