@@ -111,14 +111,14 @@ def test_a_chunk_of_training_keeps_the_form_of_its_state(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["qmix", "social_influence", "kaleidoscope@mappo", "iac"])
 def test_who_chooses_discrete_actions_only_says_so(name: str) -> None:
-    sentence = f"continuous actions, which {name} cannot choose; choose from: alita, ddpg, happo,"
+    sentence = f"continuous actions, which {name} cannot choose; choose from: a2c, alita, ddpg, happo,"
     with pytest.raises(ConfigurationError, match=sentence):
         methods.make(name, Aim())
 
 
 @pytest.mark.parametrize("name", ["sac", "td3"])
 def test_who_chooses_continuous_actions_only_says_so(name: str) -> None:
-    sentence = f"discrete actions, which {name} cannot choose; choose from: alita, cds,"
+    sentence = f"discrete actions, which {name} cannot choose; choose from: a2c, alita, cds,"
     with pytest.raises(ConfigurationError, match=sentence):
         methods.make(name, Context())
 
