@@ -111,7 +111,9 @@ def test_a_chunk_of_training_keeps_the_form_of_its_state(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["qmix", "social_influence", "kaleidoscope@mappo", "iac"])
 def test_who_chooses_discrete_actions_only_says_so(name: str) -> None:
-    sentence = f"continuous actions, which {name} cannot choose; choose from: a2c, alita, ddpg, happo,"
+    sentence = (
+        f"continuous actions, which {name} cannot choose; choose from: a2c, alita, ddpg, happo,"
+    )
     with pytest.raises(ConfigurationError, match=sentence):
         methods.make(name, Aim())
 

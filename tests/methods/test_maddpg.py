@@ -279,7 +279,8 @@ def test_options_that_do_not_go_together_are_refused(name: str, options: Any, me
 
 def test_continuous_actions_are_refused_by_methods_that_cannot_choose_them() -> None:
     with pytest.raises(
-        ConfigurationError, match="continuous actions, which qmix cannot choose; choose from: a2c, alita"
+        ConfigurationError,
+        match="continuous actions, which qmix cannot choose; choose from: a2c, alita",
     ):
         methods.make("qmix", Aim())
 
