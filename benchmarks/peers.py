@@ -118,7 +118,7 @@ class Arguments:
     small: bool = False
     """Two lines of small networks and a small random play, in minutes: to see that everything runs."""
     only: tuple[str, ...] = ()
-    """Lines to measure, by name, random-play among them; all if none is named."""
+    """Lines to measure, by name, random-play among them; if none is named, all but qmix-spread-256."""
 
 
 RANDOM = "random-play"

@@ -303,8 +303,8 @@ class _Loop:
         have = memory_size(self.trainer.mesh)
         if have is not None and size > have:
             self.progress.message(
-                f"that may be more than there is, {have / 1e9:.3g} GB; fewer seeds, num_envs, eval_episodes or a "
-                "smaller replay take less"
+                f"there is {have / 1e9:.3g} GB, which may not be enough; fewer seeds, fewer environments or a smaller "
+                "replay take less"
             )
         return compiled
 

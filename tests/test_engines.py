@@ -16,6 +16,7 @@ from marl_jax.runs import RunDirectory
 from marl_jax.settings import make_settings
 from tests import tiny
 from tests.test_command_line import call
+from tests.test_runs import rows_of
 
 
 def tasks(out: Path, *chunks: int) -> list[Task]:
@@ -162,9 +163,4 @@ def test_a_requeued_job_goes_on_where_it_was(tmp_path: Path) -> None:
 
     assert again.function(*again.args)
     assert engines.Requeued()(whole)
-    rows, unbroken = (without_times(RunDirectory(Path(run.folder)).rows()) for run in (task, whole))
-    assert rows == unbroken
-
-
-def without_times(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{name: x for name, x in row.items() if name != "train_seconds"} for row in rows]
+    assert rows_of(Path(task.folder)) == rows_of(Path(whole.folder))

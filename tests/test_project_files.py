@@ -121,9 +121,19 @@ def test_links_of_the_page_on_pypi_lead_to_the_tag(tmp_path: Path) -> None:
         assert now == absolute
 
 
+def test_results_hold_no_path_of_the_machine_that_made_them() -> None:
+    for path in (ROOT / "experiments" / "results").rglob("*"):
+        if path.suffix in {".csv", ".json", ".md", ".txt"}:
+            found = re.search(r"(?<![\w.])/(home|opt|root|tmp|usr|work)/", path.read_text())
+            assert found is None, path
+
+
 def test_the_weekly_tests_install_what_others_skip_without() -> None:
-    (installed,) = re.findall(r"\[([\w,]+)\]", (ROOT / ".ci" / "slow").read_text())
+    ((installed, beside),) = re.findall(
+        r"\[([\w,]+)\]\" (.*) &&", (ROOT / ".ci" / "slow").read_text()
+    )
     assert set(installed.split(",")) == {"test", "docs", "wandb", "brax", "ray", "slurm"}
+    assert beside == "magent2"
 
 
 def test_citation_names_this_version_and_the_five_papers() -> None:
